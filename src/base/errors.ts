@@ -1,0 +1,341 @@
+/**
+ * Operating errors: everything that can go wrong without the program being wrong. One table gives each code its
+ * errno for FUSE, its HTTP status, whether to try again, a hint for the operator and the level it is logged at;
+ * `docs/operating/errors.md` is generated from it. Nothing else in the program invents codes.
+ */
+
+/** What a caller may do about an error: not try again, try at once, try after a pause, or try another server. */
+export type Retry = 'never' | 'now' | 'backoff' | 'elsewhere'
+
+interface ErrorRow {
+  /** The errno that a FUSE request is answered with. */
+  readonly errno: Errno
+  /** The HTTP status that a gateway request is answered with. */
+  readonly status: number
+  readonly retry: Retry
+  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  /** What the code means, one sentence. */
+  readonly meaning: string
+  /** What an operator can do about it, one sentence. */
+  readonly hint: string
+}
+
+/** Linux errno values that Eider answers with (asm-generic/errno.h). */
+export const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  EXDEV: 18,
+  ENODEV: 19,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  EFBIG: 27,
+  ENOSPC: 28,
+  EROFS: 30,
+  ERANGE: 34,
+  ENAMETOOLONG: 36,
+  ENOSYS: 38,
+  ENOTEMPTY: 39,
+  ELOOP: 40,
+  ENODATA: 61,
+  EPROTO: 71,
+  EOVERFLOW: 75,
+  EILSEQ: 84,
+  EOPNOTSUPP: 95,
+  ENOTCONN: 107,
+  ETIMEDOUT: 110,
+  ESTALE: 116,
+  EDQUOT: 122,
+} as const
+export type Errno = keyof typeof ERRNO
+
+const row = (
+  errno: Errno,
+  status: number,
+  retry: Retry,
+  level: ErrorRow['level'],
+  meaning: string,
+  hint: string,
+): ErrorRow => ({ errno, status, retry, level, meaning, hint })
+
+/** The one table of operating errors. */
+export const ERRORS = {
+  // What a store answers.
+  STORE_NOT_FOUND: row(
+    'ENOENT',
+    404,
+    'never',
+    'debug',
+    'Nothing is stored under that path.',
+    'Check the path; somebody may have removed it.',
+  ),
+  STORE_CONFLICT: row(
+    'ESTALE',
+    412,
+    'never',
+    'warn',
+    'The stored version is not the one that the guard named.',
+    'Somebody else changed it meanwhile; look at the stored version, then write again.',
+  ),
+  STORE_NOT_DIRECTORY: row(
+    'ENOTDIR',
+    409,
+    'never',
+    'debug',
+    'A part of the path is not a directory.',
+    'Check the path.',
+  ),
+  STORE_IS_DIRECTORY: row(
+    'EISDIR',
+    409,
+    'never',
+    'debug',
+    'The path is a directory where a file was expected.',
+    'Check the path.',
+  ),
+  STORE_NOT_EMPTY: row(
+    'ENOTEMPTY',
+    409,
+    'never',
+    'debug',
+    'The directory still has entries.',
+    'Remove its entries first.',
+  ),
+  STORE_NAME_INVALID: row(
+    'EILSEQ',
+    400,
+    'never',
+    'debug',
+    'The store cannot hold that name.',
+    'Use another name; the store never alters one.',
+  ),
+  STORE_NAME_TOO_LONG: row(
+    'ENAMETOOLONG',
+    400,
+    'never',
+    'debug',
+    'The name or path is longer than the store can hold.',
+    'Use a shorter one: 255 bytes a name, and on S3 1,024 bytes for the whole key.',
+  ),
+  STORE_FILE_TOO_LARGE: row(
+    'EFBIG',
+    400,
+    'never',
+    'warn',
+    'The file is larger than the store can hold.',
+    'Split it; S3 holds 10,000 parts an object.',
+  ),
+  STORE_ATTRIBUTES_TOO_LARGE: row(
+    'ENOSPC',
+    400,
+    'never',
+    'warn',
+    'The attributes are larger than the store can hold with a file.',
+    'Remove extended attributes; S3 holds 2 KB of them an object.',
+  ),
+  STORE_DENIED: row(
+    'EACCES',
+    403,
+    'never',
+    'warn',
+    'The store refuses this to these credentials.',
+    'Check the policy of the bucket and of the credentials, and that the key may do this.',
+  ),
+  STORE_READ_ONLY: row(
+    'EROFS',
+    405,
+    'never',
+    'debug',
+    'The store is opened for reading only.',
+    'Mount or open it without --read-only.',
+  ),
+  STORE_NO_SPACE: row(
+    'ENOSPC',
+    507,
+    'never',
+    'error',
+    'The store has no room left.',
+    'Free some room where the store lives.',
+  ),
+  STORE_UNSUPPORTED: row(
+    'EOPNOTSUPP',
+    501,
+    'never',
+    'debug',
+    'This store cannot do that.',
+    'See docs/SEMANTICS.md for what each store holds.',
+  ),
+  STORE_THROTTLED: row(
+    'EAGAIN',
+    503,
+    'backoff',
+    'info',
+    'The store asks for fewer requests.',
+    'Nothing to do unless it lasts; then spread the load over prefixes.',
+  ),
+  STORE_UNAVAILABLE: row(
+    'EIO',
+    503,
+    'backoff',
+    'warn',
+    'The store cannot be reached, or answers with an error of its own.',
+    'Check the network, the endpoint and the health of the store.',
+  ),
+  STORE_TIMEOUT: row(
+    'EIO',
+    504,
+    'backoff',
+    'warn',
+    'The store did not answer in time.',
+    'Check the network and the load of the store.',
+  ),
+  STORE_CORRUPT: row(
+    'EIO',
+    502,
+    'backoff',
+    'error',
+    'What the store sent is not what it says it is.',
+    'Nothing of it was used; if it lasts, check the network between here and the store, and the store itself.',
+  ),
+  STORE_PROTOCOL: row(
+    'EIO',
+    502,
+    'never',
+    'error',
+    'The store answered in a way that it should not.',
+    'Check that the endpoint is an S3 server; the log has the answer.',
+  ),
+  // What opening a store can find.
+  BUCKET_NOT_FOUND: row(
+    'ENOENT',
+    404,
+    'never',
+    'error',
+    'The bucket does not exist.',
+    'Check its name and the endpoint, or create it first.',
+  ),
+  CREDENTIALS_MISSING: row(
+    'EACCES',
+    403,
+    'never',
+    'error',
+    'No credentials were found.',
+    'Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a profile, or run where a role gives them.',
+  ),
+  CREDENTIALS_REFUSED: row(
+    'EACCES',
+    403,
+    'never',
+    'error',
+    'The store does not accept these credentials.',
+    'Check the access key, the secret key and, for temporary ones, the session token.',
+  ),
+  CLOCK_SKEWED: row(
+    'EACCES',
+    403,
+    'never',
+    'error',
+    'The clock of this machine and that of the store differ by more than 15 minutes.',
+    'Set the clock of this machine, best by NTP.',
+  ),
+  REGION_WRONG: row(
+    'EIO',
+    400,
+    'never',
+    'error',
+    'The bucket is in another region.',
+    'Name its region: s3://BUCKET?region=REGION.',
+  ),
+  // What the mount and the machine can find.
+  MOUNT_POINT_UNUSABLE: row(
+    'EINVAL',
+    400,
+    'never',
+    'error',
+    'The mount point cannot be used.',
+    'Name an empty directory that is not mounted on.',
+  ),
+  MOUNT_REFUSED: row(
+    'EPERM',
+    500,
+    'never',
+    'error',
+    'This machine does not allow the mount.',
+    'Run "eider doctor": it tells what is missing.',
+  ),
+  STAGING_NO_SPACE: row(
+    'ENOSPC',
+    507,
+    'never',
+    'error',
+    'The local disk has no room for what is being written.',
+    'Free some room, or choose another directory with --staging.',
+  ),
+  // What anything can find.
+  INPUT_INVALID: row(
+    'EINVAL',
+    400,
+    'never',
+    'info',
+    'The input is not well formed.',
+    'The message says what was expected.',
+  ),
+  USAGE: row('EINVAL', 400, 'never', 'info', 'The command line is not well formed.', 'See --help.'),
+  LOCAL_FAILED: row(
+    'EIO',
+    500,
+    'never',
+    'error',
+    'A call to this machine failed.',
+    'The message has the call and its errno.',
+  ),
+  ABORTED: row('EINTR', 499, 'never', 'debug', 'The caller gave the operation up.', 'Nothing to do.'),
+} as const satisfies Record<string, ErrorRow>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** An error of operation: a code from the table, a message "Cannot do X: detail", and the cause. */
+export class OperationError extends Error {
+  override name = 'OperationError'
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.code = code
+  }
+
+  get errno(): number {
+    return ERRNO[ERRORS[this.code].errno]
+  }
+  get status(): number {
+    return ERRORS[this.code].status
+  }
+  get retry(): Retry {
+    return ERRORS[this.code].retry
+  }
+  get hint(): string {
+    return ERRORS[this.code].hint
+  }
+}
+
+/** Whether `error` is an operating error of one of the codes (of any code where none is named). */
+export function isOperationError(error: unknown, ...codes: ErrorCode[]): error is OperationError {
+  return error instanceof OperationError && (codes.length === 0 || codes.includes(error.code))
+}
+
+/** The errno for a FUSE answer: the table's for an operating error, EINTR for an abort, EIO for anything else. */
+export function errnoOf(error: unknown): number {
+  if (error instanceof OperationError) return error.errno
+  if (error instanceof Error && error.name === 'AbortError') return ERRNO.EINTR
+  return ERRNO.EIO
+}

@@ -1,0 +1,215 @@
+/**
+ * The Store port: where a tree of files can live. A store holds immutable versions of files under paths (see
+ * `path.ts`); every consumer (mount, sync, tier, volumes, gateway) is written against this interface, and every
+ * implementation passes `store-suite.ts`.
+ *
+ * Rules that hold for every store:
+ * - A file is absent or complete. A put that fails, is aborted or is cut leaves the file as it was.
+ * - Every mutation takes a guard; a guard that does not hold is `STORE_CONFLICT` and changes nothing. A store whose
+ *   server cannot check guards checks them itself first and says so in `capabilities`; none ignores them.
+ * - A call that failed with a retryable code may have taken effect (a time-out after success). The store itself
+ *   resolves what it can: a put that finds its own bytes in place has succeeded.
+ * - Directories above a path come into being as they are needed, as S3's do; a store may also hold them by themselves.
+ * - Every call takes an `AbortSignal` and rejects with `ABORTED` soon after it fires.
+ */
+import type { Timestamp } from '#base/time.ts'
+
+/** Names one immutable version of one file (S3: the etag, without quotes; others: opaque). */
+export type Version = string & { readonly [versionBrand]: true }
+declare const versionBrand: unique symbol
+
+/** The version of a directory that exists only because something lies under it. */
+export const IMPLICIT_VERSION = '' as Version
+
+export type Kind = 'file' | 'directory' | 'symlink'
+
+/** POSIX facts about an entry. What a store was never told is absent, and its reader supplies a default. */
+export interface Attributes {
+  /** Permission bits with setuid, setgid and sticky: 0 to 0o7777; the type is the entry's `kind`. */
+  readonly mode?: number
+  readonly uid?: number
+  readonly gid?: number
+  readonly atime?: Timestamp
+  readonly mtime?: Timestamp
+  readonly ctime?: Timestamp
+  /** Extended attributes by full name (`user.x`). In a change, the whole new set. */
+  readonly xattrs?: ReadonlyMap<string, Uint8Array>
+}
+
+export interface Entry {
+  /** Relative to the root of the store. */
+  readonly path: string
+  readonly kind: Kind
+  /** Bytes of a file; of a symlink's target; 0 for a directory. */
+  readonly size: number
+  readonly version: Version
+  /** When the store took this version, by the store's clock. */
+  readonly modified: Timestamp
+  /**
+   * Undefined when a listing does not tell them: then `kind` may say `file` for what `stat` calls a symlink, and only
+   * `stat` knows. Always defined in the answer of any other call.
+   */
+  readonly attributes: Attributes | undefined
+}
+
+/** What must hold for a mutation to happen: nothing, that the path is free, or that it holds just this version. */
+export type Guard =
+  | { readonly kind: 'any' }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'version'; readonly version: Version }
+export const ANY: Guard = { kind: 'any' }
+export const ABSENT: Guard = { kind: 'absent' }
+/** The guard that holds while `version` is the current one. */
+export function ifVersion(version: Version): Guard {
+  return { kind: 'version', version }
+}
+
+/** Bytes for a put. A file must not change until the put has ended; a descriptor is read by offset and not closed. */
+export type Source =
+  | Uint8Array
+  | { readonly kind: 'file'; readonly segments: readonly FileSegment[] }
+  /** Where `size` is given and the stream has another length, nothing is stored and the put is `INPUT_INVALID`. */
+  | { readonly kind: 'stream'; readonly stream: AsyncIterable<Uint8Array>; readonly size?: number }
+
+export interface FileSegment {
+  readonly fd: number
+  readonly offset: number
+  readonly length: number
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal
+}
+
+export interface ListOptions extends CallOptions {
+  /** All that lies under the directory, rather than its own entries only. Implicit directories may be left out then. */
+  readonly recursive?: boolean
+  /** Only entries whose sort key, relative to the directory, starts with this. */
+  readonly prefix?: string
+  /** Only entries whose sort key, relative to the directory, is greater: any string, it need not be an entry's. */
+  readonly after?: string
+  /** At most about so many entries a page; a store may give fewer. */
+  readonly pageEntries?: number
+}
+
+export interface ReadOptions extends CallOptions {
+  /** Read this version or fail with `STORE_CONFLICT` (`STORE_NOT_FOUND` where the path is gone). */
+  readonly version?: Version
+  /** From here; at or past the end reads nothing. 0 where absent. */
+  readonly offset?: number
+  /** At most so many bytes; to the end where absent. */
+  readonly length?: number
+}
+
+/** A read that has begun: all its bytes are of one version. Take the body once, by iteration or by `bytes`, or cancel. */
+export interface Reading {
+  /** The version being read, with attributes. */
+  readonly entry: Entry
+  /** How many bytes the body has. */
+  readonly length: number
+  /** Chunks in order; throws `STORE_CORRUPT` or another code where bytes are missing or wrong: never a short read. */
+  readonly body: AsyncIterable<Uint8Array>
+  /** The whole body in one buffer of `length` bytes. */
+  bytes(): Promise<Buffer>
+  /** Gives the rest up and frees what it holds. Needed only where the body is not read to its end. */
+  cancel(): void
+}
+
+export interface PutOptions extends CallOptions {
+  readonly guard: Guard
+  readonly attributes?: Attributes
+}
+
+export interface MutateOptions extends CallOptions {
+  readonly guard: Guard
+}
+
+export interface RenameOptions extends CallOptions {
+  /** Of the source. */
+  readonly guard: Guard
+  /** Of the target. A directory replaces only an empty directory, else `STORE_NOT_EMPTY`. */
+  readonly targetGuard: Guard
+}
+
+export interface CopyOptions extends CallOptions {
+  /** Of the source; absent: whatever is current. */
+  readonly version?: Version
+  /** Of the target. */
+  readonly guard: Guard
+  /** Replaces the source's where given. */
+  readonly attributes?: Attributes
+}
+
+/** `atomic`: the server decides. `checked`: looked at just before, so a race of milliseconds remains. */
+export type GuardStrength = 'atomic' | 'checked'
+
+/** What a store can do, found out rather than assumed. A consumer adapts and tells the user what is weaker. */
+export interface Capabilities {
+  readonly guards: {
+    /** A put with `ABSENT`. */
+    readonly create: GuardStrength
+    /** A put with a version. */
+    readonly replace: GuardStrength
+    readonly remove: GuardStrength
+    /** The target of a copy or rename. */
+    readonly copy: GuardStrength
+  }
+  /** Listings come in order of sort keys. */
+  readonly listingOrdered: boolean
+  /** Listings carry attributes and exact kinds. */
+  readonly listingComplete: boolean
+  /** Rename of a file, and of a directory, is one step that no reader sees the middle of. */
+  readonly renameAtomic: boolean
+  /** Modes, owners, times and extended attributes are kept. */
+  readonly attributes: boolean
+  /** Longest path in bytes of UTF-8. */
+  readonly pathBytesMax: number
+  /** Largest file in bytes. */
+  readonly fileBytesMax: number
+}
+
+/** Room in a store, where it has a bound. */
+export interface Space {
+  readonly bytesTotal: number
+  readonly bytesFree: number
+}
+
+export interface Store {
+  /** For messages: the URL it was opened by, without secrets. */
+  readonly url: string
+  readonly capabilities: Capabilities
+
+  /** @throws OperationError `STORE_NOT_FOUND`. The root always exists. */
+  stat(path: string, options?: CallOptions): Promise<Entry>
+  /** Pages of entries in sort-key order. @throws OperationError `STORE_NOT_FOUND`, `STORE_NOT_DIRECTORY`, before the first page. */
+  list(path: string, options?: ListOptions): AsyncIterable<readonly Entry[]>
+  /** Begins to read a file. @throws OperationError `STORE_NOT_FOUND`, `STORE_IS_DIRECTORY`, `STORE_CONFLICT`. */
+  read(path: string, options?: ReadOptions): Promise<Reading>
+  /** The target of a symlink. @throws OperationError `INPUT_INVALID` for anything else. */
+  readLink(path: string, options?: CallOptions): Promise<string>
+
+  /** Replaces or creates a whole file; durable when it resolves. */
+  put(path: string, source: Source, options: PutOptions): Promise<Entry>
+  symlink(path: string, target: string, options: PutOptions): Promise<Entry>
+  /** Makes a directory that stays without entries. With `ABSENT`, one that exists (even implicitly) is a conflict. */
+  makeDirectory(path: string, options: PutOptions): Promise<Entry>
+  /** Changes the attributes that are given, and leaves the others and the bytes. The answer may have a new version. */
+  setAttributes(path: string, changes: Attributes, options: MutateOptions): Promise<Entry>
+  /** Copies a file (not a directory) within the store, without moving its bytes through here where it can. */
+  copy(from: string, to: string, options: CopyOptions): Promise<Entry>
+  /** Moves a file, a symlink or a directory with all that lies under it. */
+  rename(from: string, to: string, options: RenameOptions): Promise<Entry>
+  /** Removes a file or symlink. @throws OperationError `STORE_IS_DIRECTORY`, `STORE_NOT_FOUND`. */
+  remove(path: string, options: MutateOptions): Promise<void>
+  /** Removes an empty directory. @throws OperationError `STORE_NOT_EMPTY`, `STORE_NOT_DIRECTORY`, `STORE_NOT_FOUND`. */
+  removeDirectory(path: string, options?: CallOptions): Promise<void>
+
+  /** Undefined where the store has no bound that it knows of. */
+  space(options?: CallOptions): Promise<Space | undefined>
+  close(): Promise<void>
+}
+
+/** What listings are ordered by: the path, with `/` after it for a directory. */
+export function sortKey(entry: Pick<Entry, 'path' | 'kind'>): string {
+  return entry.kind === 'directory' ? `${entry.path}/` : entry.path
+}
