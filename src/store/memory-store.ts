@@ -1,0 +1,388 @@
+/**
+ * A store in memory (`memory:`): exact, ordered, gone with the process. It is the reference that the suite is made
+ * by, and models the S3 end of what the port allows: keys lie flat in one order, a directory exists by itself or
+ * because something lies under it, and vanishes with its last entry where it was never made.
+ *
+ * Every mutation takes its bytes first and then happens in one synchronous step, so guards are atomic. Versions come
+ * from a counter: every change of bytes or attributes makes a new one, and a move keeps them.
+ */
+import { OperationError } from '#base/errors.ts'
+import { timestampFromMs, timestampNow } from '#base/time.ts'
+
+import { checkAborted, untilAborted } from './abort.ts'
+import { checkPath, compareUtf8, isWithin, parentOf } from './path.ts'
+import { SortedMap } from './sorted-map.ts'
+import { lengthError, sourceLength, streamError } from './source.ts'
+import { readFileSegments } from './file-segments.ts'
+import {
+  IMPLICIT_VERSION,
+  type Attributes,
+  type CallOptions,
+  type Capabilities,
+  type CopyOptions,
+  type Entry,
+  type Guard,
+  type Kind,
+  type ListOptions,
+  type MutateOptions,
+  type PutOptions,
+  type Reading,
+  type ReadOptions,
+  type RenameOptions,
+  type Source,
+  type Space,
+  type Store,
+  type Version,
+} from './store.ts'
+
+/** A body is one buffer here, and a bound keeps a mistake from taking the whole machine's memory. */
+const FILE_BYTES_MAX = 2 ** 31
+const PATH_BYTES_MAX = 4095
+const PAGE_ENTRIES = 1000
+const CHUNK_BYTES = 1 << 20
+
+const CAPABILITIES: Capabilities = {
+  guards: { create: 'atomic', replace: 'atomic', remove: 'atomic', copy: 'atomic' },
+  listingOrdered: true,
+  listingComplete: true,
+  renameAtomic: true,
+  attributes: true,
+  pathBytesMax: PATH_BYTES_MAX,
+  fileBytesMax: FILE_BYTES_MAX,
+}
+
+/** Opens a new, empty store in memory. */
+export function openMemoryStore(): Store {
+  return new MemoryStore()
+}
+
+/** What lies under a key; `bytes` are of a file, or the target of a symlink, and are never changed. */
+interface Node {
+  readonly kind: Kind
+  readonly version: Version
+  readonly modified: Entry['modified']
+  readonly attributes: Attributes
+  readonly bytes: Buffer
+}
+
+const NO_BYTES = Buffer.alloc(0)
+
+class MemoryStore implements Store {
+  readonly url = 'memory:'
+  readonly capabilities = CAPABILITIES
+  /** By sort key: files and symlinks by path, explicit directories by path and `/`; the root is `/`. */
+  readonly #nodes = new SortedMap<Node>()
+  #versionLast = 0
+
+  async stat(path: string, options: CallOptions = {}): Promise<Entry> {
+    this.#enter('stat', path, options)
+    return this.#require('stat', path)
+  }
+
+  async *list(path: string, options: ListOptions = {}): AsyncGenerator<readonly Entry[]> {
+    this.#enter('list', path, options)
+    if (this.#require('list', path).kind !== 'directory') {
+      throw new OperationError('STORE_NOT_DIRECTORY', `Cannot list "${path}": it is not a directory`)
+    }
+    const { prefix = '', after = '', recursive = false, pageEntries = PAGE_ENTRIES } = options
+    const base = path === '' ? '' : `${path}/`
+    let key = compareUtf8(prefix, after) > 0 ? this.#nodes.ceiling(base + prefix) : this.#nodes.higher(base + after)
+    let page: Entry[] = []
+    while (key !== undefined && key.startsWith(base)) {
+      const relative = key.slice(base.length)
+      const slash = recursive ? -1 : relative.indexOf('/')
+      const shown = slash === -1 ? relative : relative.slice(0, slash + 1)
+      if (!relative.startsWith(prefix)) break
+      // The root's own key is "/", a directory's own is "dir/": neither is an entry of itself.
+      if (shown !== '' && shown !== '/' && shown.startsWith(prefix) && compareUtf8(shown, after) > 0) {
+        const entryPath = base + (shown.endsWith('/') ? shown.slice(0, -1) : shown)
+        const entry = this.#find(entryPath)
+        if (entry !== undefined) page.push(entry)
+      }
+      // "0" is the character after "/": no key under the directory sorts at or after it.
+      key = slash === -1 ? this.#nodes.higher(key) : this.#nodes.ceiling(`${base}${relative.slice(0, slash)}0`)
+      if (page.length >= pageEntries) {
+        yield page
+        page = []
+        checkAborted(`list "${path}"`, options.signal)
+      }
+    }
+    if (page.length > 0) yield page
+  }
+
+  async read(path: string, options: ReadOptions = {}): Promise<Reading> {
+    this.#enter('read', path, options)
+    const entry = this.#require('read', path)
+    if (entry.kind === 'directory') throw isDirectory('read', path)
+    if (options.version !== undefined && options.version !== entry.version) throw conflict('read', path)
+    const bytes = this.#nodes.get(path)?.bytes ?? NO_BYTES
+    const start = Math.min(options.offset ?? 0, bytes.length)
+    const end = Math.min(start + (options.length ?? bytes.length), bytes.length)
+    return memoryReading(path, entry, bytes.subarray(start, end), options.signal)
+  }
+
+  async readLink(path: string, options: CallOptions = {}): Promise<string> {
+    this.#enter('read the link', path, options)
+    if (this.#require('read the link', path).kind !== 'symlink') {
+      throw new OperationError('INPUT_INVALID', `Cannot read the link "${path}": it is not a symlink`)
+    }
+    return (this.#nodes.get(path)?.bytes ?? NO_BYTES).toString()
+  }
+
+  async put(path: string, source: Source, options: PutOptions): Promise<Entry> {
+    this.#enter('put', path, options)
+    const bytes = await takeSource(path, source, options.signal)
+    return this.#place('put', path, 'file', bytes, options)
+  }
+
+  async symlink(path: string, target: string, options: PutOptions): Promise<Entry> {
+    this.#enter('make the symlink', path, options)
+    return this.#place('make the symlink', path, 'symlink', Buffer.from(target), options)
+  }
+
+  async makeDirectory(path: string, options: PutOptions): Promise<Entry> {
+    this.#enter('make the directory', path, options)
+    const found = this.#find(path)
+    checkGuard('make the directory', path, found, options.guard)
+    if (found !== undefined && found.kind !== 'directory') {
+      throw new OperationError('STORE_NOT_DIRECTORY', `Cannot make the directory "${path}": a ${found.kind} is there`)
+    }
+    if (found === undefined) this.#checkParents('make the directory', path)
+    const attributes = { ...found?.attributes, ...options.attributes }
+    return this.#write(path, 'directory', NO_BYTES, attributes)
+  }
+
+  async setAttributes(path: string, changes: Attributes, options: MutateOptions): Promise<Entry> {
+    this.#enter('set attributes of', path, options)
+    const found = this.#require('set attributes of', path)
+    checkGuard('set attributes of', path, found, options.guard)
+    const bytes = this.#nodes.get(keyOf(path, found.kind))?.bytes ?? NO_BYTES
+    return this.#write(path, found.kind, bytes, { ...found.attributes, ...changes })
+  }
+
+  async copy(from: string, to: string, options: CopyOptions): Promise<Entry> {
+    this.#enter('copy', from, options)
+    checkPath(to)
+    const found = this.#require('copy', from)
+    if (found.kind === 'directory') throw isDirectory('copy', from)
+    if (options.version !== undefined && options.version !== found.version) throw conflict('copy', from)
+    const bytes = this.#nodes.get(from)?.bytes ?? NO_BYTES
+    return this.#place('copy to', to, found.kind, bytes, {
+      guard: options.guard,
+      attributes: options.attributes ?? found.attributes ?? {},
+    })
+  }
+
+  async rename(from: string, to: string, options: RenameOptions): Promise<Entry> {
+    this.#enter('rename', from, options)
+    checkPath(to)
+    const source = this.#require('rename', from)
+    checkGuard('rename', from, source, options.guard)
+    checkRenamePaths(from, to, source.kind)
+    const target = this.#find(to)
+    checkGuard('rename to', to, target, options.targetGuard)
+    if (from === to) return source
+    if (target === undefined) this.#checkParents('rename to', to)
+    if (source.kind === 'directory') {
+      if (target !== undefined && target.kind !== 'directory') {
+        throw new OperationError('STORE_NOT_DIRECTORY', `Cannot rename "${from}": "${to}" is not a directory`)
+      }
+      if (this.#hasEntries(to)) throw notEmpty('rename to', to)
+      this.#moveTree(from, to)
+    } else {
+      if (target?.kind === 'directory') throw isDirectory('rename to', to)
+      const node = this.#nodes.get(from)
+      this.#nodes.delete(from)
+      if (node !== undefined) this.#nodes.set(to, node)
+    }
+    return this.#require('rename', to)
+  }
+
+  async remove(path: string, options: MutateOptions): Promise<void> {
+    this.#enter('remove', path, options)
+    const found = this.#require('remove', path)
+    if (found.kind === 'directory') throw isDirectory('remove', path)
+    checkGuard('remove', path, found, options.guard)
+    this.#nodes.delete(path)
+  }
+
+  async removeDirectory(path: string, options: CallOptions = {}): Promise<void> {
+    this.#enter('remove the directory', path, options)
+    if (this.#require('remove the directory', path).kind !== 'directory') {
+      throw new OperationError('STORE_NOT_DIRECTORY', `Cannot remove the directory "${path}": it is not a directory`)
+    }
+    if (path === '') throw new OperationError('INPUT_INVALID', 'Cannot remove the directory "": it is the root')
+    if (this.#hasEntries(path)) throw notEmpty('remove the directory', path)
+    this.#nodes.delete(`${path}/`)
+  }
+
+  async space(): Promise<Space | undefined> {
+    return undefined
+  }
+
+  async close(): Promise<void> {}
+
+  #enter(action: string, path: string, options: CallOptions): void {
+    checkPath(path)
+    if (path.length * 3 > PATH_BYTES_MAX && Buffer.byteLength(path) > PATH_BYTES_MAX) {
+      throw new OperationError('STORE_NAME_TOO_LONG', `Cannot ${action} "${path.slice(0, 40)}…": the path is too long`)
+    }
+    checkAborted(`${action} "${path}"`, options.signal)
+  }
+
+  #find(path: string): Entry | undefined {
+    const file = path === '' ? undefined : this.#nodes.get(path)
+    if (file !== undefined) return entryOf(path, file)
+    const directory = this.#nodes.get(`${path}/`)
+    if (directory !== undefined) return entryOf(path, directory)
+    if (path !== '' && !this.#hasEntries(path)) return undefined
+    const epoch = timestampFromMs(0)
+    return { path, kind: 'directory', size: 0, version: IMPLICIT_VERSION, modified: epoch, attributes: {} }
+  }
+
+  #require(action: string, path: string): Entry {
+    const found = this.#find(path)
+    if (found !== undefined) return found
+    this.#checkParents(action, path)
+    throw new OperationError('STORE_NOT_FOUND', `Cannot ${action} "${path}": nothing is there`)
+  }
+
+  #hasEntries(path: string): boolean {
+    return this.#nodes.higher(`${path}/`)?.startsWith(`${path}/`) ?? false
+  }
+
+  #checkParents(action: string, path: string): void {
+    for (let parent = parentOf(path); parent !== ''; parent = parentOf(parent)) {
+      if (this.#nodes.get(parent) !== undefined) {
+        throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action} "${path}": "${parent}" is not a directory`)
+      }
+    }
+  }
+
+  #place(action: string, path: string, kind: Kind, bytes: Buffer, options: PutOptions): Entry {
+    const found = this.#find(path)
+    checkGuard(action, path, found, options.guard)
+    if (found?.kind === 'directory') throw isDirectory(action, path)
+    if (found === undefined) this.#checkParents(action, path)
+    return this.#write(path, kind, bytes, options.attributes ?? {})
+  }
+
+  #write(path: string, kind: Kind, bytes: Buffer, attributes: Attributes): Entry {
+    this.#versionLast++
+    const version = String(this.#versionLast) as Version
+    const node: Node = { kind, version, modified: timestampNow(), attributes: copyAttributes(attributes), bytes }
+    this.#nodes.set(keyOf(path, kind), node)
+    return entryOf(path, node)
+  }
+
+  #moveTree(from: string, to: string): void {
+    const moved: string[] = []
+    let key = this.#nodes.ceiling(`${from}/`)
+    while (key !== undefined && key.startsWith(`${from}/`)) {
+      moved.push(key)
+      key = this.#nodes.higher(key)
+    }
+    this.#nodes.delete(`${to}/`)
+    for (const old of moved) {
+      const node = this.#nodes.get(old)
+      this.#nodes.delete(old)
+      if (node !== undefined) this.#nodes.set(to + old.slice(from.length), node)
+    }
+  }
+}
+
+function keyOf(path: string, kind: Kind): string {
+  return kind === 'directory' ? `${path}/` : path
+}
+
+function entryOf(path: string, node: Node): Entry {
+  const { kind, version, modified, attributes, bytes } = node
+  return { path, kind, size: bytes.length, version, modified, attributes }
+}
+
+/** A copy that later changes of the caller's map and buffers do not reach. */
+function copyAttributes(attributes: Attributes): Attributes {
+  if (attributes.xattrs === undefined) return { ...attributes }
+  const xattrs = new Map([...attributes.xattrs].map(([name, value]) => [name, Buffer.from(value)]))
+  return { ...attributes, xattrs }
+}
+
+function checkGuard(action: string, path: string, found: Entry | undefined, guard: Guard): void {
+  if (guard.kind === 'absent' && found !== undefined) throw conflict(action, path)
+  if (guard.kind === 'version' && found?.version !== guard.version) throw conflict(action, path)
+}
+
+function checkRenamePaths(from: string, to: string, kind: Kind): void {
+  if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot rename "${from}": it is the root`)
+  if (kind === 'directory' && from !== to && isWithin(to, from)) {
+    throw new OperationError('INPUT_INVALID', `Cannot rename "${from}": "${to}" lies in it`)
+  }
+}
+
+function conflict(action: string, path: string): OperationError {
+  return new OperationError('STORE_CONFLICT', `Cannot ${action} "${path}": the stored version is another`)
+}
+
+function isDirectory(action: string, path: string): OperationError {
+  return new OperationError('STORE_IS_DIRECTORY', `Cannot ${action} "${path}": it is a directory`)
+}
+
+function notEmpty(action: string, path: string): OperationError {
+  return new OperationError('STORE_NOT_EMPTY', `Cannot ${action} "${path}": it has entries`)
+}
+
+async function takeSource(path: string, source: Source, signal: AbortSignal | undefined): Promise<Buffer> {
+  const said = sourceLength(source)
+  if (said !== undefined) checkFileSize(path, said)
+  if (source instanceof Uint8Array) return Buffer.from(source)
+  if (source.kind === 'file') return readFileSegments(path, source.segments, signal)
+  const chunks: Uint8Array[] = []
+  let size = 0
+  const iterator = source.stream[Symbol.asyncIterator]()
+  let ended = false
+  try {
+    for (;;) {
+      const next = await untilAborted(`put "${path}"`, iterator.next(), signal)
+      if (next.done === true) break
+      size += next.value.length
+      checkFileSize(path, size)
+      if (said !== undefined && size > said) throw lengthError(path, said, `has more`)
+      chunks.push(next.value)
+    }
+    ended = true
+  } catch (error) {
+    throw streamError(path, error)
+  } finally {
+    // Not awaited: a stream that hangs would keep the put from ending.
+    if (!ended) iterator.return?.().catch(() => undefined)
+  }
+  if (said !== undefined && size < said) throw lengthError(path, said, `ended after ${size}`)
+  return Buffer.concat(chunks, size)
+}
+
+function checkFileSize(path: string, size: number): void {
+  if (size <= FILE_BYTES_MAX) return
+  throw new OperationError('STORE_FILE_TOO_LARGE', `Cannot put "${path}": memory holds ${FILE_BYTES_MAX} bytes a file`)
+}
+
+function memoryReading(path: string, entry: Entry, bytes: Buffer, signal: AbortSignal | undefined): Reading {
+  let cancelled = false
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    for (let start = 0; start < bytes.length && !cancelled; start += CHUNK_BYTES) {
+      checkAborted(`read "${path}"`, signal)
+      yield Buffer.from(bytes.subarray(start, start + CHUNK_BYTES))
+    }
+  }
+  return {
+    entry,
+    length: bytes.length,
+    body: { [Symbol.asyncIterator]: chunks },
+    bytes: async () => {
+      checkAborted(`read "${path}"`, signal)
+      return Buffer.from(bytes)
+    },
+    cancel: () => {
+      cancelled = true
+    },
+  }
+}
