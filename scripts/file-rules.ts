@@ -5,8 +5,8 @@ import { basename } from 'node:path'
 
 const LINES_MAX = 800
 const NAMES_FORBIDDEN = new Set(['utils', 'util', 'helpers', 'helper', 'common', 'types', 'shared', 'index', 'misc'])
-/** Built so that this file does not break its own rule. */
-const NOTES_FORBIDDEN = new RegExp(`\\b(?:${['TO' + 'DO', 'FIX' + 'ME', 'X' + 'XX'].join('|')})\\b`)
+/** Written so that this file does not break its own rule. */
+const NOTES_FORBIDDEN = /\b(?:TO[D]O|FIX[M]E|XX[X])\b/
 const CODE = /\.(?:ts|js)$/
 
 /** One line for each rule that a file of the project breaks. */

@@ -76,5 +76,7 @@ for (const [name] of STEPS) {
   const seconds = (outcome?.seconds ?? 0).toFixed(1).padStart(6)
   process.stdout.write(`${outcome?.ok ? 'ok    ' : 'FAILED'} ${name.padEnd(16)} ${seconds} s\n`)
 }
-process.stdout.write(`${' '.repeat(6)} ${'all'.padEnd(16)} ${((performance.now() - begin) / 1000).toFixed(1).padStart(6)} s\n`)
+process.stdout.write(
+  `${' '.repeat(6)} ${'all'.padEnd(16)} ${((performance.now() - begin) / 1000).toFixed(1).padStart(6)} s\n`,
+)
 process.exitCode = outcomes.every(({ ok }) => ok) ? 0 : 1

@@ -104,12 +104,16 @@ function installDependencies() {
   })
   if (done.error !== undefined) fail(`Cannot run npm: ${done.error.message}`)
   if (done.status !== 0) {
-    fail('Cannot install the dependencies: npm ci failed; check that this machine reaches the registry of "npm config get registry"')
+    fail(
+      'Cannot install the dependencies: npm ci failed; check that this machine reaches the registry of "npm config get registry"',
+    )
   }
 }
 
 function missingPackages(names) {
-  const query = spawnSync('dpkg-query', ['-W', '-f', '${Package} ${db:Status-Status}\n', ...names], { encoding: 'utf8' })
+  const query = spawnSync('dpkg-query', ['-W', '-f', '${Package} ${db:Status-Status}\n', ...names], {
+    encoding: 'utf8',
+  })
   if (query.error !== undefined) return undefined
   const installed = new Set(
     query.stdout

@@ -1,0 +1,127 @@
+/**
+ * Writes the pages of docs/operating/ that are made from the program's own tables: options, errors, metrics. With
+ * `--check` it writes nothing and ends with 1 where a page differs from what it would write.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { ERRNO, ERRORS } from '#base/errors.ts'
+import { METRICS } from '#base/metrics.ts'
+import { sectionOf } from '#cli/command.ts'
+import { COMMANDS } from '#cli/commands.ts'
+import { optionUsage, usageOf } from '#cli/help.ts'
+import { variableOf } from '#cli/options.ts'
+
+const FOLDER = 'docs/operating'
+const NOTE = 'Generated from the program by `npm run docs`; do not edit.'
+
+function table(heads: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
+  return [line(heads), `|${heads.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n')
+}
+
+function optionsPage(): string {
+  const sections = COMMANDS.map((command) => {
+    const rows = Object.entries(command.options).map(([key, row]) => [
+      `\`${optionUsage(key, row)}\``,
+      row.secret ? '' : `\`${variableOf(key)}\``,
+      row.secret || key === 'config' ? '' : `\`${key}\``,
+      row.defaultText ?? '',
+      row.placeholder === undefined && !row.secret ? row.help : `${row.help}; ${row.expected}`,
+    ])
+    return [
+      `## ${usageOf(command)}`,
+      '',
+      command.description,
+      '',
+      `Section in eider.json: \`${sectionOf(command.name)}\`.`,
+      '',
+      table(['Option', 'Variable', 'Key', 'Default', 'Meaning'], rows),
+      '',
+    ].join('\n')
+  })
+  return [
+    '# Options',
+    '',
+    NOTE,
+    '',
+    'Each option can be given as a flag, as a variable or in `eider.json`, and they win in this order; what none gives has its',
+    'default. `eider.json` is looked for in the working directory and upwards, or named by `--config`. It holds an object for each',
+    'command, and beside them keys that hold for every command which has such an option:',
+    '',
+    '```json',
+    '{ "logLevel": "debug", "mount": { "readOnly": true } }',
+    '```',
+    '',
+    'Relative paths in `eider.json` are relative to its folder. A switch is turned off by `--no-FLAG`, `false` or `0`.',
+    '',
+    ...sections,
+  ].join('\n')
+}
+
+function errorsPage(): string {
+  const rows = Object.entries(ERRORS).map(([code, { errno, status, retry, level, meaning, hint }]) => [
+    `\`${code}\``,
+    meaning,
+    hint,
+    `${errno} (${ERRNO[errno]})`,
+    String(status),
+    retry,
+    level,
+  ])
+  return [
+    '# Errors',
+    '',
+    NOTE,
+    '',
+    'Every error of operation has one of these codes; it is in the log as `code`. The errno is what a program in a mount sees, the',
+    'status what a client of the S3 gateway sees; retry says whether the program itself tries again.',
+    '',
+    table(['Code', 'Meaning', 'What to do', 'errno', 'HTTP', 'Retry', 'Log level'], rows),
+    '',
+  ].join('\n')
+}
+
+function metricsPage(): string {
+  const rows = Object.entries(METRICS).map(([name, { kind, labels, help }]) => [
+    `\`${name}\``,
+    kind,
+    labels.map((label) => `\`${label}\``).join(', '),
+    help,
+  ])
+  return [
+    '# Metrics',
+    '',
+    NOTE,
+    '',
+    'Served in the text format of Prometheus at `/metrics` of the address given by `--metrics HOST:PORT`, with the metrics of the',
+    'process itself (`process_…`, `nodejs_…`) beside them. A metric appears when it is first used. `/healthz` answers 200 while the',
+    'command does its work, else 503.',
+    '',
+    table(['Name', 'Kind', 'Labels', 'Meaning'], rows),
+    '',
+  ].join('\n')
+}
+
+const pages: readonly (readonly [string, string])[] = [
+  ['options.md', optionsPage()],
+  ['errors.md', errorsPage()],
+  ['metrics.md', metricsPage()],
+]
+const check = process.argv.includes('--check')
+for (const [name, text] of pages) {
+  const path = `${FOLDER}/${name}`
+  if (!check) {
+    writeFileSync(path, text)
+  } else if (readIfThere(path) !== text) {
+    process.stderr.write(`${path} is not up to date: run "npm run docs"\n`)
+    process.exitCode = 1
+  }
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
