@@ -56,5 +56,5 @@ function licenceOf(folder: string): string {
   const texts = [file, notice]
     .filter((candidate) => candidate !== undefined && existsSync(join(folder, candidate)))
     .map((candidate) => readFileSync(join(folder, candidate ?? ''), 'utf8').trim())
-  return [`${'='.repeat(80)}`, `${name} ${version} (${license ?? 'see below'})`, '', ...texts, ''].join('\n')
+  return ['='.repeat(80), `${name} ${version} (${license ?? 'see below'})`, '', ...texts, ''].join('\n')
 }

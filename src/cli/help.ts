@@ -53,6 +53,7 @@ export function groupsOf(command: Command): string[] {
 /** `-r, --region TEXT`. */
 export function optionUsage(key: string, row: OptionRow<unknown>): string {
   if (row.secret) return variableOf(key)
+  if (row.default === true) return `--no-${flagOf(key).slice(2)}`
   const short = row.short === undefined ? '' : `-${row.short}, `
   return `${short}${flagOf(key)}${row.placeholder === undefined ? '' : ` ${row.placeholder}`}`
 }

@@ -31,6 +31,8 @@ export interface OptionRow<T> {
   readonly isPath: boolean
   /** The value, or undefined where `text` is not one. */
   readonly parse: (text: string) => T | undefined
+  /** The text that gives this value. */
+  format(value: NonNullable<T>): string
 }
 
 /** The options of a command by key. */
@@ -59,6 +61,7 @@ interface RowParts<T> {
   readonly secret?: boolean
   readonly isPath?: boolean
   readonly parse: (text: string) => T | undefined
+  format(value: NonNullable<T>): string
 }
 
 function row<T>(described: Described, parts: RowParts<T>): OptionRow<T> {
@@ -79,6 +82,7 @@ export function string(described: Described): OptionRow<string | undefined>
 export function string(described: Described & { readonly default?: string }): OptionRow<string | undefined> {
   return row<string | undefined>(described, {
     placeholder: 'TEXT',
+    format: String,
     expected: 'some text',
     default: described.default,
     defaultText: described.default,
@@ -90,6 +94,7 @@ export function string(described: Described & { readonly default?: string }): Op
 export function secret(described: Described): OptionRow<string | undefined> {
   return row<string | undefined>(described, {
     placeholder: undefined,
+    format: String,
     expected: 'some text',
     default: undefined,
     defaultText: undefined,
@@ -106,6 +111,7 @@ export function path(
 ): OptionRow<string | undefined> {
   return row<string | undefined>(described, {
     placeholder: 'PATH',
+    format: String,
     expected: 'a path',
     default: described.default,
     defaultText: described.default ?? described.defaultText,
@@ -114,13 +120,14 @@ export function path(
   })
 }
 
-/** On or off, off where not given; `--no-FLAG` turns off what another source turned on. */
-export function boolean(described: Described): OptionRow<boolean> {
+/** On or off, off where not given and no default says otherwise; `--no-FLAG` turns off what another source turned on. */
+export function boolean(described: Described & { readonly default?: boolean }): OptionRow<boolean> {
   return row<boolean>(described, {
     placeholder: undefined,
     expected: 'true or false',
-    default: false,
+    default: described.default ?? false,
     defaultText: undefined,
+    format: String,
     parse: (text) => {
       if (['true', '1', 'yes', 'on'].includes(text)) return true
       return ['false', '0', 'no', 'off'].includes(text) ? false : undefined
@@ -134,6 +141,7 @@ export function integer(described: Described & Bounded): OptionRow<number | unde
 export function integer(described: Described & Bounded & { readonly default?: number }): OptionRow<number | undefined> {
   return row<number | undefined>(described, {
     placeholder: 'NUMBER',
+    format: String,
     expected: `a whole number${boundsText(described, String)}`,
     default: described.default,
     defaultText: described.default?.toString(),
@@ -147,6 +155,7 @@ export function bytes(described: Described & Bounded): OptionRow<number | undefi
 export function bytes(described: Described & Bounded & { readonly default?: number }): OptionRow<number | undefined> {
   return row<number | undefined>(described, {
     placeholder: 'SIZE',
+    format: formatBytes,
     expected: `a size such as 64MiB or 2GiB${boundsText(described, formatBytes)}`,
     default: described.default,
     defaultText: described.default === undefined ? undefined : formatBytes(described.default),
@@ -162,6 +171,7 @@ export function duration(
 ): OptionRow<number | undefined> {
   return row<number | undefined>(described, {
     placeholder: 'TIME',
+    format: formatDuration,
     expected: `a time such as 250ms, 1s or 5m${boundsText(described, formatDuration)}`,
     default: described.default,
     defaultText: described.default === undefined ? undefined : formatDuration(described.default),
@@ -181,6 +191,7 @@ export function choice<const T extends string>(
 ): OptionRow<T | undefined> {
   return row<T | undefined>(described, {
     placeholder: choices.join('|'),
+    format: String,
     expected: `one of ${choices.join(', ')}`,
     default: described.default,
     defaultText: described.default,
@@ -194,6 +205,7 @@ export function hostPort(described: Described): OptionRow<HostPort | undefined>
 export function hostPort(described: Described & { readonly default?: string }): OptionRow<HostPort | undefined> {
   return row<HostPort | undefined>(described, {
     placeholder: 'HOST:PORT',
+    format: formatHostPort,
     expected: 'HOST:PORT',
     default: described.default === undefined ? undefined : parseHostPort(described.default),
     defaultText: described.default,
@@ -262,7 +274,7 @@ function formatIn(value: number, units: Units, smallest: string): string {
 }
 
 function scaled(text: string, units: Units): number {
-  const match = /^(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]*)$/.exec(text)
+  const match = /^(\d{1,16}(?:\.\d{1,6})?) ?([A-Za-z]*)$/.exec(text)
   const unit = match?.[2]?.toLowerCase()
   const factor = units.find(([name]) => name.toLowerCase() === unit)?.[1]
   if (match?.[1] === '0') return 0
@@ -286,6 +298,16 @@ export function flagOf(key: string): string {
 /** `EIDER_READ_ONLY` for the key `readOnly`. */
 export function variableOf(key: string): string {
   return `EIDER_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+}
+
+/** The flags that give these values to a command with that table, whatever its variables and its file say. */
+export function flagsOf(table: OptionTable, values: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(table).flatMap(([key, option]) => {
+    const value = values[key]
+    if (option.secret || value === undefined || value === null) return []
+    if (typeof value === 'boolean') return [value ? flagOf(key) : `--no-${flagOf(key).slice(2)}`]
+    return [`${flagOf(key)}=${option.format(value)}`]
+  })
 }
 
 /** An object without the keys whose values are undefined, for calls that take absent options but no undefined ones. */

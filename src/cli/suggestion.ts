@@ -5,7 +5,8 @@ export function suggest(word: string, candidates: Iterable<string>): string | un
   let best: string | undefined
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1
   for (const candidate of candidates) {
-    const distance = editDistance(word, candidate)
+    // Of two that are as near, the one that begins alike: `umount` means `unmount` rather than `mount`.
+    const distance = editDistance(word, candidate) - (word[0] === candidate[0] ? 0.5 : 0)
     if (distance < bestDistance) {
       best = candidate
       bestDistance = distance

@@ -1,0 +1,73 @@
+/**
+ * Who serves which mount: a small file for each, written by the process that serves it, so that `eider unmount` knows
+ * whom to wait for and what could not be stored. A record without its process is of one that crashed.
+ */
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import { isOperationError } from '#base/errors.ts'
+import { runtimeDirectory } from './places.ts'
+
+const RecordSchema = v.object({
+  /** As the mount table has it. */
+  directory: v.string(),
+  /** The URL of the store, without secrets. */
+  store: v.string(),
+  process: v.object({ pid: v.number(), startTicks: v.number() }),
+  /** Where its log goes; absent: its standard error. */
+  log: v.optional(v.string()),
+  /** What could not be stored, once the mount has ended. */
+  unpublished: v.optional(v.array(v.string())),
+})
+
+export type MountRecord = v.InferOutput<typeof RecordSchema>
+
+/** Writes the record of a mount, in place of an older one of that directory. */
+export function writeMountRecord(record: MountRecord): void {
+  const file = recordFile(runtimeDirectory(), record.directory)
+  const temporary = `${file}.${process.pid}`
+  writeFileSync(temporary, JSON.stringify(record), { mode: 0o600 })
+  renameSync(temporary, file)
+}
+
+/** The record of the mount on that directory, which must be as the mount table has it; root sees those of all users. */
+export function readMountRecord(directory: string): MountRecord | undefined {
+  for (const folder of recordFolders()) {
+    try {
+      return v.parse(RecordSchema, JSON.parse(readFileSync(recordFile(folder, directory), 'utf8')))
+    } catch {
+      // None in this folder, or none of this version: another may have it.
+    }
+  }
+  return undefined
+}
+
+/** Removes the record of that directory, if `pid` wrote it: by now another mount may be there. */
+export function removeMountRecord(directory: string, pid: number): void {
+  for (const folder of recordFolders()) {
+    if (readMountRecord(directory)?.process.pid === pid) rmSync(recordFile(folder, directory), { force: true })
+  }
+}
+
+function recordFolders(): string[] {
+  const folders = new Set<string>()
+  try {
+    folders.add(runtimeDirectory())
+  } catch (error) {
+    // No folder of its own means no records of its own; it is told where one is to be written.
+    if (!isOperationError(error)) throw error
+  }
+  if (process.getuid?.() === 0) {
+    try {
+      for (const user of readdirSync('/run/user')) folders.add(`/run/user/${user}/eider`)
+    } catch {
+      // No user has a session here.
+    }
+  }
+  return [...folders]
+}
+
+function recordFile(folder: string, directory: string): string {
+  return join(folder, `mount-${createHash('sha256').update(directory).digest('hex').slice(0, 24)}.json`)
+}

@@ -1,0 +1,111 @@
+/** Kinds of options: what each takes, what it refuses, and that what it shows it also reads. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import {
+  boolean,
+  bytes,
+  choice,
+  duration,
+  flagOf,
+  flagsOf,
+  formatBytes,
+  formatDuration,
+  hostPort,
+  integer,
+  path,
+  secret,
+  string,
+  variableOf,
+} from './options.ts'
+
+const help = 'Help'
+const TABLE = {
+  name: string({ help }),
+  readOnly: boolean({ help }),
+  metadata: boolean({ help, default: true }),
+  count: integer({ help, min: 1, max: 8 }),
+  size: bytes({ help, min: 1024 }),
+  wait: duration({ help, max: 60_000 }),
+  style: choice(['path', 'virtual'], { help }),
+  listen: hostPort({ help }),
+  file: path({ help }),
+  secretKey: secret({ help }),
+}
+
+const CASES: readonly (readonly [key: keyof typeof TABLE, text: string, value: unknown])[] = [
+  ['name', 'x', 'x'],
+  ['name', '', undefined],
+  ['readOnly', 'true', true],
+  ['readOnly', '1', true],
+  ['readOnly', 'off', false],
+  ['readOnly', 'maybe', undefined],
+  ['count', '1', 1],
+  ['count', '8', 8],
+  ['count', '0', undefined],
+  ['count', '9', undefined],
+  ['count', '1.5', undefined],
+  ['count', '1e0', undefined],
+  ['count', '', undefined],
+  ['count', ' 3', undefined],
+  ['size', '1024', 1024],
+  ['size', '1KiB', 1024],
+  ['size', '1.5MiB', 1_572_864],
+  ['size', '2gib', 2 * 1024 ** 3],
+  ['size', '5MB', 5_000_000],
+  ['size', '1023B', undefined],
+  ['size', '5 parsecs', undefined],
+  ['size', '-1', undefined],
+  ['wait', '0', 0],
+  ['wait', '250ms', 250],
+  ['wait', '1s', 1000],
+  ['wait', '1m', 60_000],
+  ['wait', '61s', undefined],
+  ['wait', '10', undefined],
+  ['style', 'path', 'path'],
+  ['style', 'pa', undefined],
+  ['style', 'toString', undefined],
+  ['file', 'a/b', 'a/b'],
+  ['file', 'a\0b', undefined],
+]
+
+test('each kind takes what it should and refuses the rest', () => {
+  for (const [key, text, value] of CASES)
+    assert.deepEqual(TABLE[key].parse(text), value, `${key} ${JSON.stringify(text)}`)
+})
+
+test('addresses are host and port, IPv6 in brackets', () => {
+  assert.deepEqual(TABLE.listen.parse('127.0.0.1:9000'), { host: '127.0.0.1', port: 9000 })
+  assert.deepEqual(TABLE.listen.parse('[::1]:0'), { host: '::1', port: 0 })
+  for (const wrong of ['9000', 'host', 'host:', ':80', 'host:65536', '::1:80', 'http://host:80']) {
+    assert.equal(TABLE.listen.parse(wrong), undefined, wrong)
+  }
+})
+
+test('names of flags and variables come from the key', () => {
+  assert.equal(flagOf('readOnly'), '--read-only')
+  assert.equal(variableOf('readOnly'), 'EIDER_READ_ONLY')
+})
+
+test('sizes and times are read as they are shown', () => {
+  fc.assert(
+    fc.property(fc.nat({ max: Number.MAX_SAFE_INTEGER }), (value) => {
+      assert.equal(bytes({ help }).parse(formatBytes(value)), value)
+      assert.equal(duration({ help }).parse(formatDuration(value)), value)
+    }),
+    { seed: 1 },
+  )
+})
+
+test('flags made from values say all of them but the secrets', () => {
+  const values = { name: 'n', readOnly: true, metadata: false, count: 3, size: 2048, wait: 1500, secretKey: 'hidden' }
+  assert.deepEqual(flagsOf(TABLE, { ...values, listen: { host: '::1', port: 1 } }), [
+    '--name=n',
+    '--read-only',
+    '--no-metadata',
+    '--count=3',
+    '--size=2KiB',
+    '--wait=1500ms',
+    '--listen=[::1]:1',
+  ])
+})
