@@ -31,6 +31,11 @@ export const METRICS = {
   },
   eider_s3_sent_bytes_total: { kind: 'counter', labels: [], help: 'Body bytes sent to S3.' },
   eider_s3_received_bytes_total: { kind: 'counter', labels: [], help: 'Body bytes received from S3.' },
+  eider_directory_names_hidden_total: {
+    kind: 'counter',
+    labels: [],
+    help: 'Names that listings of a directory store left out because they are not UTF-8.',
+  },
   eider_fuse_requests_total: { kind: 'counter', labels: ['operation'], help: 'Requests of the kernel by operation.' },
   eider_fuse_errors_total: {
     kind: 'counter',

@@ -35,9 +35,9 @@ const calls = once(() => ({
   ),
   symlinkat: bind<[string, number, string]>('int symlinkat(const char *target, int dir, const char *path)'),
   readlinkat: bind<[number, string, Uint8Array, number]>(
-    'ssize_t readlinkat(int dir, const char *path, void *buffer, size_t size)',
+    'int64_t readlinkat(int dir, const char *path, void *buffer, size_t size)',
   ),
-  getdents64: bind<[number, Uint8Array, number]>('ssize_t getdents64(int fd, void *buffer, size_t size)'),
+  getdents64: bind<[number, Uint8Array, number]>('int64_t getdents64(int fd, void *buffer, size_t size)'),
 }))
 
 /** Set once openat2 turned out to be missing (before Linux 5.6) or forbidden (container filters before 2021). */

@@ -14,11 +14,11 @@ const SYNC_FILE_RANGE_WRITE = 2
 
 const calls = once(() => ({
   copy: bind<[number, Uint8Array, number, Uint8Array, number, number]>(
-    'ssize_t copy_file_range(int from, void *from_offset, int to, void *to_offset, size_t size, unsigned int flags)',
+    'int64_t copy_file_range(int from, void *from_offset, int to, void *to_offset, size_t size, unsigned int flags)',
   ),
   seek: bind<[number, number, number]>('int64_t lseek64(int fd, int64_t offset, int whence)'),
   preadv2: bind<[number, Uint8Array, number, number, number]>(
-    'ssize_t preadv2(int fd, const void *vector, int count, int64_t offset, int flags)',
+    'int64_t preadv2(int fd, const void *vector, int count, int64_t offset, int flags)',
   ),
   syncRange: bind<[number, number, number, number]>(
     'int sync_file_range(int fd, int64_t offset, int64_t size, unsigned int flags)',

@@ -8,14 +8,14 @@ import { bind, checked, errno, once } from './bind.ts'
 import { SystemCallError } from './libc.ts'
 
 const calls = once(() => ({
-  list: bind<[string, Uint8Array, number]>('ssize_t listxattr(const char *path, void *list, size_t size)'),
-  listLink: bind<[string, Uint8Array, number]>('ssize_t llistxattr(const char *path, void *list, size_t size)'),
-  listFd: bind<[number, Uint8Array, number]>('ssize_t flistxattr(int fd, void *list, size_t size)'),
+  list: bind<[string, Uint8Array, number]>('int64_t listxattr(const char *path, void *list, size_t size)'),
+  listLink: bind<[string, Uint8Array, number]>('int64_t llistxattr(const char *path, void *list, size_t size)'),
+  listFd: bind<[number, Uint8Array, number]>('int64_t flistxattr(int fd, void *list, size_t size)'),
   get: bind<[string, string, Uint8Array, number]>(
-    'ssize_t getxattr(const char *path, const char *name, void *value, size_t size)',
+    'int64_t getxattr(const char *path, const char *name, void *value, size_t size)',
   ),
   getLink: bind<[string, string, Uint8Array, number]>(
-    'ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size)',
+    'int64_t lgetxattr(const char *path, const char *name, void *value, size_t size)',
   ),
   set: bind<[string, string, Uint8Array, number, number]>(
     'int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)',

@@ -130,10 +130,11 @@ export const attributeCases: readonly SuiteCase[] = [
       const target = '../some where/ü/🦆 %2F'
       const made = await store.symlink(at('link'), target, { guard: ABSENT, attributes: { ...TIMES, uid: 3, gid: 4 } })
       assert.deepEqual([made.kind, made.size], ['symlink', Buffer.byteLength(target)])
-      assert.equal(await store.readLink(at('link')), target)
       const found = await store.stat(at('link'))
       assert.deepEqual([found.kind, found.version], ['symlink', made.version])
+      // Before the link is read, which may set its access time.
       assertAttributes(found.attributes, { ...TIMES, uid: 3, gid: 4 })
+      assert.equal(await store.readLink(at('link')), target)
       const [listed] = await listAll(store, directory)
       if (store.capabilities.listingComplete) assert.equal(listed?.kind, 'symlink')
       assert.equal((await (await store.read(at('link'))).bytes()).toString(), target, 'read gives the target')

@@ -1,0 +1,572 @@
+/**
+ * A local directory as a store (`file:///dir`): files are files, attributes are the file system's own, and other
+ * programs may look on and write too.
+ *
+ * A put writes a temporary file under `.eider/tmp` of the same file system, makes it durable, and renames it into
+ * place; so a file is absent or complete for everybody, also after a crash. "Look at the guard, then change" is one
+ * synchronous step under the lock of the path (`directory/locks.ts`): guards are atomic among all users of Eider on the
+ * directory. Against other programs a put with `ABSENT` is atomic too (the kernel refuses to replace); the other guards
+ * are looked at some microseconds before the change. Where the file system has no locks between processes, they are
+ * `checked`.
+ *
+ * Every change is durable when its call resolves: the file by fsync before the rename, the directories by fsync after.
+ */
+import { close, closeSync, constants, fsync, openSync, statfs } from 'node:fs'
+import { promisify } from 'node:util'
+
+import { OperationError } from '#base/errors.ts'
+import { timestamp, type Timestamp } from '#base/time.ts'
+import {
+  makeDirectoryAt,
+  openAt,
+  O_PATH,
+  readLinkAt,
+  removeDirectoryAt,
+  renameAt,
+  renameNoReplaceAt,
+  symlinkAt,
+  unlinkAt,
+} from '#os/at.ts'
+import { startWriteBack } from '#os/file-range.ts'
+import { tryLock, unlock } from '#os/flock.ts'
+import { inodePath } from '#os/inode.ts'
+import { statusAt, statusOf, type Status } from '#os/status.ts'
+import { xattrNamesOf, xattrsWork } from '#os/xattr.ts'
+
+import { checkAborted } from './abort.ts'
+import { applyAttributes, keptAttributes, keptAttributesOf } from './directory/attributes.ts'
+import { DirectorySyncs, type DirectoryToSync } from './directory/directory-syncs.ts'
+import { entryOf, kindOf, NOTHING_KEPT, sameBytes } from './directory/entry.ts'
+import { errnoNameOf, failure } from './directory/failure.ts'
+import { listDirectory } from './directory/listing.ts'
+import { OWN_NAME, OwnArea, removeLeftovers } from './directory/own-area.ts'
+import { MemoryReading, readFrom } from './directory/reading.ts'
+import { checkGuard, checkReplaceable, makePlace, openInode, openPlace, openToRead } from './directory/tree.ts'
+import { writeSource } from './directory/write-source.ts'
+import { checkPath, isWithin } from './path.ts'
+import type {
+  Attributes,
+  CallOptions,
+  Capabilities,
+  CopyOptions,
+  Entry,
+  GuardStrength,
+  ListOptions,
+  MutateOptions,
+  PutOptions,
+  Reading,
+  ReadOptions,
+  RenameOptions,
+  Source,
+  Space,
+  Store,
+} from './store.ts'
+
+/** PATH_MAX of Linux without its NUL. */
+const PATH_BYTES_MAX = 4095
+/** What ext4 holds with 4 KiB blocks; the kernel tells where a file system holds less. */
+const FILE_BYTES_MAX = 16 * 2 ** 40
+
+export interface DirectoryStoreOptions {
+  /** Makes and removes nothing of its own in the directory; changes must not be asked for. */
+  readonly readOnly?: boolean
+  readonly signal?: AbortSignal
+}
+
+/** Opens the directory `root`, which must exist, and removes what dead processes left unfinished in it. */
+export async function openDirectoryStore(root: string, options: DirectoryStoreOptions = {}): Promise<Store> {
+  const action = `open the directory "${root}"`
+  checkAborted(action, options.signal)
+  let fd: number
+  try {
+    fd = openSync(root, constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch (error) {
+    throw failure(error, action)
+  }
+  try {
+    if (options.readOnly !== true) removeLeftovers(fd)
+    const strength: GuardStrength = locksWork(fd) ? 'atomic' : 'checked'
+    const capabilities: Capabilities = {
+      guards: { create: 'atomic', replace: strength, remove: strength, copy: strength },
+      listingOrdered: true,
+      listingComplete: true,
+      renameAtomic: true,
+      attributes: xattrsWork(inodePath(fd)),
+      pathBytesMax: PATH_BYTES_MAX,
+      fileBytesMax: FILE_BYTES_MAX,
+    }
+    return new DirectoryStore(root, fd, capabilities)
+  } catch (error) {
+    closeSync(fd)
+    throw failure(error, action)
+  }
+}
+
+/** Whether processes can lock each other out; false on file systems without locks. */
+function locksWork(root: number): boolean {
+  // A descriptor of its own: the lock is tried on the root, and a second store may be trying just now too.
+  const fd = openAt(root, '.', constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    if (tryLock(fd)) unlock(fd)
+    return true
+  } catch {
+    return false
+  } finally {
+    closeSync(fd)
+  }
+}
+
+class DirectoryStore implements Store {
+  readonly url: string
+  readonly capabilities: Capabilities
+  readonly #root: number
+  readonly #syncs = new DirectorySyncs()
+  #area: Promise<OwnArea> | undefined
+
+  constructor(path: string, root: number, capabilities: Capabilities) {
+    this.url = `file://${encodeURI(path)}`
+    this.#root = root
+    this.capabilities = capabilities
+  }
+
+  async stat(path: string, options: CallOptions = {}): Promise<Entry> {
+    const action = `stat "${path}"`
+    enter(path, action, options.signal)
+    return this.#withInode(path, action, (fd, status) => this.#entry(path, fd, status, action))
+  }
+
+  async *list(path: string, options: ListOptions = {}): AsyncGenerator<readonly Entry[]> {
+    enter(path, `list "${path}"`, options.signal)
+    yield* listDirectory(this.#root, path, options)
+  }
+
+  async read(path: string, options: ReadOptions = {}): Promise<Reading> {
+    const action = `read "${path}"`
+    enter(path, action, options.signal)
+    const fd = this.#openToRead(path, action)
+    if (fd === undefined) return this.#readSymlink(path, action, options)
+    let entry: Entry
+    let status: Status
+    try {
+      status = statusOf(fd)
+      entry = fileEntry(path, fd, status, action)
+      checkVersion(action, entry, options)
+    } catch (error) {
+      closeSync(fd)
+      throw failure(error, action)
+    }
+    const offset = Math.min(options.offset ?? 0, status.size)
+    const length = Math.min(options.length ?? status.size, status.size - offset)
+    return readFrom(fd, status, entry, offset, length, options.signal)
+  }
+
+  async readLink(path: string, options: CallOptions = {}): Promise<string> {
+    const action = `read the link "${path}"`
+    enter(path, action, options.signal)
+    return this.#withInode(path, action, (fd, status) => {
+      if (kindOf(status) !== 'symlink') {
+        this.#entry(path, fd, status, action)
+        throw new OperationError('INPUT_INVALID', `Cannot ${action}: it is not a symlink`)
+      }
+      return readLinkAt(fd, '').toString()
+    })
+  }
+
+  async put(path: string, source: Source, options: PutOptions): Promise<Entry> {
+    const action = `put "${path}"`
+    enterChange(path, action, options.signal)
+    return this.#attempt(action, async () => {
+      this.#checkEarly(path, action, options)
+      return this.#placeFile(path, action, options, (fd) => writeSource(fd, path, source, options.signal))
+    })
+  }
+
+  async symlink(path: string, target: string, options: PutOptions): Promise<Entry> {
+    const action = `make the symlink "${path}"`
+    enterChange(path, action, options.signal)
+    if (target === '' || target.includes('\0') || !target.isWellFormed()) {
+      throw new OperationError('INPUT_INVALID', `Cannot ${action}: its target is empty, or not text`)
+    }
+    return this.#attempt(action, async () => {
+      this.#checkEarly(path, action, options)
+      const area = await this.#ownArea(options.signal)
+      const temporary = area.temporaryName()
+      symlinkAt(target, area.temporaries, temporary)
+      const fd = openAt(area.temporaries, temporary, O_PATH | constants.O_NOFOLLOW)
+      return this.#place(area, path, action, temporary, fd, options, async () => {
+        applyAttributes(fd, options.attributes ?? {}, action, true)
+      })
+    })
+  }
+
+  async makeDirectory(path: string, options: PutOptions): Promise<Entry> {
+    const action = `make the directory "${path}"`
+    enterChange(path, action, options.signal)
+    if (path === '') {
+      if (options.guard.kind === 'absent') throw new OperationError('STORE_CONFLICT', `Cannot ${action}: it is there`)
+      return this.setAttributes(path, options.attributes ?? {}, options)
+    }
+    return this.#change([path], action, options.signal, (syncs) => {
+      const found = this.#lookUp(path)
+      checkGuard(action, found, options.guard)
+      if (found !== undefined && kindOf(found) !== 'directory') {
+        throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action}: something else is there`)
+      }
+      const { dir, name } = makePlace(this.#root, path, syncs)
+      syncs.push({ fd: dir, id: statusOf(dir).id })
+      if (found === undefined) makeDirectoryAt(dir, name, 0o777)
+      const fd = openAt(dir, name, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+      syncs.push({ fd, id: statusOf(fd).id })
+      applyAttributes(fd, options.attributes ?? {}, action, found === undefined)
+      const status = statusOf(fd)
+      return entryOf(path, 'directory', status, keptAttributesOf(fd, status))
+    })
+  }
+
+  async setAttributes(path: string, changes: Attributes, options: MutateOptions): Promise<Entry> {
+    const action = `set attributes of "${path}"`
+    if (path !== '') enterChange(path, action, options.signal)
+    return this.#change([path], action, options.signal, (syncs) =>
+      this.#withInode(path, action, (fd, status) => {
+        this.#entry(path, fd, status, action)
+        checkGuard(action, status, options.guard)
+        applyAttributes(fd, changes, action, false)
+        this.#syncInode(path, fd, syncs)
+        return this.#entry(path, fd, statusOf(fd), action)
+      }),
+    )
+  }
+
+  async copy(from: string, to: string, options: CopyOptions): Promise<Entry> {
+    const action = `copy "${from}" to "${to}"`
+    enter(from, action, options.signal)
+    enterChange(to, action, options.signal)
+    return this.#attempt(action, async () => {
+      const fd = this.#openToRead(from, action)
+      if (fd === undefined) return this.#copySymlink(from, to, action, options)
+      try {
+        const status = statusOf(fd)
+        const entry = fileEntry(from, fd, status, action)
+        checkVersion(action, entry, options)
+        this.#checkEarly(to, action, options)
+        const attributes = options.attributes ?? entry.attributes ?? {}
+        return await this.#placeFile(to, action, { ...options, attributes }, async (target) => {
+          const source: Source = { kind: 'file', segments: [{ fd, offset: 0, length: status.size }] }
+          await writeSource(target, to, source, options.signal)
+          if (!sameBytes(statusOf(fd), status)) {
+            throw new OperationError('STORE_CONFLICT', `Cannot ${action}: the source was changed meanwhile`)
+          }
+        })
+      } finally {
+        closeSync(fd)
+      }
+    })
+  }
+
+  async rename(from: string, to: string, options: RenameOptions): Promise<Entry> {
+    const action = `rename "${from}" to "${to}"`
+    if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: the root stays`)
+    enterChange(from, action, options.signal)
+    enterChange(to, action, options.signal)
+    return this.#change([from, to], action, options.signal, (syncs) => {
+      const source = openPlace(this.#root, from)
+      syncs.push({ fd: source.dir, id: statusOf(source.dir).id })
+      const status = statusAt(source.dir, source.name)
+      const kind = status === undefined ? undefined : kindOf(status)
+      if (status === undefined || kind === undefined) throw notFound(action)
+      checkGuard(action, status, options.guard)
+      if (kind === 'directory' && from !== to && isWithin(to, from)) {
+        throw new OperationError('INPUT_INVALID', `Cannot ${action}: the target lies in it`)
+      }
+      const found = this.#lookUp(to)
+      checkGuard(action, found, options.targetGuard)
+      if (from !== to) {
+        if (kind !== 'directory') checkReplaceable(action, found)
+        else if (found !== undefined && kindOf(found) !== 'directory') {
+          throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action}: the target is not a directory`)
+        }
+        const target = makePlace(this.#root, to, syncs)
+        syncs.push({ fd: target.dir, id: statusOf(target.dir).id })
+        if (options.targetGuard.kind === 'absent') renameNoReplaceAt(source.dir, source.name, target.dir, target.name)
+        else renameAt(source.dir, source.name, target.dir, target.name)
+        // rename(2) does nothing between two names of one file (hard links that another program made).
+        if (found?.id === status.id) unlinkAt(source.dir, source.name)
+      }
+      return this.#withInode(to, action, (fd, moved) => this.#entry(to, fd, moved, action))
+    })
+  }
+
+  async remove(path: string, options: MutateOptions): Promise<void> {
+    const action = `remove "${path}"`
+    if (path === '') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is the root`)
+    enterChange(path, action, options.signal)
+    await this.#change([path], action, options.signal, (syncs) => {
+      const { dir, name } = openPlace(this.#root, path)
+      syncs.push({ fd: dir, id: statusOf(dir).id })
+      const found = statusAt(dir, name)
+      if (found === undefined || kindOf(found) === undefined) throw notFound(action)
+      checkReplaceable(action, found)
+      checkGuard(action, found, options.guard)
+      unlinkAt(dir, name)
+    })
+  }
+
+  async removeDirectory(path: string, options: CallOptions = {}): Promise<void> {
+    const action = `remove the directory "${path}"`
+    if (path === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: it is the root`)
+    enterChange(path, action, options.signal)
+    await this.#change([path], action, options.signal, (syncs) => {
+      const { dir, name } = openPlace(this.#root, path)
+      syncs.push({ fd: dir, id: statusOf(dir).id })
+      removeDirectoryAt(dir, name)
+    })
+  }
+
+  async space(options: CallOptions = {}): Promise<Space | undefined> {
+    checkAborted('look for room', options.signal)
+    const { bsize, blocks, bavail } = await promisify(statfs)(inodePath(this.#root))
+    return { bytesTotal: bsize * blocks, bytesFree: bsize * bavail }
+  }
+
+  async close(): Promise<void> {
+    const area = await this.#area?.catch(() => undefined)
+    area?.close()
+    await promisify(close)(this.#root)
+  }
+
+  #ownArea(signal: AbortSignal | undefined): Promise<OwnArea> {
+    if (this.#area === undefined) {
+      const opening = OwnArea.open(this.#root, signal)
+      this.#area = opening
+      // A full disk now must not stop every put from now on.
+      opening.catch(() => {
+        if (this.#area === opening) this.#area = undefined
+      })
+    }
+    return this.#area
+  }
+
+  async #attempt<T>(action: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      throw failure(error, action)
+    }
+  }
+
+  /** A change that is one step under the locks of its paths; what it adds to `syncs` is then made durable and closed. */
+  #change<T>(
+    paths: readonly string[],
+    action: string,
+    signal: AbortSignal | undefined,
+    step: (syncs: DirectoryToSync[]) => T,
+  ): Promise<T> {
+    return this.#attempt(action, async () => {
+      const area = await this.#ownArea(signal)
+      const syncs: DirectoryToSync[] = []
+      let result: T
+      try {
+        result = await area.locks.hold(paths, action, signal, () => step(syncs))
+      } catch (error) {
+        for (const { fd } of syncs) closeSync(fd)
+        throw error
+      }
+      await Promise.all(syncs.map((directory) => this.#syncs.sync(directory)))
+      return result
+    })
+  }
+
+  /** What is at `path`; undefined where nothing is, or its parent is not there. */
+  #lookUp(path: string): Status | undefined {
+    let fd: number
+    try {
+      fd = openInode(this.#root, path)
+    } catch (error) {
+      if (errnoNameOf(error) === 'ENOENT') return undefined
+      throw error
+    }
+    try {
+      return statusOf(fd)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** Fails before any byte is moved where the put would fail at its end; what counts is looked at again then. */
+  #checkEarly(path: string, action: string, { guard }: { guard: PutOptions['guard'] }): void {
+    if (path === '') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is the root`)
+    const found = this.#lookUp(path)
+    checkGuard(action, found, guard)
+    checkReplaceable(action, found)
+  }
+
+  async #placeFile(
+    path: string,
+    action: string,
+    options: PutOptions,
+    fill: (fd: number) => Promise<unknown>,
+  ): Promise<Entry> {
+    const area = await this.#ownArea(options.signal)
+    const temporary = area.temporaryName()
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+    const fd = openAt(area.temporaries, temporary, flags, 0o666)
+    return this.#place(area, path, action, temporary, fd, options, async () => {
+      await fill(fd)
+      const { attributes = {} } = options
+      applyAttributes(fd, { ...attributes, mtime: attributes.mtime ?? uniqueNow() }, action, true)
+      // Before the fsync, so that files put at the same time share one commit of the file system's journal.
+      startWriteBack(fd)
+      await synced(fd)
+    })
+  }
+
+  /** Fills the temporary file and renames it into place; closes `fd`, and removes the file where that fails. */
+  async #place(
+    area: OwnArea,
+    path: string,
+    action: string,
+    temporary: string,
+    fd: number,
+    options: PutOptions,
+    fill: () => Promise<void>,
+  ): Promise<Entry> {
+    try {
+      await fill()
+      return await this.#change([path], action, options.signal, (syncs) => {
+        const found = this.#lookUp(path)
+        checkGuard(action, found, options.guard)
+        checkReplaceable(action, found)
+        const { dir, name } = makePlace(this.#root, path, syncs)
+        syncs.push({ fd: dir, id: statusOf(dir).id })
+        // Looked at, so that kernels since 6.13 give the rename a time of its own (see entry.ts).
+        statusOf(fd)
+        if (options.guard.kind === 'absent') renameNoReplaceAt(area.temporaries, temporary, dir, name)
+        else renameAt(area.temporaries, temporary, dir, name)
+        return this.#entry(path, fd, statusOf(fd), action)
+      })
+    } catch (error) {
+      removeTemporary(area, temporary)
+      throw error
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  #withInode<T>(path: string, action: string, use: (fd: number, status: Status) => T): T {
+    let fd = -1
+    try {
+      fd = openInode(this.#root, path)
+      return use(fd, statusOf(fd))
+    } catch (error) {
+      throw failure(error, action)
+    } finally {
+      if (fd !== -1) closeSync(fd)
+    }
+  }
+
+  #entry(path: string, fd: number, status: Status, action: string): Entry {
+    const kind = kindOf(status)
+    if (kind === undefined) throw notFound(action)
+    return entryOf(path, kind, status, keptAttributesOf(fd, status))
+  }
+
+  /** Undefined for a symlink, whose target is to be read instead. */
+  #openToRead(path: string, action: string): number | undefined {
+    try {
+      return openToRead(this.#root, path)
+    } catch (error) {
+      if (errnoNameOf(error) === 'ELOOP') {
+        const kind = this.#withInode(path, action, (_fd, status) => kindOf(status))
+        if (kind === 'symlink') return undefined
+      }
+      throw failure(error, action)
+    }
+  }
+
+  #readSymlink(path: string, action: string, options: ReadOptions): Reading {
+    const [entry, target] = this.#symlinkAt(path, action)
+    checkVersion(action, entry, options)
+    const start = Math.min(options.offset ?? 0, target.length)
+    return new MemoryReading(entry, target.subarray(start, start + (options.length ?? target.length)), options.signal)
+  }
+
+  #symlinkAt(path: string, action: string): readonly [Entry, Buffer] {
+    return this.#withInode(path, action, (fd, status) => [this.#entry(path, fd, status, action), readLinkAt(fd, '')])
+  }
+
+  async #copySymlink(from: string, to: string, action: string, options: CopyOptions): Promise<Entry> {
+    const [entry, target] = this.#symlinkAt(from, action)
+    checkVersion(action, entry, options)
+    const attributes = options.attributes ?? entry.attributes ?? {}
+    return this.symlink(to, target.toString(), { ...options, attributes })
+  }
+
+  /** Adds what makes a change of the inode durable: its own fsync, or its directory's where it cannot be opened. */
+  #syncInode(path: string, fd: number, syncs: DirectoryToSync[]): void {
+    const { id } = statusOf(fd)
+    try {
+      const open = openSync(inodePath(fd), constants.O_RDONLY | constants.O_NONBLOCK)
+      syncs.push({ fd: open, id })
+    } catch {
+      // A symlink, or a file that its owner may not read: the journal of its directory has it too, on most systems.
+      const { dir } = openPlace(this.#root, path)
+      syncs.push({ fd: dir, id: statusOf(dir).id })
+    }
+  }
+}
+
+function enter(path: string, action: string, signal: AbortSignal | undefined): void {
+  checkPath(path)
+  if (path.length * 3 > PATH_BYTES_MAX && Buffer.byteLength(path) > PATH_BYTES_MAX) {
+    throw new OperationError('STORE_NAME_TOO_LONG', `Cannot use "${path.slice(0, 40)}…": the path is too long`)
+  }
+  if (path.startsWith(OWN_NAME) && (path.length === OWN_NAME.length || path.charCodeAt(OWN_NAME.length) === 47)) {
+    throw new OperationError('STORE_NAME_INVALID', `Cannot ${action}: "${OWN_NAME}" is the store's own`)
+  }
+  checkAborted(action, signal)
+}
+
+function enterChange(path: string, action: string, signal: AbortSignal | undefined): void {
+  enter(path, action, signal)
+}
+
+function checkVersion(action: string, entry: Entry, { version }: ReadOptions): void {
+  if (version === undefined || version === entry.version) return
+  throw new OperationError('STORE_CONFLICT', `Cannot ${action}: the stored version is another`)
+}
+
+/** The entry of a file that is open for reading. */
+function fileEntry(path: string, fd: number, status: Status, action: string): Entry {
+  const kind = kindOf(status)
+  if (kind === 'directory') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is a directory`)
+  if (kind === undefined) throw notFound(action)
+  const names = xattrNamesOf(fd)
+  return entryOf(path, kind, status, names.length === 0 ? NOTHING_KEPT : keptAttributes(inodePath(fd), names))
+}
+
+function notFound(action: string): OperationError {
+  return new OperationError('STORE_NOT_FOUND', `Cannot ${action}: nothing is there`)
+}
+
+function removeTemporary(area: OwnArea, name: string): void {
+  try {
+    unlinkAt(area.temporaries, name)
+  } catch {
+    // It was renamed into place before the failure; or the disk refuses this too, and the next start removes it.
+  }
+}
+
+function synced(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    fsync(fd, (error) => (error === null ? resolve() : reject(error)))
+  })
+}
+
+let timeLast = 0n
+
+/** Now, to a nanosecond that this process gives once: files put within one tick of the kernel's clock differ by it. */
+function uniqueNow(): Timestamp {
+  const clock = BigInt(Date.now()) * 1_000_000n
+  timeLast = clock > timeLast ? clock + (process.hrtime.bigint() % 1_000_000n) : timeLast + 1n
+  return timestamp(Number(timeLast / 1_000_000_000n), Number(timeLast % 1_000_000_000n))
+}

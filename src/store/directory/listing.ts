@@ -1,0 +1,292 @@
+/**
+ * Listings of a directory store: in sort-key order, one directory's names in memory at a time (and those of the
+ * directories above it, in a walk of a whole tree), never holding the event loop for more than some milliseconds, and
+ * holding no descriptor while the caller looks at a page. Names that are not UTF-8 cannot be paths of a store: they
+ * are left out, counted, and logged once.
+ */
+import { isUtf8 } from 'node:buffer'
+import { closeSync, constants } from 'node:fs'
+
+import { logger } from '#base/log.ts'
+import { counter } from '#base/metrics.ts'
+import { openBeneath, readEntries } from '#os/at.ts'
+import { inodePath } from '#os/inode.ts'
+import { statusAt } from '#os/status.ts'
+import { xattrNames } from '#os/xattr.ts'
+import { checkAborted } from '#store/abort.ts'
+import { compareUtf8, joinPath } from '#store/path.ts'
+import type { Entry, Kind, ListOptions } from '#store/store.ts'
+
+import { keptAttributes } from './attributes.ts'
+import { entryOf, kindOf, NOTHING_KEPT } from './entry.ts'
+import { errnoNameOf, failure } from './failure.ts'
+import { OWN_NAME } from './own-area.ts'
+
+const PAGE_ENTRIES = 1000
+const SLICE_MS = 8
+const READ_BYTES = 64 << 10
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
+
+const log = logger('store/directory')
+let hiddenLogged = false
+
+/** A directory on the way: its names from `next` on are still to be given. */
+interface Frame {
+  readonly path: string
+  /** What the sort keys of its entries begin with, relative to the directory that is listed. */
+  readonly base: string
+  /** With `/` after those of directories, in order. */
+  readonly names: readonly string[]
+  next: number
+}
+
+/** Pages of a listing of `path`; `root` stays open for as long as the store does. */
+export async function* listDirectory(
+  root: number,
+  path: string,
+  options: ListOptions,
+): AsyncGenerator<readonly Entry[]> {
+  const action = `list "${path}"`
+  const { signal, pageEntries = PAGE_ENTRIES, recursive = false } = options
+  const filter = new KeyFilter(options.prefix ?? '', options.after ?? '', recursive)
+  const slice = new Slice()
+  let first: readonly string[]
+  try {
+    first = await namesOf(root, path, '', filter, slice)
+  } catch (error) {
+    throw failure(error, action)
+  }
+  const frames: Frame[] = [{ path, base: '', names: first, next: 0 }]
+  while (frames.length > 0) {
+    checkAborted(action, signal)
+    const page: Entry[] = []
+    try {
+      await fillPage(root, frames, page, pageEntries, filter, slice)
+    } catch (error) {
+      throw failure(error, action)
+    }
+    if (page.length > 0) yield page
+    slice.restart()
+  }
+}
+
+async function fillPage(
+  root: number,
+  frames: Frame[],
+  page: Entry[],
+  pageEntries: number,
+  filter: KeyFilter,
+  slice: Slice,
+): Promise<void> {
+  for (;;) {
+    const frame = frames.at(-1)
+    if (frame === undefined || page.length >= pageEntries) return
+    const entered = await takeEntries(root, frame, page, pageEntries, filter, slice)
+    if (entered !== undefined) {
+      const base = `${frame.base}${entered}/`
+      const path = joinPath(frame.path, entered)
+      frames.push({ path, base, names: await namesIfThere(root, path, base, filter, slice), next: 0 })
+    } else if (frame.next >= frame.names.length) {
+      frames.pop()
+    }
+  }
+}
+
+/** Adds entries of the frame until the page is full or, in a walk, a directory is to be entered: its name then. */
+async function takeEntries(
+  root: number,
+  frame: Frame,
+  page: Entry[],
+  pageEntries: number,
+  filter: KeyFilter,
+  slice: Slice,
+): Promise<string | undefined> {
+  if (frame.next >= frame.names.length) return undefined
+  const dir = openIfThere(root, frame.path)
+  if (dir === undefined) {
+    frame.next = frame.names.length
+    return undefined
+  }
+  try {
+    while (frame.next < frame.names.length && page.length < pageEntries) {
+      const key = frame.names[frame.next++] ?? ''
+      const isDirectory = key.endsWith('/')
+      const name = isDirectory ? key.slice(0, -1) : key
+      if (filter.shows(frame.base + key)) {
+        const entry = entryAt(dir, frame.path, name, isDirectory)
+        if (entry !== undefined) page.push(entry)
+      }
+      if (isDirectory && filter.enters(frame.base + key)) return name
+      if (slice.over()) await slice.next()
+    }
+    return undefined
+  } finally {
+    closeSync(dir)
+  }
+}
+
+/** Undefined where it is gone, or has become another kind meanwhile and so would be out of order. */
+function entryAt(dir: number, parent: string, name: string, isDirectory: boolean): Entry | undefined {
+  const status = statusAt(dir, name)
+  const kind = status === undefined ? undefined : kindOf(status)
+  if (status === undefined || kind === undefined || (kind === 'directory') !== isDirectory) return undefined
+  return entryOf(joinPath(parent, name), kind, status, kind === 'symlink' ? NOTHING_KEPT : keptAt(dir, name))
+}
+
+function keptAt(dir: number, name: string): ReturnType<typeof keptAttributes> {
+  const path = `${inodePath(dir)}/${name}`
+  try {
+    return keptAttributes(path, xattrNames(path, true), true)
+  } catch (error) {
+    // Removed since its status was taken.
+    if (errnoNameOf(error) === 'ENOENT') return NOTHING_KEPT
+    throw error
+  }
+}
+
+function openIfThere(root: number, path: string): number | undefined {
+  try {
+    return openBeneath(root, path === '' ? '.' : path, DIRECTORY)
+  } catch (error) {
+    const name = errnoNameOf(error)
+    if (name === 'ENOENT' || name === 'ENOTDIR' || name === 'ELOOP') return undefined
+    throw error
+  }
+}
+
+async function namesIfThere(
+  root: number,
+  path: string,
+  base: string,
+  filter: KeyFilter,
+  slice: Slice,
+): Promise<readonly string[]> {
+  try {
+    return await namesOf(root, path, base, filter, slice)
+  } catch (error) {
+    const name = errnoNameOf(error)
+    if (name === 'ENOENT' || name === 'ENOTDIR' || name === 'ELOOP') return []
+    throw error
+  }
+}
+
+/** The names that the filter lets through, in order, with `/` after those of directories. */
+async function namesOf(
+  root: number,
+  path: string,
+  base: string,
+  filter: KeyFilter,
+  slice: Slice,
+): Promise<readonly string[]> {
+  const fd = openBeneath(root, path === '' ? '.' : path, DIRECTORY)
+  const runs: string[][] = []
+  let hidden = 0
+  try {
+    const buffer = Buffer.allocUnsafe(READ_BYTES)
+    for (;;) {
+      const run: string[] = []
+      const more = readEntries(fd, buffer, (bytes, type) => {
+        if (!isUtf8(bytes)) {
+          hidden++
+          return
+        }
+        const name = bytes.toString()
+        if (path === '' && name === OWN_NAME) return
+        const kind = type === 'unknown' ? kindAt(fd, name) : type
+        if (kind === undefined || kind === 'other') return
+        const key = kind === 'directory' ? `${name}/` : name
+        if (filter.shows(base + key) || filter.enters(base + key)) run.push(key)
+      })
+      if (run.length > 0) runs.push(run.sort(compareUtf8))
+      if (!more) break
+      if (slice.over()) await slice.next()
+    }
+  } finally {
+    closeSync(fd)
+  }
+  if (hidden > 0) tellHidden(path, hidden)
+  return mergeRuns(runs, slice)
+}
+
+function kindAt(dir: number, name: string): Kind | undefined {
+  const status = statusAt(dir, name)
+  return status === undefined ? undefined : kindOf(status)
+}
+
+function tellHidden(path: string, hidden: number): void {
+  counter('eider_directory_names_hidden_total').inc(hidden)
+  if (hiddenLogged) return
+  hiddenLogged = true
+  log.warn({ path, names: hidden }, 'names that are not UTF-8 are left out of listings; said once, counted in metrics')
+}
+
+/** One sorted list of many, pair by pair, so that a directory of a million names is sorted in slices too. */
+async function mergeRuns(runs: string[][], slice: Slice): Promise<readonly string[]> {
+  let level = runs
+  while (level.length > 1) {
+    const merged: string[][] = []
+    for (let index = 0; index < level.length; index += 2) {
+      const [a, b] = [level[index] ?? [], level[index + 1] ?? []]
+      const out: string[] = []
+      let i = 0
+      let j = 0
+      while (i < a.length || j < b.length) {
+        const [x, y] = [a[i], b[j]]
+        if (x !== undefined && (y === undefined || compareUtf8(x, y) <= 0)) {
+          out.push(x)
+          i++
+        } else if (y !== undefined) {
+          out.push(y)
+          j++
+        }
+        if ((out.length & 1023) === 0 && slice.over()) await slice.next()
+      }
+      merged.push(out)
+    }
+    level = merged
+  }
+  return level[0] ?? []
+}
+
+/** What a listing shows by its `prefix` and `after`, and which directories a walk has to enter for it. */
+class KeyFilter {
+  readonly #prefix: string
+  readonly #after: string
+  readonly #recursive: boolean
+
+  constructor(prefix: string, after: string, recursive: boolean) {
+    this.#prefix = prefix
+    this.#after = after
+    this.#recursive = recursive
+  }
+
+  shows(key: string): boolean {
+    return key.startsWith(this.#prefix) && compareUtf8(key, this.#after) > 0
+  }
+
+  /** Whether anything under the directory of this key may be shown. */
+  enters(key: string): boolean {
+    if (!this.#recursive || !key.endsWith('/')) return false
+    if (!key.startsWith(this.#prefix) && !this.#prefix.startsWith(key)) return false
+    return compareUtf8(key, this.#after) > 0 || this.#after.startsWith(key)
+  }
+}
+
+/** Lets the event loop run whenever work on it has lasted some milliseconds. */
+class Slice {
+  #start = performance.now()
+
+  over(): boolean {
+    return performance.now() - this.#start > SLICE_MS
+  }
+
+  async next(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve))
+    this.#start = performance.now()
+  }
+
+  /** After a wait for somebody else, who let the event loop run. */
+  restart(): void {
+    this.#start = performance.now()
+  }
+}

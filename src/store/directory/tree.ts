@@ -1,0 +1,111 @@
+/**
+ * Finding and making places in the directory of a store. Every path is resolved by the kernel beneath the root without
+ * following symlinks (openat2, or one component after another where that is missing), so that nothing reaches outside
+ * whatever lies in the directory; what is then done is done relative to the directory that was found.
+ */
+import { closeSync, constants } from 'node:fs'
+
+import { OperationError } from '#base/errors.ts'
+import { O_PATH, makeDirectoryAt, openAt, openBeneath } from '#os/at.ts'
+import { statusOf, type Status } from '#os/status.ts'
+import { nameOf, parentOf } from '#store/path.ts'
+import type { Guard } from '#store/store.ts'
+
+import type { DirectoryToSync } from './directory-syncs.ts'
+import { kindOf, versionOf } from './entry.ts'
+import { errnoNameOf } from './failure.ts'
+
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
+const READ_ONLY = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+
+/** Where an entry is or will be: its name in an open directory. */
+export interface Place {
+  readonly dir: number
+  readonly name: string
+}
+
+/** The inode of `path` itself, for looking at it and changing its attributes; never follows a symlink. */
+export function openInode(root: number, path: string): number {
+  return openBeneath(root, path === '' ? '.' : path, O_PATH | constants.O_NOFOLLOW)
+}
+
+/** Opens a file for reading without touching its access time where that is allowed (to its owner and to root). */
+export function openToRead(root: number, path: string): number {
+  const name = path === '' ? '.' : path
+  try {
+    return openBeneath(root, name, READ_ONLY | constants.O_NOATIME)
+  } catch (error) {
+    if (errnoNameOf(error) !== 'EPERM') throw error
+    return openBeneath(root, name, READ_ONLY)
+  }
+}
+
+/** The place of `path`, whose parent exists. The caller closes `dir`. */
+export function openPlace(root: number, path: string): Place {
+  const parent = parentOf(path)
+  return { dir: openBeneath(root, parent === '' ? '.' : parent, DIRECTORY), name: nameOf(path) }
+}
+
+/** The place of `path`; directories above it are made, and those they were made in are added to `made`. */
+export function makePlace(root: number, path: string, made: DirectoryToSync[]): Place {
+  try {
+    return openPlace(root, path)
+  } catch (error) {
+    if (errnoNameOf(error) !== 'ENOENT') throw error
+  }
+  let dir = openAt(root, '.', DIRECTORY)
+  for (const part of parentOf(path).split('/')) {
+    const { next, isNew } = openOrMake(dir, part)
+    if (isNew) made.push({ fd: dir, id: statusOf(dir).id })
+    else closeSync(dir)
+    dir = next
+  }
+  return { dir, name: nameOf(path) }
+}
+
+function openOrMake(dir: number, name: string): { next: number; isNew: boolean } {
+  try {
+    return { next: openAt(dir, name, DIRECTORY), isNew: false }
+  } catch (error) {
+    if (errnoNameOf(error) !== 'ENOENT') throw closing(dir, error)
+  }
+  try {
+    makeDirectoryAt(dir, name, 0o777)
+  } catch (error) {
+    // Somebody made it just now.
+    if (errnoNameOf(error) !== 'EEXIST') throw closing(dir, error)
+  }
+  try {
+    return { next: openAt(dir, name, DIRECTORY), isNew: true }
+  } catch (error) {
+    throw closing(dir, error)
+  }
+}
+
+function closing(fd: number, error: unknown): unknown {
+  closeSync(fd)
+  return error
+}
+
+/** Throws `STORE_CONFLICT` unless the guard holds for what was found. */
+export function checkGuard(action: string, found: Status | undefined, guard: Guard): void {
+  if (guard.kind === 'any') return
+  if (guard.kind === 'absent') {
+    if (found !== undefined) throw new OperationError('STORE_CONFLICT', `Cannot ${action}: something is there`)
+  } else if (found === undefined || versionOf(found) !== guard.version) {
+    throw new OperationError(
+      'STORE_CONFLICT',
+      `Cannot ${action}: ${found === undefined ? 'nothing is there' : 'the stored version is another'}`,
+    )
+  }
+}
+
+/** Throws where a file cannot take the place of what was found. */
+export function checkReplaceable(action: string, found: Status | undefined): void {
+  if (found === undefined) return
+  const kind = kindOf(found)
+  if (kind === 'directory') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: a directory is there`)
+  if (kind === undefined) {
+    throw new OperationError('STORE_DENIED', `Cannot ${action}: a socket, pipe or device is there`)
+  }
+}
