@@ -1,0 +1,37 @@
+/** What every operation of one opened store works with. */
+import type { Timestamp } from '#base/time.ts'
+import type { S3Client } from './client.ts'
+import type { S3Options } from './endpoint.ts'
+import type { Honoured } from './guards.ts'
+import type { Keys } from './keys.ts'
+
+/** Sizes at which operations change their way. */
+export interface Limits {
+  /** Of a part of an upload or download. */
+  readonly partBytes: number
+  /** Larger bodies go up in parts. */
+  readonly putBytesMax: number
+  /** Larger objects are copied in parts, several at a time. */
+  readonly copyBytesMax: number
+  readonly copyPartBytes: number
+}
+
+const MIB = 2 ** 20
+
+export function limitsOf(options: S3Options): Limits {
+  const partBytes = options.partBytes ?? 8 * MIB
+  // S3 copies up to 5 GiB in one request, at some 100 MB a second; parts of an object go at a multiple of that.
+  return { partBytes, putBytesMax: 2 * partBytes, copyBytesMax: 1024 * MIB, copyPartBytes: 256 * MIB }
+}
+
+export interface S3Context {
+  readonly client: S3Client
+  readonly keys: Keys
+  readonly options: S3Options
+  readonly honoured: Honoured
+  readonly limits: Limits
+  /** Whether attributes are kept. */
+  readonly metadata: boolean
+  /** When the store was opened: the time of directories that exist only by what lies under them. */
+  readonly opened: Timestamp
+}

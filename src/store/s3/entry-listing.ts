@@ -1,0 +1,180 @@
+/**
+ * Listings of the store: keys and common prefixes as entries in sort-key order. The object of the directory itself is no
+ * entry of it; keys that can be no path (`a//b`, `.`, `..`, names over 255 bytes) are hidden, counted and told of once; a key that is
+ * a file and also has keys under it shows as the directory.
+ *
+ * Between a file `a` and the directory `a/` come all names that go on from `a` with a character below `/`, so whether `a` is
+ * shown is known only later. What is not known at the end of a page is held back for one more page, and asked for by itself
+ * after that: at most two pages are held.
+ */
+import { logger } from '#base/log.ts'
+import { checkName, compareUtf8, NAME_BYTES_MAX } from '#store/path.ts'
+import type { Entry, ListOptions } from '#store/store.ts'
+import type { S3Context } from './context.ts'
+import { implicitEntry } from './entries.ts'
+import { listPage, listPages, type Listed } from './listing.ts'
+
+const log = logger('store/s3')
+
+/** Pages of entries; where there is no key at all, `empty` is called before the end, and may throw. */
+export async function* entryPages(
+  context: S3Context,
+  path: string,
+  options: ListOptions,
+  empty: () => Promise<void>,
+): AsyncGenerator<readonly Entry[]> {
+  const { prefix = '', after = '', recursive = false, pageEntries, signal } = options
+  const base = context.keys.under(path)
+  const filter = { base, path, prefix, after, recursive }
+  const query = {
+    prefix: base + prefix,
+    // A prefix that reaches beyond a directory leaves only that directory to be shown.
+    delimited: !recursive,
+    after: after === '' ? '' : base + after,
+    signal,
+    ...(pageEntries === undefined ? {} : { keysMax: Math.min(1000, Math.max(1, pageEntries)) }),
+  }
+  if (!recursive && prefix.includes('/')) {
+    yield* oneDirectory(context, filter, empty, signal)
+    return
+  }
+  const shadows = new Shadows(context, signal)
+  const hidden = { count: 0 }
+  let first = true
+  for await (const page of listPages(context.client, query)) {
+    if (first && page.items.length === 0 && page.token === undefined) await empty()
+    first = false
+    const items = await shadows.settle(page.items, page.token === undefined)
+    const entries: Entry[] = []
+    for (const item of items) {
+      const entry = entryOf(context, filter, item, hidden)
+      if (entry !== undefined) entries.push(entry)
+    }
+    if (entries.length > 0) yield entries
+  }
+  if (hidden.count > 0) log.warn({ path, keys: hidden.count }, 'hides keys that can be no path')
+}
+
+interface Filter {
+  readonly base: string
+  readonly path: string
+  readonly prefix: string
+  readonly after: string
+  readonly recursive: boolean
+}
+
+async function* oneDirectory(
+  context: S3Context,
+  filter: Filter,
+  empty: () => Promise<void>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<readonly Entry[]> {
+  const { base, prefix } = filter
+  const only = prefix.indexOf('/') === prefix.length - 1
+  const query = { prefix: base + prefix, delimited: false, keysMax: 1, signal }
+  const page = only ? await listPage(context.client, query) : undefined
+  if (page === undefined || page.items.length === 0) await empty()
+  else {
+    const entry = entryOf(context, filter, { prefix: base + prefix }, { count: 0 })
+    if (entry !== undefined) yield [entry]
+  }
+}
+
+function entryOf(context: S3Context, filter: Filter, item: Listed, hidden: { count: number }): Entry | undefined {
+  const key = 'key' in item ? item.key : item.prefix
+  const relative = key.slice(filter.base.length)
+  // The directory's own object, and the root's.
+  if (relative === '' || key === context.keys.directory('')) return undefined
+  if (!isPath(relative, filter.recursive)) {
+    hidden.count++
+    return undefined
+  }
+  const directory = relative.endsWith('/')
+  const name = directory ? relative.slice(0, -1) : relative
+  const path = filter.path === '' ? name : `${filter.path}/${name}`
+  const entry: Entry =
+    'key' in item && !directory
+      ? { path, kind: 'file', size: item.size, version: item.version, modified: item.modified, attributes: undefined }
+      : { ...implicitEntry(context, path), ...('key' in item ? versionAndTime(item) : {}), attributes: undefined }
+  if (!relative.startsWith(filter.prefix)) return undefined
+  return filter.after === '' || compareUtf8(relative, filter.after) > 0 ? entry : undefined
+}
+
+function versionAndTime(item: Extract<Listed, { key: string }>): Pick<Entry, 'version' | 'modified'> {
+  return { version: item.version, modified: item.modified }
+}
+
+/** Whether a key, relative to the directory, is a path; the slash at its end says that it is a directory. */
+function isPath(relative: string, recursive: boolean): boolean {
+  const text = relative.endsWith('/') ? relative.slice(0, -1) : relative
+  if (!recursive && isPlainName(text)) return true
+  return text.split('/').every(isName)
+}
+
+function isPlainName(name: string): boolean {
+  return name.length * 3 <= NAME_BYTES_MAX && /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(name)
+}
+
+function isName(name: string): boolean {
+  try {
+    checkName(name)
+    return true
+  } catch {
+    // The one thing that is asked; why it is none is told nowhere.
+    return false
+  }
+}
+
+/** Leaves out files that something lies under. */
+class Shadows {
+  readonly #context: S3Context
+  readonly #signal: AbortSignal | undefined
+  /** In order, from the first file of which it is not known; all of one page. */
+  #held: Listed[] = []
+
+  constructor(context: S3Context, signal: AbortSignal | undefined) {
+    this.#context = context
+    this.#signal = signal
+  }
+
+  /** The items of which all is known, in order. */
+  async settle(page: readonly Listed[], last: boolean): Promise<readonly Listed[]> {
+    const heldCount = this.#held.length
+    const items = heldCount === 0 ? page : [...this.#held, ...page]
+    this.#held = []
+    const hidden = new Set<number>()
+    const open: number[] = []
+    items.forEach((item, index) => {
+      const key = 'key' in item ? item.key : item.prefix
+      // A file stays open while the keys that follow begin with its own.
+      for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
+        const file = keyOf(items[top])
+        if (key.startsWith(`${file}/`)) hidden.add(top)
+        else if (key.startsWith(file) && key.charCodeAt(file.length) < SLASH) break
+        open.pop()
+      }
+      if ('key' in item && !key.endsWith('/')) open.push(index)
+    })
+    if (!last && open.length > 0) {
+      for (const index of open.filter((each) => each < heldCount)) {
+        if (await this.#isDirectory(keyOf(items[index]))) hidden.add(index)
+      }
+      const from = open.find((each) => each >= heldCount) ?? items.length
+      this.#held = items.slice(from)
+      return items.slice(0, from).filter((_, index) => !hidden.has(index))
+    }
+    return hidden.size === 0 ? items : items.filter((_, index) => !hidden.has(index))
+  }
+
+  async #isDirectory(key: string): Promise<boolean> {
+    const query = { prefix: `${key}/`, delimited: false, keysMax: 1, signal: this.#signal }
+    return (await listPage(this.#context.client, query)).items.length > 0
+  }
+}
+
+const SLASH = 47
+
+function keyOf(item: Listed | undefined): string {
+  if (item === undefined) return ''
+  return 'key' in item ? item.key : item.prefix
+}

@@ -1,0 +1,105 @@
+/**
+ * ListObjectsV2 as pages of keys and common prefixes merged into one order, the next page asked for as soon as its token
+ * is known. Knows keys, not entries.
+ */
+import type { Timestamp } from '#base/time.ts'
+import { compareUtf8 } from '#store/path.ts'
+import type { Version } from '#store/store.ts'
+import type { S3Client } from './client.ts'
+import { httpDate, readXml, versionOf } from './objects.ts'
+import { canonicalQuery, decodePercent } from './sigv4.ts'
+import { childrenOf, textOf, type XmlElement } from './xml.ts'
+
+export interface ListedObject {
+  readonly key: string
+  readonly size: number
+  readonly version: Version
+  readonly modified: Timestamp
+}
+
+/** A key, or a common prefix: all keys under one `/`. */
+export type Listed = ListedObject | { readonly prefix: string }
+
+export interface ListPage {
+  /** In order of UTF-8 bytes. */
+  readonly items: readonly Listed[]
+  readonly token: string | undefined
+}
+
+export interface ListQuery {
+  readonly prefix: string
+  readonly delimited: boolean
+  readonly after?: string
+  readonly keysMax?: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** One page. One request. */
+export function listPage(client: S3Client, query: ListQuery, token?: string): Promise<ListPage> {
+  const pairs: [string, string][] = [
+    ['list-type', '2'],
+    ['encoding-type', 'url'],
+    ['prefix', query.prefix],
+  ]
+  if (query.delimited) pairs.push(['delimiter', '/'])
+  if (query.keysMax !== undefined) pairs.push(['max-keys', String(query.keysMax)])
+  if (token !== undefined) pairs.push(['continuation-token', token])
+  else if (query.after !== undefined && query.after !== '') pairs.push(['start-after', query.after])
+  const request = { operation: 'ListObjectsV2', method: 'GET', query: canonicalQuery(pairs) } as const
+  return client.send({ ...request, signal: query.signal }, (answer) =>
+    pageOf(readXml(client.action(request), answer, 'ListBucketResult')),
+  )
+}
+
+function pageOf(root: XmlElement): ListPage {
+  const decode = textOf(root, 'EncodingType') === 'url' ? decodeKey : (text: string): string => text
+  const objects: ListedObject[] = childrenOf(root, 'Contents').map((element) => ({
+    key: decode(textOf(element, 'Key') ?? ''),
+    size: Number(textOf(element, 'Size') ?? 0),
+    version: versionOf(textOf(element, 'ETag')),
+    modified: httpDate(textOf(element, 'LastModified')),
+  }))
+  const prefixes = childrenOf(root, 'CommonPrefixes').map((element) => decode(textOf(element, 'Prefix') ?? ''))
+  const truncated = textOf(root, 'IsTruncated') === 'true'
+  return { items: merged(objects, prefixes), token: truncated ? textOf(root, 'NextContinuationToken') : undefined }
+}
+
+/** Keys come percent-encoded, with a plus for a space. */
+function decodeKey(text: string): string {
+  return decodePercent(text.replaceAll('+', ' ')).toString()
+}
+
+/** Each list is in order by itself. */
+function merged(objects: readonly ListedObject[], prefixes: readonly string[]): Listed[] {
+  if (prefixes.length === 0) return [...objects]
+  const items: Listed[] = []
+  let next = 0
+  for (const object of objects) {
+    for (let prefix = prefixes[next]; prefix !== undefined && compareUtf8(prefix, object.key) < 0;) {
+      items.push({ prefix })
+      prefix = prefixes[++next]
+    }
+    items.push(object)
+  }
+  for (const prefix of prefixes.slice(next)) items.push({ prefix })
+  return items
+}
+
+/** All pages; the next is under way while one is worked on. */
+export async function* listPages(client: S3Client, query: ListQuery): AsyncGenerator<ListPage> {
+  // What is under way when the listing is left is given up.
+  const left = new AbortController()
+  const signal = query.signal === undefined ? left.signal : AbortSignal.any([query.signal, left.signal])
+  let pending: Promise<ListPage> | undefined = listPage(client, { ...query, signal })
+  try {
+    while (pending !== undefined) {
+      const page: ListPage = await pending
+      pending = page.token === undefined ? undefined : listPage(client, { ...query, signal }, page.token)
+      // Waited for above, or given up below.
+      pending?.catch(() => undefined)
+      yield page
+    }
+  } finally {
+    left.abort()
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Renames, which S3 does not have: copies, then removals of just the versions that were copied. Whatever breaks in between
+ * leaves the source complete, so that nothing is lost, and the copies already made are removed where that can be done.
+ */
+import { OperationError } from '#base/errors.ts'
+import { isWithin } from '#store/path.ts'
+import { IMPLICIT_VERSION, ifVersion, type Entry, type RenameOptions } from '#store/store.ts'
+import type { S3Context } from './context.ts'
+import { copyGuarded } from './copy.ts'
+import { find, hasKeys, implicitEntry, writtenEntry, type Found } from './entries.ts'
+import { checkGuard } from './guards.ts'
+import { listPage, listPages, type ListedObject } from './listing.ts'
+import { headObject, type ObjectHead } from './objects.ts'
+import { removeGuarded, removeLeftovers, removeMany, type Seen } from './removal.ts'
+
+/** Copies of one directory under way at a time. */
+const COPIES_AT_ONCE = 16
+
+/** Renames a file, a symlink or a directory. */
+export async function rename(context: S3Context, from: string, to: string, options: RenameOptions): Promise<Entry> {
+  if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot rename "${from}": it is the root`)
+  const { signal } = options
+  const [source, target] = await Promise.all([find(context, from, signal), find(context, to, signal)])
+  if (source === undefined) throw new OperationError('STORE_NOT_FOUND', `Cannot rename "${from}": nothing is there`)
+  checkGuard('rename', from, source.entry.version, options.guard)
+  const directory = source.entry.kind === 'directory'
+  if (directory && from !== to && isWithin(to, from)) {
+    throw new OperationError('INPUT_INVALID', `Cannot rename "${from}": "${to}" lies in it`)
+  }
+  checkGuard('rename to', to, target?.entry.version, options.targetGuard)
+  if (from === to) return source.entry
+  if (directory) return renameDirectory(context, source, from, to, target, signal)
+  if (target?.entry.kind === 'directory') {
+    throw new OperationError('STORE_IS_DIRECTORY', `Cannot rename "${from}": "${to}" is a directory`)
+  }
+  return renameFile(context, source, from, to, options)
+}
+
+/** Requests: 2 beside looking both ends up, one more for each guard that has to be looked at. */
+async function renameFile(
+  context: S3Context,
+  source: Found,
+  from: string,
+  to: string,
+  options: RenameOptions,
+): Promise<Entry> {
+  const { head, entry, key } = source
+  if (head === undefined) throw new OperationError('STORE_NOT_FOUND', `Cannot rename "${from}": nothing is there`)
+  const { kind, size, attributes = {} } = entry
+  const { targetGuard, signal } = options
+  const toKey = context.keys.file(to)
+  const copied = await copyGuarded(context, { path: to, kind, from: key, head, to: toKey, guard: targetGuard, signal })
+  // Only what was copied is removed: a version written meanwhile stays under the old name.
+  await removeGuarded(context, from, key, ifVersion(head.version), signal)
+  return writtenEntry(context, { path: to, kind, size, attributes }, copied)
+}
+
+/** Requests: one for 1,000 keys to list, one for each to copy, one for 1,000 to remove; two more for each over 1 GiB. */
+async function renameDirectory(
+  context: S3Context,
+  source: Found,
+  from: string,
+  to: string,
+  target: Found | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Entry> {
+  if (target !== undefined && target.entry.kind !== 'directory') {
+    throw new OperationError('STORE_NOT_DIRECTORY', `Cannot rename "${from}": "${to}" is not a directory`)
+  }
+  if (target !== undefined) await checkEmpty(context, from, to, target, signal)
+  const base = context.keys.under(from)
+  const toBase = context.keys.under(to)
+  const moved: Seen[] = []
+  const made: Seen[] = []
+  try {
+    for await (const page of listPages(context.client, { prefix: base, delimited: false, signal })) {
+      const objects = page.items.filter((item) => 'key' in item)
+      await inParallel(objects, COPIES_AT_ONCE, async (object) => {
+        const key = toBase + object.key.slice(base.length)
+        const version = await copyListed(context, object, key, signal)
+        moved.push({ key: object.key, version: object.version })
+        made.push({ key, version })
+      })
+    }
+  } catch (error) {
+    await removeLeftovers(context, made)
+    throw error
+  }
+  await removeMany(context, moved, signal)
+  const marker = made.find(({ key }) => key === toBase)
+  const implicit = implicitEntry(context, to)
+  const { modified, attributes } = source.entry
+  return marker === undefined ? implicit : { ...implicit, version: marker.version, modified, attributes }
+}
+
+async function checkEmpty(
+  context: S3Context,
+  from: string,
+  to: string,
+  target: Found,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const full =
+    target.entry.version === IMPLICIT_VERSION
+      ? await hasKeys(context, to, signal)
+      : await hasEntries(context, to, signal)
+  if (full) throw new OperationError('STORE_NOT_EMPTY', `Cannot rename "${from}": "${to}" has entries`)
+}
+
+/** Whether a directory has anything in it but its own object. One request. */
+export async function hasEntries(context: S3Context, path: string, signal?: AbortSignal): Promise<boolean> {
+  const prefix = context.keys.under(path)
+  const page = await listPage(context.client, { prefix, delimited: false, keysMax: 2, signal })
+  return page.items.some((item) => !('key' in item) || item.key !== prefix)
+}
+
+async function copyListed(
+  context: S3Context,
+  object: ListedObject,
+  to: string,
+  signal: AbortSignal | undefined,
+): Promise<Seen['version']> {
+  const { key, size, version, modified } = object
+  const header = (): undefined => undefined
+  let head: ObjectHead | undefined = {
+    size,
+    version,
+    modified,
+    header,
+    answer: { status: 200, headers: {}, body: Buffer.alloc(0) },
+  }
+  // A copy in parts has to be told all that the object has.
+  if (size > context.limits.copyBytesMax) head = await headObject(context.client, key, signal)
+  if (head === undefined || head.version !== version) {
+    throw new OperationError('STORE_CONFLICT', `Cannot rename "${key}": it has changed meanwhile`)
+  }
+  const written = await copyGuarded(context, {
+    path: to,
+    kind: 'file',
+    from: key,
+    head,
+    to,
+    guard: { kind: 'any' },
+    signal,
+  })
+  return written.version
+}
+
+/** Runs `work` on each item, so many at a time; after a failure no more are begun, and those begun are waited for. */
+async function inParallel<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
+  const failures: unknown[] = []
+  let next = 0
+  const run = async (): Promise<void> => {
+    while (next < items.length && failures.length === 0) {
+      const item = items[next++]
+      if (item === undefined) return
+      try {
+        await work(item)
+      } catch (error) {
+        failures.push(error)
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, run))
+  if (failures.length > 0) throw failures[0]
+}

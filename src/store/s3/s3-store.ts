@@ -1,0 +1,72 @@
+/**
+ * Opening an S3 store: one cheap request says whether the bucket is there, the credentials hold, the clock is right and the
+ * region is known; then the probe says which guards are honoured. What is wrong is one sentence.
+ */
+import { OperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
+import { timestampNow } from '#base/time.ts'
+import type { Store } from '#store/store.ts'
+import { S3Client } from './client.ts'
+import { limitsOf, type S3Context } from './context.ts'
+import { parseS3Url, type S3Location, type S3Options } from './endpoint.ts'
+import { NONE_HONOURED, type Honoured } from './guards.ts'
+import { Keys } from './keys.ts'
+import { listPage } from './listing.ts'
+import { probeGuards } from './probe.ts'
+import { firstRegion } from './region.ts'
+import { BucketStore } from './bucket-store.ts'
+
+const log = logger('store/s3')
+/** Whoever waits for a store to open wants to know soon that it does not. */
+const OPEN_ATTEMPTS_MAX = 3
+
+/** Opens `s3://BUCKET/PREFIX?…`; options in the URL stand where `options` has none. @throws OperationError with one clear sentence. */
+export async function openS3Store(url: string, options: S3Options = {}): Promise<Store> {
+  const location = parseS3Url(url, options)
+  const client = new S3Client(location, await firstRegion(location.options))
+  const { attemptsMax } = client
+  client.attemptsMax = Math.min(attemptsMax, OPEN_ATTEMPTS_MAX)
+  try {
+    const keys = new Keys(location.prefix)
+    await checkBucket(client, location, keys)
+    const honoured = await honouredBy(client, location, keys)
+    client.attemptsMax = attemptsMax
+    const context: S3Context = {
+      client,
+      keys,
+      options: location.options,
+      honoured,
+      limits: limitsOf(location.options),
+      metadata: location.options.metadata ?? true,
+      opened: timestampNow(),
+    }
+    return new BucketStore(context)
+  } catch (error) {
+    await client.close()
+    throw error
+  }
+}
+
+async function checkBucket(client: S3Client, location: S3Location, keys: Keys): Promise<void> {
+  const { bucket, options } = location
+  try {
+    await listPage(client, { prefix: keys.base, delimited: false, keysMax: 1, signal: options.signal })
+  } catch (error) {
+    if (!(error instanceof OperationError)) throw error
+    const code = error.code === 'STORE_NOT_FOUND' ? 'BUCKET_NOT_FOUND' : error.code
+    const detail = error.message.replace(/^Cannot [^:]*? at \S+?: /, '')
+    throw new OperationError(code, `Cannot open bucket "${bucket}" at ${client.endpoint.origin}: ${detail}`, {
+      cause: error,
+    })
+  }
+}
+
+async function honouredBy(client: S3Client, location: S3Location, keys: Keys): Promise<Honoured> {
+  const { options } = location
+  if (options.readOnly === true || options.probe === false || options.anonymous === true) return NONE_HONOURED
+  return probeGuards(client, keys, options.signal).catch((error: unknown) => {
+    if (!(error instanceof OperationError) || error.code === 'ABORTED') throw error
+    log.info({ bucket: location.bucket, err: error }, 'cannot write here, so guards are not probed')
+    return NONE_HONOURED
+  })
+}
