@@ -48,6 +48,8 @@ export class MemoryFileSystem implements FileSystem {
   validMs = 0
   /** Every answer by a promise rather than at once. */
   slowly = false
+  /** FOPEN_* bits for every open file. */
+  openFlags = 0
   /** Names of the methods called, in order. */
   readonly calls: string[] = []
   /** References that the kernel holds, by node. */
@@ -64,7 +66,9 @@ export class MemoryFileSystem implements FileSystem {
   /** Puts a file, as somebody other than the kernel would. */
   put(name: string, content: string | Buffer): Node {
     const node = this.#make(S_IFREG | 0o644)
-    node.data = Buffer.from(content)
+    const bytes = Buffer.from(content)
+    this.#resize(node, bytes.length)
+    bytes.copy(node.data)
     this.root.children.set(name, node)
     return node
   }
@@ -76,7 +80,7 @@ export class MemoryFileSystem implements FileSystem {
       mode,
       uid: caller?.uid ?? process.getuid?.() ?? 0,
       gid: caller?.gid ?? process.getgid?.() ?? 0,
-      data: Buffer.alloc(0),
+      data: Buffer.from(new ArrayBuffer(0)),
       target: '',
       children: new Map(),
       xattrs: new Map(),
@@ -168,10 +172,21 @@ export class MemoryFileSystem implements FileSystem {
     })
   }
 
+  /** In capacity that doubles: a file written piece by piece would be copied as often otherwise. */
   #resize(node: Node, size: number): void {
-    const data = Buffer.alloc(size)
-    node.data.copy(data)
-    node.data = data
+    const before = node.data.length
+    if (size <= before) {
+      node.data = node.data.subarray(0, size)
+      return
+    }
+    const room = node.data.buffer.byteLength - node.data.byteOffset
+    if (node.data.byteOffset === 0 && room >= size) node.data = Buffer.from(node.data.buffer, 0, size)
+    else {
+      const grown = Buffer.from(new ArrayBuffer(Math.max(4096, size * 2)), 0, size)
+      node.data.copy(grown)
+      node.data = grown
+    }
+    node.data.fill(0, before)
   }
 
   readlink(node: NodeId): MaybePromise<string> {
@@ -222,7 +237,7 @@ export class MemoryFileSystem implements FileSystem {
   open(id: NodeId, flags: number): MaybePromise<OpenAnswer> {
     return this.#answer('open', () => {
       if ((flags & O_TRUNC) !== 0) this.#resize(this.#node(id), 0)
-      return { handle: id, openFlags: 0 }
+      return { handle: id, openFlags: this.openFlags }
     })
   }
 
@@ -237,7 +252,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.#answer('create', () => {
       const node = this.#make(S_IFREG | (mode & 0o7777), caller)
       this.#node(parent).children.set(name, node)
-      return { ...this.#entry(node), handle: node.id, openFlags: 0 }
+      return { ...this.#entry(node), handle: node.id, openFlags: this.openFlags }
     })
   }
 

@@ -3,7 +3,7 @@
  *
  * Asked for: ASYNC_READ, BIG_WRITES and MAX_PAGES (requests of 1 MiB); READDIRPLUS, adaptive (a listing brings the
  * attributes only to who asks for them); PARALLEL_DIROPS (lookups in one directory side by side); ATOMIC_O_TRUNC (an
- * open that truncates is one request, so the old content is never fetched); CACHE_SYMLINKS; ASYNC_DIO; ABORT_ERROR (an
+ * open that truncates is one request, so the old content is never fetched); CACHE_SYMLINKS; ABORT_ERROR (an
  * aborted connection can be told from an unmount); HANDLE_KILLPRIV_V2 (without it every write(2) first asks
  * for the attribute `security.capability`, one more round trip a write; the session clears the bits instead).
  * AUTO_INVAL_DATA rather than EXPLICIT_INVAL_DATA: cached pages go when new attributes show another size or time, so
@@ -11,13 +11,12 @@
  *
  * Not asked for: WRITEBACK_CACHE (close could no longer tell the truth), POSIX_LOCKS and FLOCK_LOCKS (without them the
  * kernel keeps the locks itself, among the processes of this machine), EXPORT_SUPPORT (no NFS export: node ids do not outlive
- * the mount), DONT_MASK (the kernel applies the umask), POSIX_ACL, SPLICE_* (bytes pass through user space once at most).
+ * the mount), ASYNC_DIO (a process in a direct read could no longer be killed before its answer), DONT_MASK (the kernel applies the umask), POSIX_ACL, SPLICE_* (bytes pass through user space once at most).
  */
 import type { InitRequest } from './decode.ts'
 import type { InitAnswer } from './encode.ts'
 import {
   FUSE_ABORT_ERROR,
-  FUSE_ASYNC_DIO,
   FUSE_ASYNC_READ,
   FUSE_ATOMIC_O_TRUNC,
   FUSE_AUTO_INVAL_DATA,
@@ -44,7 +43,6 @@ const WANTED =
   FUSE_PARALLEL_DIROPS |
   FUSE_ATOMIC_O_TRUNC |
   FUSE_CACHE_SYMLINKS |
-  FUSE_ASYNC_DIO |
   FUSE_ABORT_ERROR |
   FUSE_HANDLE_KILLPRIV_V2 |
   FUSE_AUTO_INVAL_DATA |

@@ -123,7 +123,6 @@ export const FUSE_BIG_WRITES = 1 << 5
 export const FUSE_AUTO_INVAL_DATA = 1 << 12
 export const FUSE_DO_READDIRPLUS = 1 << 13
 export const FUSE_READDIRPLUS_AUTO = 1 << 14
-export const FUSE_ASYNC_DIO = 1 << 15
 export const FUSE_PARALLEL_DIROPS = 1 << 18
 export const FUSE_ABORT_ERROR = 1 << 21
 export const FUSE_MAX_PAGES = 1 << 22
