@@ -43,7 +43,7 @@ export function decodePercent(text: string): Buffer {
   let length = 0
   for (let i = 0; i < raw.length; i++) {
     const byte = raw[i] as number
-    const pair = byte === 0x25 ? raw.subarray(i + 1, i + 3).latin1Slice() : ''
+    const pair = byte === 0x25 ? raw.toString('latin1', i + 1, i + 3) : ''
     if (/^[0-9a-fA-F]{2}$/.test(pair)) {
       raw[length++] = Number.parseInt(pair, 16)
       i += 2
