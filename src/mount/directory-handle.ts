@@ -1,0 +1,201 @@
+/**
+ * An open directory: a snapshot that is taken page by page as the kernel asks, so that the first names come before the last
+ * page. Offsets are positions in the snapshot (index + 1), stable while the handle is open. Names made here and not yet
+ * published are added at the end; names removed here while the listing ran are left out.
+ *
+ * A listing that was complete a moment ago is used again: the second `ls` within the validity costs no request.
+ */
+import { assert } from '#base/assert.ts'
+import { nameOf } from '#store/path.ts'
+import type { DirectoryItem, DirectorySink, EntryAnswer } from '#fuse/file-system.ts'
+import type { Entry } from '#store/store.ts'
+
+import type { MountState } from './mount-state.ts'
+import { S_IFDIR, typeBits } from './node-attributes.ts'
+import { stateOf } from './node-table.ts'
+import type { Node } from './node.ts'
+import type { Moment, Resolver } from './resolver.ts'
+
+/** "." and ".." come before what is in the directory. */
+const DOTS = 2
+/** An object of up to so many bytes may be a symlink where listings do not tell. */
+const SYMLINK_BYTES_MAX = 4095
+/** What readdir gives as inode number where none is known; 0 would hide the name from some programs. */
+const UNKNOWN_INODE = 0xffff_ffff
+
+interface Snapshot {
+  readonly names: string[]
+  /** Type bits; 0: unknown. */
+  readonly modes: number[]
+  readonly seen: Set<string>
+  readonly moment: Moment
+  readonly epoch: number
+  /** When the page after the one being taken may have been asked for at the earliest: pages are asked for one ahead. */
+  pageAt: number
+  pages: AsyncIterator<readonly Entry[]> | undefined
+}
+
+export class DirectoryHandle {
+  readonly node: Node
+  readonly #state: MountState
+  readonly #resolver: Resolver
+  #snapshot: Snapshot | undefined
+  /** Pages are taken one after another, also when two threads read one descriptor. */
+  #pulling: Promise<void> | undefined
+
+  constructor(node: Node, state: MountState, resolver: Resolver) {
+    this.node = node
+    this.#state = state
+    this.#resolver = resolver
+  }
+
+  /** Gives items after `offset` to `sink`. With `answer`, those whose attributes are known come with their entry. */
+  async read(offset: number, sink: DirectorySink, answer?: (node: Node) => EntryAnswer): Promise<void> {
+    // From the start: rewinddir asks for what is there now.
+    if (offset === 0 || this.#snapshot === undefined) this.#snapshot = await this.#restart()
+    const snapshot = this.#snapshot
+    for (let index = offset; ;) {
+      while (index >= snapshot.names.length + DOTS && snapshot.pages !== undefined) await this.#pull(snapshot)
+      const item = this.#item(snapshot, index, answer)
+      if (item === undefined || !sink(item)) return
+      if (item.entry !== undefined) this.#state.table.reference(this.#state.table.get(item.node))
+      index = item.offset
+    }
+  }
+
+  /** Gives up a listing that was not read to its end. */
+  async close(): Promise<void> {
+    await this.#pulling?.catch(() => undefined)
+    if (this.#snapshot !== undefined) await this.#end(this.#snapshot)
+  }
+
+  async #end(snapshot: Snapshot): Promise<void> {
+    const { pages } = snapshot
+    if (pages === undefined) return
+    snapshot.pages = undefined
+    this.#resolver.fetched(this.node)
+    await pages.return?.()
+  }
+
+  #item(snapshot: Snapshot, index: number, answer?: (node: Node) => EntryAnswer): DirectoryItem | undefined {
+    if (index === 0) return { name: '.', node: this.node.id, mode: S_IFDIR, offset: 1 }
+    if (index === 1) return { name: '..', node: (this.node.parent ?? this.node).id, mode: S_IFDIR, offset: 2 }
+    for (let position = index - DOTS; position < snapshot.names.length; position++) {
+      const name = snapshot.names[position]
+      assert(name !== undefined, 'a snapshot has no gaps')
+      const node = this.#state.table.childOf(this.node, name)
+      if (node === undefined && this.#wasRemoved(name, snapshot)) continue
+      const mode = node?.attributes === undefined ? (snapshot.modes[position] ?? 0) : typeBits(node.kind)
+      const item = { name, node: node?.id ?? UNKNOWN_INODE, mode, offset: position + DOTS + 1 }
+      const known = answer !== undefined && node !== undefined && this.#state.isFresh(node)
+      return known ? { ...item, entry: answer(node) } : item
+    }
+    return undefined
+  }
+
+  /** Whether a name of the snapshot went away here since; a node that was only dropped from memory is still there. */
+  #wasRemoved(name: string, snapshot: Snapshot): boolean {
+    return this.#wasRemovedHere(name, snapshot) || stateOf(this.node).completeAt >= snapshot.moment.at
+  }
+
+  #wasRemovedHere(name: string, snapshot: Snapshot): boolean {
+    return (stateOf(this.node).removals.get(name) ?? 0) > snapshot.moment.clock
+  }
+
+  async #restart(): Promise<Snapshot> {
+    await this.close()
+    const { table, tree, store, signal } = this.#state
+    const directory = stateOf(this.node)
+    const moving = tree.settled(this.node)
+    if (moving !== undefined) await moving
+    const moment = this.#resolver.moment()
+    const names: string[] = []
+    const modes: number[] = []
+    const snapshot = { names, modes, seen: new Set<string>(), moment, epoch: table.epoch, pageAt: moment.at }
+    if (this.node.detached !== undefined) return { ...snapshot, pages: undefined }
+    if (this.#state.listingValidFor(this.node) > 0) {
+      for (const child of directory.children.values()) {
+        child.listPosition = names.push(child.name) - 1
+        modes.push(modeOfNode(child))
+      }
+      directory.walk = { names, next: 0, asked: 0, window: 0 }
+      return { ...snapshot, pages: undefined }
+    }
+    const listing = store.list(table.pathOf(this.node), { signal })
+    directory.fetches++
+    directory.walk = { names, next: 0, asked: 0, window: 0 }
+    return { ...snapshot, pages: listing[Symbol.asyncIterator]() }
+  }
+
+  #pull(snapshot: Snapshot): Promise<void> {
+    this.#pulling ??= this.#takePage(snapshot).finally(() => {
+      this.#pulling = undefined
+    })
+    return this.#pulling
+  }
+
+  async #takePage(snapshot: Snapshot): Promise<void> {
+    const at = snapshot.pageAt
+    snapshot.pageAt = this.#state.now()
+    let next: IteratorResult<readonly Entry[]> | undefined
+    try {
+      next = await snapshot.pages?.next()
+    } catch (error) {
+      await this.#end(snapshot)
+      throw error
+    }
+    if (next === undefined || next.done === true) {
+      this.#complete(snapshot)
+      return
+    }
+    for (const entry of next.value) this.#take(snapshot, entry, at)
+  }
+
+  #take(snapshot: Snapshot, entry: Entry, at: number): void {
+    const name = nameOf(entry.path)
+    // After the move of a directory above, the rest of this listing is of a path that may be another's: names only.
+    const overtaken = this.#state.table.epoch !== snapshot.epoch
+    const node = overtaken
+      ? this.#state.table.childOf(this.node, name)
+      : this.#resolver.observe(this.node, name, entry, { clock: snapshot.moment.clock, at })
+    if (node === undefined && !overtaken) return
+    snapshot.seen.add(name)
+    const position = snapshot.names.push(name) - 1
+    if (node !== undefined) node.listPosition = position
+    snapshot.modes.push(entry.attributes === undefined ? modeOfUntold(entry) : typeBits(entry.kind))
+  }
+
+  /** The end of the listing: what is only here is added, and what the store no more has is let go. */
+  #complete(snapshot: Snapshot): void {
+    const { table } = this.#state
+    const directory = stateOf(this.node)
+    const valid = table.epoch === snapshot.epoch && this.node.detached === undefined
+    for (const child of [...directory.children.values()]) {
+      if (snapshot.seen.has(child.name)) continue
+      if (child.isAhead || child.changedAt > snapshot.moment.clock) {
+        snapshot.names.push(child.name)
+        snapshot.modes.push(modeOfNode(child))
+      } else if (valid && child.validatedAt < snapshot.moment.at) {
+        table.detach(child, 'superseded')
+      }
+    }
+    // Where a node was dropped for lack of room meanwhile, the children are not all there is.
+    let all = valid
+    for (const name of snapshot.seen) all &&= directory.children.has(name) || this.#wasRemovedHere(name, snapshot)
+    if (all) directory.completeAt = snapshot.moment.at
+    snapshot.seen.clear()
+    if (snapshot.pages === undefined) return
+    snapshot.pages = undefined
+    this.#resolver.fetched(this.node)
+  }
+}
+
+function modeOfNode(node: Node): number {
+  if (node.attributes !== undefined || node.kind === 'directory') return typeBits(node.kind)
+  return modeOfUntold(node)
+}
+
+/** Type bits where attributes are not told: what is small may be a symlink, so programs must ask. */
+function modeOfUntold({ kind, size }: Pick<Entry, 'kind' | 'size'>): number {
+  return kind === 'file' && size > 0 && size <= SYMLINK_BYTES_MAX ? 0 : typeBits(kind)
+}

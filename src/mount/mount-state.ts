@@ -1,0 +1,107 @@
+/**
+ * What all parts of one mount share: the store, the inode table, the locks, the staging area, the settings and the
+ * figures. It decides nothing; see `store-file-system.ts` for who does.
+ */
+import { counter, gauge } from '#base/metrics.ts'
+import { logger } from '#base/log.ts'
+import { timestampNow } from '#base/time.ts'
+import type { Store } from '#store/store.ts'
+
+import { TreeLock } from './locks.ts'
+import { NodeTable } from './node-table.ts'
+import type { Node } from './node.ts'
+import type { Owner } from './node-attributes.ts'
+import { MemoryBudget } from './memory-budget.ts'
+import type { StagingArea } from './staging.ts'
+
+/** What a file system over a store is made of. */
+export interface StoreFileSystemOptions {
+  readonly store: Store
+  readonly staging: StagingArea
+  /** How long what the store said is believed. */
+  readonly validityMs: number
+  readonly readOnly: boolean
+  /** Owner of what the store tells no owner of. */
+  readonly owner: Owner
+  /** Fires when the mount ends, and gives up what is under way. */
+  readonly signal: AbortSignal
+  /** Bound of read-ahead memory. */
+  readonly memoryBytesMax?: number
+  /** A monotonic clock in milliseconds; a test may bring its own. */
+  readonly now?: () => number
+}
+
+const log = logger('mount')
+const MEMORY_BYTES_MAX = 256 * 1024 * 1024
+
+export class MountState {
+  readonly store: Store
+  readonly staging: StagingArea
+  readonly validityMs: number
+  readonly readOnly: boolean
+  readonly owner: Owner
+  readonly signal: AbortSignal
+  readonly now: () => number
+  readonly table = new NodeTable()
+  readonly tree = new TreeLock()
+  readonly memory: MemoryBudget
+  readonly log = log
+  readonly openFiles = gauge('eider_mount_open_files')
+  readonly published = {
+    ok: counter('eider_mount_published_total', 'ok'),
+    conflict: counter('eider_mount_published_total', 'conflict'),
+    failed: counter('eider_mount_published_total', 'failed'),
+  }
+  readonly #dirtyGauge = gauge('eider_mount_dirty_bytes')
+  /** Files with bytes or attributes that are not yet in the store. */
+  readonly dirty = new Set<Node>()
+  dirtyBytes = 0
+
+  constructor(options: StoreFileSystemOptions) {
+    this.store = options.store
+    this.staging = options.staging
+    this.validityMs = options.validityMs
+    this.readOnly = options.readOnly
+    this.owner = options.owner
+    this.signal = options.signal
+    this.now = options.now ?? (() => performance.now())
+    this.memory = new MemoryBudget(options.memoryBytesMax ?? MEMORY_BYTES_MAX)
+  }
+
+  /** How long what is known of `node` may still be believed; 0 where the store must be asked. */
+  validFor(node: Node): number {
+    if (node.detached !== undefined || node.isAhead) return this.validityMs
+    return Math.max(0, node.validatedAt + this.validityMs - this.now())
+  }
+
+  /** Whether what is known of `node` is all there, and may be believed. */
+  isFresh(node: Node): boolean {
+    return node.attributes !== undefined && this.validFor(node) > 0
+  }
+
+  /** How long the listing of a directory may still be believed to be all there is; 0 where it may not. */
+  listingValidFor(directory: Node): number {
+    const { completeAt } = directory.directory ?? { completeAt: -Infinity }
+    return Math.max(0, completeAt + this.validityMs - this.now())
+  }
+
+  /** Brings the gauge and the set of dirty files in line with `node`. */
+  countDirty(node: Node): void {
+    const { file } = node
+    const isDirty = file !== undefined && (file.dirty || file.attributesDirty)
+    if (isDirty) this.dirty.add(node)
+    else this.dirty.delete(node)
+    if (file === undefined) return
+    const bytes = file.dirty ? (file.staged?.size ?? 0) : 0
+    if (bytes === file.dirtyBytes) return
+    const change = bytes - file.dirtyBytes
+    this.dirtyBytes += change
+    file.dirtyBytes = bytes
+    this.#dirtyGauge.inc(change)
+  }
+
+  /** Notes that an entry of `directory` came or went: its times say so here. */
+  entriesChanged(directory: Node): void {
+    directory.entriesChanged = timestampNow()
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * Names: directories, symlinks and empty files made, names removed. Every change goes to the store under a guard before
+ * the inode table shows it. A guard that does not hold makes what was believed of the name stale: the kernel, at ESTALE,
+ * looks it up again and tries once more, so that `rm` of what somebody has just replaced works.
+ */
+import { isOperationError, OperationError } from '#base/errors.ts'
+import type { Caller } from '#fuse/file-system.ts'
+import { checkName } from '#store/path.ts'
+import { ABSENT, ANY, ifVersion, IMPLICIT_VERSION, type Entry } from '#store/store.ts'
+
+import { checkPathLength } from './files.ts'
+import type { MountState } from './mount-state.ts'
+import { newAttributes } from './node-attributes.ts'
+import { stateOf } from './node-table.ts'
+import { factsOf, type Node } from './node.ts'
+import type { Publisher } from './publisher.ts'
+import type { Resolver } from './resolver.ts'
+
+export class Namespace {
+  readonly #state: MountState
+  readonly #resolver: Resolver
+  readonly #publisher: Publisher
+
+  constructor(state: MountState, resolver: Resolver, publisher: Publisher) {
+    this.#state = state
+    this.#resolver = resolver
+    this.#publisher = publisher
+  }
+
+  makeDirectory(parent: Node, name: string, mode: number, caller: Caller): Promise<Node> {
+    const { store, signal, owner } = this.#state
+    const attributes = newAttributes(parent, 'directory', mode, caller, owner)
+    return this.#make(parent, name, (path) => store.makeDirectory(path, { guard: ABSENT, attributes, signal }))
+  }
+
+  symlink(parent: Node, name: string, target: string, caller: Caller): Promise<Node> {
+    const { store, signal, owner } = this.#state
+    const attributes = newAttributes(parent, 'symlink', 0o777, caller, owner)
+    return this.#make(parent, name, (path) => store.symlink(path, target, { guard: ABSENT, attributes, signal }))
+  }
+
+  /** An empty file, in the store when it resolves: there is no handle whose close could publish it. */
+  makeFile(parent: Node, name: string, mode: number, caller: Caller): Promise<Node> {
+    const { store, signal, owner } = this.#state
+    const attributes = newAttributes(parent, 'file', mode, caller, owner)
+    const nothing = new Uint8Array(0)
+    return this.#make(parent, name, (path) => store.put(path, nothing, { guard: ABSENT, attributes, signal }))
+  }
+
+  #make(parent: Node, name: string, make: (path: string) => Promise<Entry>): Promise<Node> {
+    checkName(name)
+    const { table, tree } = this.#state
+    return tree.shared([parent], async () => {
+      checkPathLength(this.#state, parent, name)
+      const path = table.pathOf(parent) === '' ? name : `${table.pathOf(parent)}/${name}`
+      // The guard would find what is in the store, but not what is here only.
+      const known = table.childOf(parent, name)
+      if (known !== undefined && this.#state.validFor(known) > 0) throw existsError(path)
+      let entry: Entry
+      try {
+        entry = await make(path)
+      } catch (error) {
+        if (isOperationError(error, 'STORE_CONFLICT')) throw existsError(path, error)
+        throw error
+      }
+      const now = this.#state.now()
+      const stale = table.childOf(parent, name)
+      if (stale !== undefined) table.detach(stale, 'superseded')
+      const node = table.add(parent, name, factsOf(entry, now))
+      node.modifiedGuessed = true
+      table.touch(node)
+      stateOf(parent).absences.delete(name)
+      // Made this moment, so whatever it has was made after this.
+      if (node.directory !== undefined) node.directory.completeAt = now
+      this.#state.entriesChanged(parent)
+      return node
+    })
+  }
+
+  async unlink(parent: Node, name: string): Promise<void> {
+    const { table, tree } = this.#state
+    await tree.shared([parent], async () => {
+      const node = await this.#resolver.require(parent, name)
+      if (node.kind === 'directory') {
+        throw new OperationError('STORE_IS_DIRECTORY', `Cannot unlink "${table.pathOf(node)}": it is a directory`)
+      }
+      await node.lock.run(() => this.#unlink(parent, node))
+      this.#publisher.release(node)
+    })
+  }
+
+  async #unlink(parent: Node, node: Node): Promise<void> {
+    const { store, table, signal } = this.#state
+    await this.#publisher.keepReadable(node)
+    if (node.version !== undefined) {
+      await this.keepDirectory(parent)
+      const guard = ifVersion(node.version)
+      await this.guarded(node, () => store.remove(table.pathOf(node), { guard, signal }))
+    }
+    if (node.detached === undefined) table.detach(node, 'removed')
+    this.#forgetDirt(node)
+    this.#state.entriesChanged(parent)
+  }
+
+  /** What is removed needs no publishing. */
+  #forgetDirt(node: Node): void {
+    if (node.file === undefined) return
+    node.file.dirty = false
+    node.file.attributesDirty = false
+    this.#state.countDirty(node)
+  }
+
+  /** Detaches what a rename has just replaced in the store. */
+  replaced(node: Node): void {
+    this.#state.table.detach(node, 'removed')
+    this.#forgetDirt(node)
+    this.#publisher.release(node)
+  }
+
+  async removeDirectory(parent: Node, name: string): Promise<void> {
+    const { store, table, tree, signal } = this.#state
+    await tree.shared([parent], async () => {
+      const node = await this.#resolver.require(parent, name)
+      if (node.directory === undefined) {
+        throw new OperationError('STORE_NOT_DIRECTORY', `Cannot remove "${table.pathOf(node)}": it is not a directory`)
+      }
+      this.checkNothingUnpublished(node)
+      await this.keepDirectory(parent)
+      await this.guarded(node, () => store.removeDirectory(table.pathOf(node), { signal }))
+      if (node.detached === undefined) table.detach(node, 'removed')
+      this.#state.entriesChanged(parent)
+    })
+  }
+
+  /** @throws OperationError `STORE_NOT_EMPTY` for files that only this mount knows of. */
+  checkNothingUnpublished(directory: Node): void {
+    for (const child of stateOf(directory).children.values()) {
+      if (child.version !== undefined) continue
+      const path = this.#state.table.pathOf(directory)
+      throw new OperationError('STORE_NOT_EMPTY', `Cannot remove "${path}": "${child.name}" is being written in it`)
+    }
+  }
+
+  /** Runs a removal; what was gone already is as good, and a lost race makes the next look ask the store. */
+  async guarded(node: Node, remove: () => Promise<void>): Promise<void> {
+    try {
+      await remove()
+    } catch (error) {
+      if (isOperationError(error, 'STORE_NOT_FOUND')) return
+      this.expire(node)
+      throw error
+    }
+  }
+
+  /** Has the next look at `node` ask the store. */
+  expire(node: Node): void {
+    node.validatedAt = -Infinity
+    if (node.parent !== undefined) stateOf(node.parent).completeAt = -Infinity
+  }
+
+  /**
+   * Before an entry goes: makes a directory that is there only because of its entries stay without them (once). One whose
+   * fresh listing shows other entries needs nothing yet.
+   */
+  async keepDirectory(directory: Node): Promise<void> {
+    if (directory.parent === undefined || directory.directory === undefined) return
+    if (directory.attributes === undefined) await this.#resolver.revalidate(directory)
+    if (directory.version !== IMPLICIT_VERSION) return
+    if (this.#state.listingValidFor(directory) > 0) {
+      let published = 0
+      for (const child of directory.directory.children.values()) if (child.version !== undefined) published++
+      if (published > 1) return
+    }
+    const { store, table, signal } = this.#state
+    const entry = await store.makeDirectory(table.pathOf(directory), { guard: ANY, signal })
+    directory.version = entry.version
+    table.touch(directory)
+  }
+}
+
+function existsError(path: string, cause?: unknown): OperationError {
+  return new OperationError('FILE_EXISTS', `Cannot make "${path}": it exists`, { cause })
+}

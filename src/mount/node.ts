@@ -1,0 +1,145 @@
+/**
+ * One inode of the mount: what is believed about a name in the store, and what has changed here and is not yet in the
+ * store. Plain state: the rules are kept by `NodeTable` (the tree), `Resolver` (what the store says) and `Publisher` (what it is
+ * told).
+ *
+ * A node stands for one file, not for one name: when somebody else replaces a file that is open here, the name gets a new
+ * node and the old one is `superseded`, as a local disk has it. So all handles of a node read one version, always, and
+ * its cached pages are of one version.
+ */
+import type { NodeId } from '#fuse/file-system.ts'
+import type { Timestamp } from '#base/time.ts'
+import type { Attributes, Entry, Kind, Version } from '#store/store.ts'
+
+import { Mutex } from './locks.ts'
+import type { StagedFile } from './staging.ts'
+
+/** What a directory knows of its names, beyond the nodes of its children. */
+export class DirectoryState {
+  readonly children = new Map<string, Node>()
+  /** When the listing began by which `children` are all there is; -Infinity where that is not known. */
+  completeAt = -Infinity
+  /** Fetches under way that may still report names as they were. */
+  fetches = 0
+  /** Names removed here, by the clock of the table, kept while such fetches are under way. */
+  readonly removals = new Map<string, number>()
+  /** Names seen absent, with when: a create that follows its lookup asks no second time. */
+  readonly absences = new Map<string, number>()
+  /** Fetches of single names under way, which later askers join. */
+  readonly pending = new Map<string, Promise<Node | undefined>>()
+  /** The last listing, for fetching attributes ahead of lookups that follow it. */
+  walk: AttributeWalk | undefined
+}
+
+/** How far lookups have followed a listing. */
+export interface AttributeWalk {
+  /** In the order of the listing; each node knows its position. */
+  readonly names: readonly string[]
+  /** The position that a reader in order looks up next. */
+  next: number
+  /** Up to here stats have been asked for. */
+  asked: number
+  window: number
+}
+
+/** What a file has while it is open, staged or not yet published. */
+export class OpenFile {
+  handles = 0
+  /** Handles that may write. */
+  writers = 0
+  staged: StagedFile | undefined
+  /** The download into a staged file, while it runs. */
+  staging: Promise<StagedFile> | undefined
+  /** The staged bytes are not those of the store. */
+  dirty = false
+  /** The attributes are not those of the store. */
+  attributesDirty = false
+  /** A put reads the staged file: writers wait for it. */
+  publishing: Promise<void> | undefined
+  /** How much of the dirty gauge is this file's. */
+  dirtyBytes = 0
+}
+
+export type Detachment = 'removed' | 'superseded'
+
+export class Node {
+  readonly id: NodeId
+  /** Fixed once the kernel has seen it; until then a listing may have taken a symlink for a file. */
+  kind: Kind
+  /** Undefined for the root, and for what has been detached. */
+  parent: Node | undefined
+  name: string
+  /** Why no name leads here any more. */
+  detached: Detachment | undefined
+  lookups = 0
+
+  /** What the store has under the name; undefined: nothing yet, this was created here. */
+  version: Version | undefined
+  size: number
+  modified: Timestamp
+  /** Undefined where only a listing has told of the node, and listings do not tell. */
+  attributes: Attributes | undefined
+  /** `modified` is a guess of this machine, as the answers to puts give it. */
+  modifiedGuessed = false
+  /** When the store was asked (monotonic): the start of the request, so never later than the truth of the answer. */
+  validatedAt: number
+  /** By the clock of the table: when this node was last changed here. */
+  changedAt: number
+  /** The version that the kernel's cached pages are of. */
+  cachedVersion: Version | undefined
+  /** Of a symlink, for its version. */
+  target: string | undefined
+  /** Where the last listing of its directory had it. */
+  listPosition = -1
+  /** When an entry of this directory last changed here; shown where it is later than the stored time. */
+  entriesChanged: Timestamp | undefined
+
+  readonly directory: DirectoryState | undefined
+  file: OpenFile | undefined
+  #lock: Mutex | undefined
+
+  constructor(id: NodeId, parent: Node | undefined, name: string, facts: NodeFacts) {
+    this.id = id
+    this.parent = parent
+    this.name = name
+    this.kind = facts.kind
+    this.version = facts.version
+    this.size = facts.size
+    this.modified = facts.modified
+    this.attributes = facts.attributes
+    this.validatedAt = facts.validatedAt
+    this.changedAt = facts.changedAt
+    this.directory = facts.kind === 'directory' ? new DirectoryState() : undefined
+  }
+
+  /** Puts publishes, removals and moves of this node in a row. */
+  get lock(): Mutex {
+    this.#lock ??= new Mutex()
+    return this.#lock
+  }
+
+  get lockBusy(): boolean {
+    return this.#lock?.busy ?? false
+  }
+
+  /** Whether what is known here goes over what the store says: it has changes that the store has not. */
+  get isAhead(): boolean {
+    return this.version === undefined || (this.file !== undefined && (this.file.dirty || this.file.attributesDirty))
+  }
+}
+
+export interface NodeFacts {
+  readonly kind: Kind
+  readonly version: Version | undefined
+  readonly size: number
+  readonly modified: Timestamp
+  readonly attributes: Attributes | undefined
+  readonly validatedAt: number
+  readonly changedAt: number
+}
+
+/** The facts of what the store said. */
+export function factsOf(entry: Entry, validatedAt: number): NodeFacts {
+  const { kind, version, size, modified, attributes } = entry
+  return { kind, version, size, modified, attributes, validatedAt, changedAt: 0 }
+}

@@ -1,0 +1,259 @@
+/**
+ * From staged files to the store. A publish is one `put` under the guard of the version that was opened (`ABSENT` for what
+ * was created here), with the attributes of the inode; one runs at a time per inode, and writers wait while it reads the
+ * staged bytes. It resolves when the store has them: that is what close and fsync return.
+ *
+ * States of a file, by what is ahead of the store:
+ *
+ *     clean --stage()--> staged --write--> dirty --publish: ok--> staged --last close--> clean
+ *                                            |--publish: conflict--> lost: kept under conflicts/, ESTALE
+ *                                            |--publish: failed--> dirty: the error goes to the closer, tried again later
+ *
+ * Invariant: staged bytes that the store does not have are dropped only for a file that was removed here, or after they
+ * were kept under `conflicts/` and a line in the log said where.
+ */
+import { assert } from '#base/assert.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
+import { timestampNow } from '#base/time.ts'
+import { ABSENT, ifVersion, type Attributes, type Entry, type Source } from '#store/store.ts'
+
+import type { MountState } from './mount-state.ts'
+import { OpenFile, type Node } from './node.ts'
+import type { StagedFile } from './staging.ts'
+
+const NO_BYTES = new Uint8Array(0)
+
+export class Publisher {
+  readonly #state: MountState
+
+  constructor(state: MountState) {
+    this.#state = state
+  }
+
+  /**
+   * The staged file of `node`, its first `length` bytes fetched where there is none yet (by default all of them).
+   * @throws OperationError `FILE_STALE` where the store no more has the version.
+   */
+  stage(node: Node, length: number = node.size): StagedFile | Promise<StagedFile> {
+    if (node.file?.staged !== undefined) return node.file.staged
+    if (node.detached !== undefined) throw this.stale(node)
+    if (length === 0) return this.#stagedEmpty(node)
+    node.file ??= new OpenFile()
+    const { file } = node
+    file.staging ??= this.#download(node, length).finally(() => {
+      file.staging = undefined
+    })
+    return file.staging
+  }
+
+  /** Stages a file that was just created. */
+  stageEmpty(node: Node): OpenFile {
+    node.file = new OpenFile()
+    this.#stagedEmpty(node)
+    return node.file
+  }
+
+  #stagedEmpty(node: Node): StagedFile {
+    const staged = this.#state.staging.create()
+    node.file ??= new OpenFile()
+    node.file.staged = staged
+    return staged
+  }
+
+  /** The error of a handle whose file is no more to be had. */
+  stale(node: Node, cause?: unknown): OperationError {
+    const message = `Cannot use "${this.#state.table.describe(node)}": somebody else has replaced or removed it`
+    return new OperationError('FILE_STALE', message, { cause })
+  }
+
+  async #download(node: Node, length: number): Promise<StagedFile> {
+    const { store, table, signal } = this.#state
+    const { file, version } = node
+    assert(file !== undefined && version !== undefined, 'what is downloaded is open and in the store')
+    const staged = this.#state.staging.create()
+    try {
+      const reading = await store.read(table.pathOf(node), { version, length, signal })
+      await staged.fill(reading.body)
+      if (staged.size !== Math.min(length, node.size)) {
+        throw new OperationError('STORE_CORRUPT', `Cannot fetch "${node.name}": ${staged.size} bytes came`)
+      }
+      file.staged = staged
+      return staged
+    } catch (error) {
+      staged.close()
+      if (isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) {
+        throw this.stale(node, error)
+      }
+      throw error
+    }
+  }
+
+  /** Puts what is ahead of the store into it. Claims the tree. */
+  async publish(node: Node): Promise<void> {
+    await this.#state.tree.shared([node], () => this.publishClaimed(node))
+  }
+
+  /** As `publish`, for who has claimed the tree already. */
+  publishClaimed(node: Node): Promise<void> {
+    return node.lock.run(async () => {
+      while (node.file !== undefined && (node.file.dirty || node.file.attributesDirty)) {
+        await this.#publishOnce(node, node.file)
+      }
+    })
+  }
+
+  async #publishOnce(node: Node, file: OpenFile): Promise<void> {
+    if (node.detached === 'removed') {
+      this.#settle(node, file)
+      return
+    }
+    if (node.detached === 'superseded') {
+      await this.lose(node, file, 'another has replaced it since it was opened')
+      return
+    }
+    const withBytes = file.dirty
+    file.attributesDirty = false
+    if (!withBytes && !this.#state.store.capabilities.attributes) {
+      this.#state.countDirty(node)
+      return
+    }
+    const sent = node.attributes ?? {}
+    try {
+      const entry = withBytes ? await this.#put(node, file, sent) : await this.#setAttributes(node, sent)
+      this.published(node, entry, sent)
+      if (withBytes) file.dirty = false
+      this.#state.countDirty(node)
+      this.#state.published.ok.inc()
+    } catch (error) {
+      file.attributesDirty = true
+      if (isOperationError(error, 'STORE_CONFLICT') || (!withBytes && isOperationError(error, 'STORE_NOT_FOUND'))) {
+        await this.lose(node, file, error)
+        return
+      }
+      this.#state.published.failed.inc()
+      const path = this.#state.table.describe(node)
+      this.#state.log.error({ err: error, path }, `Cannot publish "${path}"; what was written stays staged`)
+      throw error
+    }
+  }
+
+  async #put(node: Node, file: OpenFile, attributes: Attributes): Promise<Entry> {
+    const { staged } = file
+    assert(staged !== undefined, 'what is dirty is staged')
+    const { promise, resolve } = Promise.withResolvers<void>()
+    file.publishing = promise
+    try {
+      const length = staged.size
+      const source: Source =
+        length === 0 ? NO_BYTES : { kind: 'file', segments: [{ fd: staged.fd, offset: 0, length }] }
+      const guard = node.version === undefined ? ABSENT : ifVersion(node.version)
+      const { store, table, signal } = this.#state
+      return await store.put(table.pathOf(node), source, { guard, attributes, signal })
+    } finally {
+      file.publishing = undefined
+      resolve()
+    }
+  }
+
+  #setAttributes(node: Node, changes: Attributes): Promise<Entry> {
+    assert(node.version !== undefined, 'attributes alone go to what is in the store')
+    const { store, table, signal } = this.#state
+    return store.setAttributes(table.pathOf(node), changes, { guard: ifVersion(node.version), signal })
+  }
+
+  /** Takes in what the store answered to a change made here. `sent` is what it was given, where that goes over the answer. */
+  published(node: Node, entry: Entry, sent?: Attributes): void {
+    const cachedIsCurrent = node.cachedVersion === node.version
+    const { table } = this.#state
+    node.version = entry.version
+    if (cachedIsCurrent) node.cachedVersion = entry.version
+    node.modified = entry.modified
+    node.modifiedGuessed = true
+    // What was changed here while the put ran is newer than what the store answers.
+    if (node.attributes === sent || sent === undefined) {
+      node.attributes = { ...sent, ...entry.attributes }
+    }
+    node.validatedAt = this.#state.now()
+    table.touch(node)
+  }
+
+  /**
+   * Gives up bytes that may not be published, after they were kept; the name goes back to what the store has.
+   * @throws OperationError `STORE_CONFLICT` always.
+   */
+  async lose(node: Node, file: OpenFile, reason: unknown): Promise<never> {
+    const { log, published, staging, table } = this.#state
+    const cause = reason instanceof Error ? { cause: reason } : {}
+    const why = typeof reason === 'string' ? reason : 'the stored version is not the one that was opened'
+    const path = table.describe(node)
+    let message = `Cannot publish the attributes of "${path}": ${why}`
+    published.conflict.inc()
+    if (file.dirty && file.staged !== undefined) {
+      const kept = await staging.keep(file.staged, node.name, node.attributes?.mtime ?? timestampNow())
+      message = `Cannot publish "${path}": ${why}; what was written is kept in "${kept}"`
+    }
+    log.warn({ path }, message)
+    if (node.detached === undefined) table.detach(node, 'superseded')
+    file.staged?.close()
+    file.staged = undefined
+    this.#settle(node, file)
+    throw new OperationError('STORE_CONFLICT', message, cause)
+  }
+
+  /** Drops what a file has here and nobody holds any more. To be called whenever one holder less is there. */
+  release(node: Node): void {
+    const { file } = node
+    if (file === undefined || file.handles > 0 || file.staging !== undefined || node.lockBusy) return
+    if ((file.dirty || file.attributesDirty) && node.detached !== 'removed') return
+    file.staged?.close()
+    file.staged = undefined
+    this.#settle(node, file)
+    node.file = undefined
+    this.#state.table.settle(node)
+  }
+
+  #settle(node: Node, file: OpenFile): void {
+    file.dirty = false
+    file.attributesDirty = false
+    this.#state.countDirty(node)
+  }
+
+  /**
+   * Before the name of an open file goes away: has its bytes here, so that it stays readable and writable.
+   * A file whose version the store has lost already is left: its readers get ESTALE.
+   */
+  async keepReadable(node: Node): Promise<void> {
+    if (node.kind !== 'file' || node.file === undefined || node.file.handles === 0) return
+    try {
+      await this.stage(node)
+    } catch (error) {
+      if (!isOperationError(error, 'FILE_STALE')) throw error
+    }
+  }
+
+  /** Publishes what is dirty; gives the errors of what could not be. */
+  async publishAll(which: (node: Node) => boolean = () => true): Promise<unknown[]> {
+    const errors: unknown[] = []
+    const queue = [...this.#state.dirty].filter(which)
+    const worker = async (): Promise<void> => {
+      for (let node = queue.pop(); node !== undefined; node = queue.pop()) {
+        try {
+          await this.publish(node)
+          this.release(node)
+        } catch (error) {
+          errors.push(error)
+        }
+      }
+    }
+    // A few at a time: each puts its parts side by side already.
+    await Promise.all(Array.from({ length: 8 }, worker))
+    return errors
+  }
+
+  /** Keeps what could not be published, at the end of a mount. */
+  async keepAll(): Promise<void> {
+    for (const node of [...this.#state.dirty]) {
+      if (node.file !== undefined) await this.lose(node, node.file, 'the mount ends').catch(() => undefined)
+    }
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * From names to nodes: what is believed where that is fresh, what the store says where it is not. This is the one place
+ * where an answer of the store changes the inode table, under three rules:
+ * - An answer that a change made here has overtaken is not stored (each fetch notes the clock of the table first).
+ * - What is ahead of the store (being written, not yet published) is the truth here until it is published.
+ * - A file that is open keeps its node and its version. When the store has another one, the name gets a new node and the
+ *   old one is superseded: its readers get ESTALE for what they have not read yet, never bytes of two versions.
+ */
+import { isOperationError, OperationError } from '#base/errors.ts'
+import { timestampToMs } from '#base/time.ts'
+import type { MaybePromise } from '#fuse/file-system.ts'
+import { checkName, joinPath } from '#store/path.ts'
+import type { Entry } from '#store/store.ts'
+
+import { AttributeFetcher } from './attribute-fetcher.ts'
+import type { MountState } from './mount-state.ts'
+import { stateOf } from './node-table.ts'
+import { factsOf, type Node } from './node.ts'
+
+/** So many names of a directory are remembered as absent; a create asks only about the last ones. */
+const ABSENCES_MAX = 1024
+/** How far the clock of an endpoint's answers may be from that of its listings, for what was put from here. */
+const MODIFIED_SLACK_MS = 2000
+
+/** What was true when a request began. */
+export interface Moment {
+  readonly clock: number
+  readonly at: number
+}
+
+export class Resolver {
+  readonly #state: MountState
+  readonly #ahead: AttributeFetcher
+
+  constructor(state: MountState) {
+    this.#state = state
+    this.#ahead = new AttributeFetcher(state, (parent, name) => this.fetch(parent, name))
+  }
+
+  moment(): Moment {
+    return { clock: this.#state.table.clock, at: this.#state.now() }
+  }
+
+  /** The node under a name, with fresh attributes; undefined where there is none. */
+  lookup(parent: Node, name: string): MaybePromise<Node | undefined> {
+    checkName(name)
+    const known = this.#state.table.childOf(parent, name)
+    if (known !== undefined) {
+      // Before the answer: a reader that follows a listing has the next names fetched while it looks at this one.
+      this.#ahead.passed(parent, known)
+      if (this.#state.isFresh(known)) return known
+    } else if (this.#state.listingValidFor(parent) > 0) {
+      return undefined
+    }
+    return this.fetch(parent, name)
+  }
+
+  /** As `lookup`, and takes a lookup that has just found nothing for an answer: for a create, which comes after one. */
+  lookupForCreate(parent: Node, name: string): MaybePromise<Node | undefined> {
+    const { children, absences } = stateOf(parent)
+    const absentAt = children.has(name) ? undefined : absences.get(name)
+    if (absentAt !== undefined && absentAt + this.#state.validityMs > this.#state.now()) return undefined
+    return this.lookup(parent, name)
+  }
+
+  /** @throws OperationError `STORE_NOT_FOUND` */
+  async require(parent: Node, name: string): Promise<Node> {
+    const node = await this.lookup(parent, name)
+    if (node === undefined) {
+      const path = joinPath(this.#state.table.pathOf(parent), name)
+      throw new OperationError('STORE_NOT_FOUND', `Cannot find "${path}": nothing is there`)
+    }
+    return node
+  }
+
+  /** Makes what is known of `node` fresh. The node may be detached after it: then its name leads elsewhere. */
+  revalidate(node: Node): MaybePromise<void> {
+    if (this.#state.isFresh(node)) return undefined
+    const { parent } = node
+    if (parent !== undefined) return this.fetch(parent, node.name).then(() => undefined)
+    return this.#fetchRoot()
+  }
+
+  /** Asks the store about a name now; who asks meanwhile gets the same answer. */
+  fetch(parent: Node, name: string): Promise<Node | undefined> {
+    const { pending } = stateOf(parent)
+    let fetching = pending.get(name)
+    if (fetching === undefined) {
+      fetching = this.#fetch(parent, name).finally(() => pending.delete(name))
+      pending.set(name, fetching)
+    }
+    return fetching
+  }
+
+  async #fetch(parent: Node, name: string): Promise<Node | undefined> {
+    const { store, table, tree, signal } = this.#state
+    const directory = stateOf(parent)
+    directory.fetches++
+    try {
+      for (;;) {
+        const moving = tree.settled(parent)
+        if (moving !== undefined) await moving
+        const { epoch } = table
+        const moment = this.moment()
+        const path = joinPath(table.pathOf(parent), name)
+        const entry = await orAbsent(store.stat(path, { signal }))
+        // A directory above was moved meanwhile: the answer may be about a path that means something else now.
+        if (table.epoch !== epoch) continue
+        return this.observe(parent, name, entry, moment)
+      }
+    } finally {
+      this.fetched(parent)
+    }
+  }
+
+  /** Ends a fetch that was counted in `directory.fetches`. */
+  fetched(parent: Node): void {
+    const directory = stateOf(parent)
+    directory.fetches--
+    if (directory.fetches > 0) return
+    directory.removals.clear()
+    this.#state.table.settle(parent)
+  }
+
+  async #fetchRoot(): Promise<void> {
+    const { store, table, signal } = this.#state
+    const moment = this.moment()
+    const entry = await store.stat('', { signal })
+    if (table.root.changedAt <= moment.clock) this.#update(table.root, entry, moment)
+  }
+
+  /** Takes in what the store said about a name, as of `moment`; gives the node that the name leads to now. */
+  observe(parent: Node, name: string, entry: Entry | undefined, moment: Moment): Node | undefined {
+    const { table } = this.#state
+    const { children, removals, absences } = stateOf(parent)
+    const known = children.get(name)
+    if (known !== undefined && (known.isAhead || known.changedAt > moment.clock)) return known
+    if (known === undefined && (removals.get(name) ?? 0) > moment.clock) return undefined
+    if (parent.detached !== undefined) return undefined
+    if (entry === undefined) {
+      if (known !== undefined) table.detach(known, 'superseded')
+      absences.delete(name)
+      absences.set(name, moment.at)
+      if (absences.size > ABSENCES_MAX) for (const [oldest] of [...absences].slice(0, 1)) absences.delete(oldest)
+      return undefined
+    }
+    absences.delete(name)
+    if (known !== undefined && !this.#isReplaced(known, entry)) {
+      this.#update(known, entry, moment)
+      return known
+    }
+    if (known !== undefined) table.detach(known, 'superseded')
+    return table.add(parent, name, factsOf(entry, entry.attributes === undefined ? -Infinity : moment.at))
+  }
+
+  /** Whether `entry` is another file than the one that `known` stands for. */
+  #isReplaced(known: Node, entry: Entry): boolean {
+    if (known.kind !== entry.kind) {
+      const unseen = known.lookups === 0 && known.attributes === undefined
+      const perhapsSymlink = known.kind === 'symlink' && entry.attributes === undefined
+      if (!(perhapsSymlink && entry.version === known.version)) {
+        return !(unseen && known.directory === undefined && entry.kind !== 'directory')
+      }
+    }
+    return known.kind === 'file' && known.file !== undefined && known.version !== entry.version
+  }
+
+  #update(node: Node, entry: Entry, moment: Moment): void {
+    const same = node.version === entry.version
+    if (entry.attributes !== undefined) {
+      if (!same) node.target = undefined
+      node.kind = entry.kind
+      node.attributes = entry.attributes
+    } else if (node.kind === 'directory') {
+      // A listing names a directory without its version or attributes: it is there, and that is all it says.
+      return
+    } else if (!same || !isSameTime(node, entry)) {
+      node.target = undefined
+      node.attributes = undefined
+      node.kind = entry.kind
+    }
+    node.version = entry.version
+    node.size = entry.size
+    node.modified = entry.modified
+    node.modifiedGuessed = false
+    node.validatedAt = Math.max(node.validatedAt, moment.at)
+  }
+}
+
+/**
+ * Whether an object still has the attributes that are remembered: its version may stay when only they change (the etag
+ * is of the bytes), but then its time does not. Listings and HEADs agree to the second only.
+ */
+function isSameTime(node: Node, entry: Entry): boolean {
+  if (!node.modifiedGuessed) return node.modified.seconds === entry.modified.seconds
+  return Math.abs(timestampToMs(node.modified) - timestampToMs(entry.modified)) <= MODIFIED_SLACK_MS
+}
+
+/** The entry, or undefined where nothing is there. */
+export async function orAbsent(entry: Promise<Entry>): Promise<Entry | undefined> {
+  try {
+    return await entry
+  } catch (error) {
+    if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return undefined
+    throw error
+  }
+}

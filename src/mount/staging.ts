@@ -1,0 +1,174 @@
+/**
+ * Staged files: what is being written, on local disk until it is in the store. A staged file loses its name as soon as it
+ * is made, so a process that dies leaves nothing behind; the few microseconds between are covered by sweeping at start.
+ * Writes and reads are synchronous: they go to the page cache, and an answer at once is cheaper than any promise.
+ *
+ * What could not be published and must not be lost is kept as an ordinary file under `conflicts/`.
+ */
+import { randomBytes } from 'node:crypto'
+import { closeSync, constants, ftruncateSync, openSync, readSync, unlinkSync, write, writeSync } from 'node:fs'
+import { copyFile, mkdir, readdir, rm, utimes } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+import { OperationError } from '#base/errors.ts'
+import { timestampToMs, type Timestamp } from '#base/time.ts'
+
+const PREFIX = 'staged-'
+const CONFLICTS = 'conflicts'
+const writeAsync = promisify(write)
+
+/** One file being written. Not to be used after `close`. */
+export class StagedFile {
+  readonly fd: number
+  size: number
+
+  constructor(fd: number, size: number) {
+    this.fd = fd
+    this.size = size
+  }
+
+  /** @throws OperationError `STAGING_NO_SPACE`, and then nothing has been written. */
+  write(offset: number, data: Uint8Array): number {
+    let done = 0
+    try {
+      while (done < data.length) done += writeSync(this.fd, data, done, data.length - done, offset + done)
+    } catch (error) {
+      // What went in before the disk was full is written, as write(2) has it.
+      if (done === 0) throw stagingError('write', error)
+    }
+    this.size = Math.max(this.size, offset + done)
+    return done
+  }
+
+  /** Fewer bytes than `size` only at the end. */
+  read(offset: number, size: number): Uint8Array {
+    const length = Math.max(0, Math.min(size, this.size - offset))
+    const buffer = Buffer.allocUnsafe(length)
+    let done = 0
+    while (done < length) {
+      const got = readSync(this.fd, buffer, done, length - done, offset + done)
+      if (got === 0) {
+        throw new OperationError('LOCAL_FAILED', `Cannot read a staged file: it ends at ${offset + done} bytes`)
+      }
+      done += got
+    }
+    return buffer
+  }
+
+  /** Cuts, or extends with zeros. */
+  truncate(size: number): void {
+    try {
+      ftruncateSync(this.fd, size)
+    } catch (error) {
+      throw stagingError('truncate', error)
+    }
+    this.size = size
+  }
+
+  /** Writes a body from the start, off the thread that answers the kernel. */
+  async fill(body: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const chunk of body) {
+      let done = 0
+      try {
+        while (done < chunk.length) {
+          const { bytesWritten } = await writeAsync(this.fd, chunk, done, chunk.length - done, this.size + done)
+          done += bytesWritten
+        }
+      } catch (error) {
+        throw stagingError('fill', error)
+      }
+      this.size += chunk.length
+    }
+  }
+
+  close(): void {
+    closeSync(this.fd)
+  }
+}
+
+export class StagingArea {
+  readonly directory: string
+  #count = 0
+
+  private constructor(directory: string) {
+    this.directory = directory
+  }
+
+  /** Makes the directory where it is missing, and removes what a dead process may have left in it. */
+  static async open(directory: string): Promise<StagingArea> {
+    try {
+      await mkdir(join(directory, CONFLICTS), { recursive: true, mode: 0o700 })
+      for (const name of await readdir(directory)) {
+        const pid = /^staged-(\d+)-\d+$/.exec(name)?.[1]
+        if (pid !== undefined && !isAlive(Number(pid))) await rm(join(directory, name), { force: true })
+      }
+    } catch (error) {
+      throw new OperationError('LOCAL_FAILED', `Cannot stage files in "${directory}": ${messageOf(error)}`, {
+        cause: error,
+      })
+    }
+    return new StagingArea(directory)
+  }
+
+  /** A new, empty file. */
+  create(): StagedFile {
+    const path = join(this.directory, `${PREFIX}${process.pid}-${++this.#count}`)
+    try {
+      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+      unlinkSync(path)
+      return new StagedFile(fd, 0)
+    } catch (error) {
+      throw stagingError('create', error)
+    }
+  }
+
+  /** Keeps the bytes of a file that could not be published under `conflicts/`; gives the path. */
+  async keep(staged: StagedFile, name: string, modified: Timestamp): Promise<string> {
+    const stamp = new Date().toISOString().replaceAll(':', '-')
+    // 255 bytes are the bound of a name; the front says when and which, so the end of a long name may go.
+    const path = join(this.directory, CONFLICTS, clip(`${stamp}-${randomBytes(2).toString('hex')}-${name}`))
+    try {
+      // The staged file has no name of its own: this link to its descriptor is one. COPYFILE_FICLONE shares blocks.
+      await copyFile(`/proc/self/fd/${staged.fd}`, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
+      await utimes(path, new Date(), new Date(timestampToMs(modified)))
+      return path
+    } catch (error) {
+      throw stagingError(`keep "${path}"`, error)
+    }
+  }
+}
+
+function clip(name: string): string {
+  const bytes = Buffer.from(name)
+  if (bytes.length <= 255) return name
+  let end = 255
+  while (end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--
+  return bytes.toString('utf8', 0, end)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function stagingError(action: string, error: unknown): unknown {
+  if (error instanceof OperationError) return error
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  const options = { cause: error }
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new OperationError('STAGING_NO_SPACE', `Cannot ${action} a staged file: no space is left`, options)
+  }
+  if (code === 'EFBIG' || code === 'EINVAL') {
+    return new OperationError('STORE_FILE_TOO_LARGE', `Cannot ${action} a staged file: ${messageOf(error)}`, options)
+  }
+  return new OperationError('LOCAL_FAILED', `Cannot ${action} a staged file: ${messageOf(error)}`, options)
+}

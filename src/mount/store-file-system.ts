@@ -1,0 +1,320 @@
+/**
+ * A file system over a store: the `FileSystem` that a FUSE session serves. It turns node ids and handles into nodes and
+ * hands each call to the part that answers for it; it keeps no state of its own but the open directories.
+ *
+ *     names -> Resolver -> NodeTable          what is believed, and for how long
+ *     Files -> Publisher -> StagingArea       what is written, until the store has it
+ *     Namespace, Renaming, Metadata           changes that go to the store at once
+ *
+ * Calls that the kernel makes often (lookup, getattr, read and write of staged files) answer at once wherever what is
+ * known is fresh. Interrupts of mutations are not passed on: one given up half-way may have happened or not, and programs
+ * expect the calls of a local disk, which do not end by EINTR.
+ */
+import { assert } from '#base/assert.ts'
+import { OperationError } from '#base/errors.ts'
+import type {
+  AttributeRequest,
+  AttributesAnswer,
+  Caller,
+  DirectorySink,
+  EntryAnswer,
+  FileSystem,
+  Handle,
+  MaybePromise,
+  NegativeAnswer,
+  NodeId,
+  OpenAnswer,
+  StatfsAnswer,
+} from '#fuse/file-system.ts'
+
+import { DirectoryHandle } from './directory-handle.ts'
+import { Files, readOnlyError } from './files.ts'
+import { Metadata } from './metadata.ts'
+import { MountState, type StoreFileSystemOptions } from './mount-state.ts'
+import { Namespace } from './namespace.ts'
+import { S_IFMT, S_IFREG, statOf } from './node-attributes.ts'
+import type { Node } from './node.ts'
+import { patiently } from './patience.ts'
+import { Publisher } from './publisher.ts'
+import { Renaming } from './renaming.ts'
+import { Resolver } from './resolver.ts'
+
+/** What a mount has in hand. */
+export interface StoreFileSystemStatus {
+  readonly openFiles: number
+  readonly dirtyFiles: number
+  readonly dirtyBytes: number
+  readonly knownNodes: number
+  readonly memoryBytes: number
+}
+
+export class StoreFileSystem implements FileSystem {
+  readonly #state: MountState
+  readonly #resolver: Resolver
+  readonly #publisher: Publisher
+  readonly #files: Files
+  readonly #namespace: Namespace
+  readonly #renaming: Renaming
+  readonly #metadata: Metadata
+  readonly #directories = new Map<Handle, DirectoryHandle>()
+  #directoryLast: Handle = 0
+
+  constructor(options: StoreFileSystemOptions) {
+    this.#state = new MountState(options)
+    this.#resolver = new Resolver(this.#state)
+    this.#publisher = new Publisher(this.#state)
+    this.#files = new Files(this.#state, this.#resolver, this.#publisher)
+    this.#namespace = new Namespace(this.#state, this.#resolver, this.#publisher)
+    this.#renaming = new Renaming(this.#state, this.#resolver, this.#publisher, this.#namespace)
+    this.#metadata = new Metadata(this.#state, this.#resolver, this.#publisher, this.#files, this.#namespace)
+  }
+
+  get status(): StoreFileSystemStatus {
+    return {
+      openFiles: this.#files.openCount,
+      dirtyFiles: this.#state.dirty.size,
+      dirtyBytes: this.#state.dirtyBytes,
+      knownNodes: this.#state.table.size,
+      memoryBytes: this.#state.memory.used,
+    }
+  }
+
+  /** Publishes all that is dirty; gives the errors of what could not be, which stays staged. */
+  publishAll(): Promise<unknown[]> {
+    return this.#publisher.publishAll()
+  }
+
+  /** Tries again to publish what nobody has open any more: its close has failed. */
+  publishFailed(): Promise<unknown[]> {
+    return this.#publisher.publishAll((node) => node.file?.handles === 0)
+  }
+
+  /** Keeps what could not be published under `conflicts/`, at the very end. */
+  keepUnpublished(): Promise<void> {
+    return this.#publisher.keepAll()
+  }
+
+  // Names.
+
+  lookup(parent: NodeId, name: string, caller: Caller): MaybePromise<EntryAnswer | NegativeAnswer> {
+    const directory = this.#state.table.directory(parent)
+    const found = this.#resolver.lookup(directory, name)
+    if (!(found instanceof Promise)) return this.#lookupAnswer(directory, found)
+    return patiently(found, caller.signal).then((node) => this.#lookupAnswer(directory, node))
+  }
+
+  #lookupAnswer(directory: Node, node: Node | undefined): EntryAnswer | NegativeAnswer {
+    if (node === undefined) return { negativeValidMs: Math.floor(this.#state.listingValidFor(directory)) }
+    return this.#entryAnswer(node)
+  }
+
+  forget(node: NodeId, count: number): void {
+    this.#state.table.forget(node, count)
+  }
+
+  symlink(parent: NodeId, name: string, target: string, caller: Caller): Promise<EntryAnswer> {
+    const directory = this.#changing(parent, 'make a symlink in')
+    return this.#namespace.symlink(directory, name, target, caller).then((node) => {
+      node.target = target
+      return this.#entryAnswer(node)
+    })
+  }
+
+  async mknod(
+    parent: NodeId,
+    name: string,
+    mode: number,
+    _rdev: number,
+    umask: number,
+    caller: Caller,
+  ): Promise<EntryAnswer> {
+    const directory = this.#changing(parent, 'make a file in')
+    const type = mode & S_IFMT
+    if (type !== S_IFREG && type !== 0) {
+      throw new OperationError(
+        'OPERATION_NOT_PERMITTED',
+        `Cannot make "${name}": stores hold no devices, fifos or sockets`,
+      )
+    }
+    return this.#entryAnswer(await this.#namespace.makeFile(directory, name, mode & ~umask, caller))
+  }
+
+  async mkdir(parent: NodeId, name: string, mode: number, umask: number, caller: Caller): Promise<EntryAnswer> {
+    const directory = this.#changing(parent, 'make a directory in')
+    return this.#entryAnswer(await this.#namespace.makeDirectory(directory, name, mode & ~umask, caller))
+  }
+
+  unlink(parent: NodeId, name: string): Promise<void> {
+    return this.#namespace.unlink(this.#changing(parent, 'unlink in'), name)
+  }
+
+  rmdir(parent: NodeId, name: string): Promise<void> {
+    return this.#namespace.removeDirectory(this.#changing(parent, 'remove a directory in'), name)
+  }
+
+  rename(parent: NodeId, name: string, newParent: NodeId, newName: string, flags: number): Promise<void> {
+    const from = { parent: this.#changing(parent, 'rename in'), name }
+    const to = { parent: this.#changing(newParent, 'rename to'), name: newName }
+    return this.#renaming.rename(from, to, flags)
+  }
+
+  link(node: NodeId): never {
+    const { name } = this.#state.table.get(node)
+    throw new OperationError('OPERATION_NOT_PERMITTED', `Cannot link "${name}": stores hold no hard links`)
+  }
+
+  // Attributes.
+
+  getattr(node: NodeId, _handle: Handle | undefined, caller: Caller): MaybePromise<AttributesAnswer> {
+    const found = this.#state.table.get(node)
+    const asked = this.#resolver.revalidate(found)
+    if (asked === undefined) return this.#attributesAnswer(found)
+    return patiently(asked, caller.signal).then(() => {
+      // The name leads to another file, or to none: this one is no more. A handle of it still has its attributes.
+      if (found.detached !== undefined && found.file === undefined) throw this.#publisher.stale(found)
+      return this.#attributesAnswer(found)
+    })
+  }
+
+  async setattr(node: NodeId, request: AttributeRequest): Promise<AttributesAnswer> {
+    const found = this.#changing(node, 'change')
+    await this.#metadata.setattr(found, request)
+    const { file } = found
+    // A size that was set while nobody has the file open has no close to publish it.
+    if (file !== undefined && file.writers === 0 && (file.dirty || file.attributesDirty)) {
+      await this.#publisher.publish(found)
+      this.#publisher.release(found)
+    }
+    return this.#attributesAnswer(found)
+  }
+
+  readlink(node: NodeId, caller: Caller): Promise<string> {
+    return patiently(this.#metadata.readlink(this.#state.table.get(node)), caller.signal)
+  }
+
+  getxattr(node: NodeId, name: string): MaybePromise<Uint8Array> {
+    return this.#metadata.getxattr(this.#state.table.get(node), name)
+  }
+
+  listxattr(node: NodeId): MaybePromise<readonly string[]> {
+    return this.#metadata.listxattr(this.#state.table.get(node))
+  }
+
+  setxattr(node: NodeId, name: string, value: Uint8Array, flags: number): Promise<void> {
+    return this.#metadata.setxattr(this.#changing(node, 'change'), name, value, flags)
+  }
+
+  removexattr(node: NodeId, name: string): Promise<void> {
+    return this.#metadata.removexattr(this.#changing(node, 'change'), name)
+  }
+
+  statfs(): Promise<StatfsAnswer> {
+    return this.#metadata.statfs()
+  }
+
+  // Open files.
+
+  open(node: NodeId, flags: number): MaybePromise<OpenAnswer> {
+    return this.#files.open(this.#state.table.get(node), flags)
+  }
+
+  async create(
+    parent: NodeId,
+    name: string,
+    mode: number,
+    umask: number,
+    flags: number,
+    caller: Caller,
+  ): Promise<EntryAnswer & OpenAnswer> {
+    const directory = this.#changing(parent, 'create a file in')
+    const { node, opened } = await this.#files.create(directory, name, mode & ~umask, flags, caller)
+    return { ...this.#entryAnswer(node), ...opened }
+  }
+
+  read(_node: NodeId, handle: Handle, offset: number, size: number, caller: Caller): ReturnType<FileSystem['read']> {
+    const bytes = this.#files.read(handle, offset, size)
+    return bytes instanceof Promise ? patiently(bytes, caller.signal) : bytes
+  }
+
+  write(_node: NodeId, handle: Handle, offset: number, data: Uint8Array, caller: Caller): MaybePromise<number> {
+    return this.#files.write(handle, offset, data, caller)
+  }
+
+  flush(_node: NodeId, handle: Handle): MaybePromise<void> {
+    return this.#files.flush(handle)
+  }
+
+  fsync(_node: NodeId, handle: Handle): MaybePromise<void> {
+    return this.#files.fsync(handle)
+  }
+
+  release(_node: NodeId, handle: Handle): MaybePromise<void> {
+    return this.#files.release(handle)
+  }
+
+  // Open directories.
+
+  opendir(node: NodeId): OpenAnswer {
+    const handle = ++this.#directoryLast
+    const directory = this.#state.table.directory(node)
+    this.#directories.set(handle, new DirectoryHandle(directory, this.#state, this.#resolver))
+    return { handle, openFlags: 0 }
+  }
+
+  readdir(
+    _node: NodeId,
+    handle: Handle,
+    offset: number,
+    plus: boolean,
+    sink: DirectorySink,
+    caller: Caller,
+  ): Promise<void> {
+    const directory = this.#directory(handle)
+    const answer = plus ? (node: Node): EntryAnswer => this.#describe(node) : undefined
+    return patiently(directory.read(offset, sink, answer), caller.signal)
+  }
+
+  async releasedir(_node: NodeId, handle: Handle): Promise<void> {
+    const directory = this.#directory(handle)
+    this.#directories.delete(handle)
+    await directory.close()
+  }
+
+  /** Names are in the store when the calls that made them have returned. */
+  fsyncdir(): void {}
+
+  #directory(handle: Handle): DirectoryHandle {
+    const directory = this.#directories.get(handle)
+    assert(directory !== undefined, `the kernel names a directory handle that is open: ${handle}`)
+    return directory
+  }
+
+  /** The node of a change. @throws OperationError `STORE_READ_ONLY` */
+  #changing(node: NodeId, action: string): Node {
+    const found = this.#state.table.get(node)
+    if (this.#state.readOnly) throw readOnlyError(action, found)
+    return found
+  }
+
+  /** An entry answer, with the reference that it gives the kernel. */
+  #entryAnswer(node: Node): EntryAnswer {
+    this.#state.table.reference(node)
+    return this.#describe(node)
+  }
+
+  #describe(node: Node): EntryAnswer {
+    const validMs = this.#validMs(node)
+    // Ids are never used twice within a mount, so the generation, which would tell two uses apart, stays 0.
+    const attributes = statOf(node, this.#state.owner)
+    return { attributes, attributesValidMs: validMs, generation: 0, entryValidMs: validMs }
+  }
+
+  #attributesAnswer(node: Node): AttributesAnswer {
+    return { attributes: statOf(node, this.#state.owner), attributesValidMs: this.#validMs(node) }
+  }
+
+  /** What is left of the validity, so that the kernel's copy of an answer does not live longer than ours. */
+  #validMs(node: Node): number {
+    return Math.floor(this.#state.validFor(node))
+  }
+}
