@@ -6,6 +6,7 @@
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 import { counter } from '#base/metrics.ts'
+import { checkAborted } from '#store/abort.ts'
 import type { Version } from '#store/store.ts'
 import { checkerFor, type Checker } from './checksum.ts'
 import { headerOf, type S3Client } from './client.ts'
@@ -258,6 +259,7 @@ class RunningDownload implements Download {
       this.#checker?.update(first)
       if (first.length > 0) yield first
       for (;;) {
+        checkAborted(`read "${this.#key}"`, this.#options.signal)
         while (pending.length < WINDOW && next < this.length) {
           const target = Buffer.allocUnsafeSlow(Math.min(this.#options.partBytes, this.length - next))
           const part = this.#fetch(next, target)

@@ -158,6 +158,7 @@ export async function findDirectory(
   path: string,
   signal?: AbortSignal,
 ): Promise<Found | undefined> {
+  if (!context.keys.directoryFits(path)) return undefined
   const key = context.keys.directory(path)
   const [head, listed] = await Promise.all([
     headObject(context.client, key, signal),

@@ -20,8 +20,7 @@ export class Keys {
   }
 
   get pathBytesMax(): number {
-    // One for the slash of a directory.
-    return KEY_BYTES_MAX - this.#baseBytes - 1
+    return KEY_BYTES_MAX - this.#baseBytes
   }
 
   /** Of a file. @throws OperationError `STORE_NAME_INVALID`, `STORE_NAME_TOO_LONG`. */
@@ -29,6 +28,11 @@ export class Keys {
     checkPath(path)
     this.#checkLength(path, 0)
     return this.base + path
+  }
+
+  /** Whether a directory can be at a path where a file can: its key has a slash more. */
+  directoryFits(path: string): boolean {
+    return this.#room(1, path) >= 0
   }
 
   /** Of a directory that was made. */
@@ -45,13 +49,17 @@ export class Keys {
   }
 
   #checkLength(path: string, more: number): void {
-    const room = KEY_BYTES_MAX - this.#baseBytes - more
-    if (path.length * 3 <= room) return
-    const bytes = Buffer.byteLength(path)
-    if (bytes <= room) return
+    const room = this.#room(more, path)
+    if (room >= 0) return
     throw new OperationError(
       'STORE_NAME_TOO_LONG',
-      `Cannot use the path "${path.slice(0, 40)}…": its key has ${this.#baseBytes + bytes + more} bytes, S3 holds ${KEY_BYTES_MAX}`,
+      `Cannot use the path "${path.slice(0, 40)}…": its key has ${KEY_BYTES_MAX - room} bytes, S3 holds ${KEY_BYTES_MAX}`,
     )
+  }
+
+  /** How many bytes the key of a path is shorter than the longest. */
+  #room(more: number, path: string): number {
+    const room = KEY_BYTES_MAX - this.#baseBytes - more
+    return path.length * 3 <= room ? 0 : room - Buffer.byteLength(path)
   }
 }
