@@ -80,3 +80,8 @@ export function readCached(fd: number, buffer: Buffer, offset: number): number {
 export function startWriteBack(fd: number): void {
   calls().syncRange(fd, 0, 0, SYNC_FILE_RANGE_WRITE)
 }
+
+/** As `startWriteBack`, of one range and on the thread pool: the call waits where the disk's queue is full. */
+export async function writeBack(fd: number, offset: number, size: number): Promise<void> {
+  await onThread((done) => calls().syncRange.async(fd, offset, size, SYNC_FILE_RANGE_WRITE, done))
+}

@@ -5,7 +5,7 @@
  */
 import { ftruncate, write, writeSync, writev, writevSync } from 'node:fs'
 
-import { copyRange, nextData, nextHole } from '#os/file-range.ts'
+import { copyRange, nextData, nextHole, writeBack } from '#os/file-range.ts'
 import { statusOf } from '#os/status.ts'
 import { checkAborted, untilAborted } from '#store/abort.ts'
 import { readAt, segmentError } from '#store/file-segments.ts'
@@ -20,6 +20,8 @@ const WRITE_BYTES = 512 << 10
 const SLICE_BYTES = 8 << 20
 /** Some 10 ms of a pool thread. */
 const COPY_BYTES = 16 << 20
+/** Written out to disk while the rest of a body is still coming, so that the fsync at its end is short. */
+const WRITE_BACK_BYTES = 16 << 20
 /** Smaller segments are not searched for holes. */
 const SPARSE_BYTES_MIN = 1 << 20
 /** IOV_MAX is 1,024. */
@@ -34,14 +36,29 @@ export async function writeSource(
   source: Source,
   signal: AbortSignal | undefined,
 ): Promise<number> {
+  const progress = new Progress(fd)
+  try {
+    return await writeBody(fd, path, source, signal, progress)
+  } finally {
+    await progress.settled()
+  }
+}
+
+async function writeBody(
+  fd: number,
+  path: string,
+  source: Source,
+  signal: AbortSignal | undefined,
+  progress: Progress,
+): Promise<number> {
   if (source instanceof Uint8Array) {
-    await writeBytes(fd, path, source, signal)
+    await writeBytes(fd, path, source, signal, progress)
     return source.length
   }
-  if (source.kind === 'stream') return writeStream(fd, path, source, signal)
+  if (source.kind === 'stream') return writeStream(fd, path, source, signal, progress)
   let position = 0
   for (const segment of source.segments) {
-    await writeSegment(fd, position, path, segment, signal)
+    await writeSegment(fd, position, path, segment, signal, progress)
     position += segment.length
   }
   // A hole at the end has no byte that would make the file so long.
@@ -49,7 +66,41 @@ export async function writeSource(
   return position
 }
 
-async function writeBytes(fd: number, path: string, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+/** How far a body is written: the disk is started on each further stretch of it, one at a time. */
+class Progress {
+  readonly #fd: number
+  #started = 0
+  #underWay: Promise<void> | undefined
+
+  constructor(fd: number) {
+    this.#fd = fd
+  }
+
+  reached(position: number): void {
+    if (position - this.#started < WRITE_BACK_BYTES || this.#underWay !== undefined) return
+    const offset = this.#started
+    this.#started = position
+    // Its failure is met again by the fsync.
+    this.#underWay = writeBack(this.#fd, offset, position - offset)
+      .catch(() => undefined)
+      .finally(() => {
+        this.#underWay = undefined
+      })
+  }
+
+  /** The descriptor must not be closed under it. */
+  async settled(): Promise<void> {
+    await this.#underWay
+  }
+}
+
+async function writeBytes(
+  fd: number,
+  path: string,
+  bytes: Uint8Array,
+  signal: AbortSignal | undefined,
+  progress: Progress,
+): Promise<void> {
   if (bytes.length <= HERE_BYTES_MAX) {
     for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done, done)
     return
@@ -57,6 +108,7 @@ async function writeBytes(fd: number, path: string, bytes: Uint8Array, signal: A
   for (let start = 0; start < bytes.length; start += SLICE_BYTES) {
     checkAborted(`put "${path}"`, signal)
     await written(fd, bytes.subarray(start, start + SLICE_BYTES), start)
+    progress.reached(Math.min(start + SLICE_BYTES, bytes.length))
   }
 }
 
@@ -65,9 +117,10 @@ async function writeStream(
   path: string,
   { stream, size }: Extract<Source, { kind: 'stream' }>,
   signal: AbortSignal | undefined,
+  progress: Progress,
 ): Promise<number> {
   const iterator = stream[Symbol.asyncIterator]()
-  const gathered = new Gathered(fd)
+  const gathered = new Gathered(fd, progress)
   let total = 0
   let ended = false
   try {
@@ -106,13 +159,15 @@ async function nextOf(
 /** Chunks on their way to a file: gathered to large writes, of which one is under way. */
 class Gathered {
   readonly #fd: number
+  readonly #progress: Progress
   #chunks: Uint8Array[] = []
   #bytes = 0
   #position = 0
   #writing: Promise<void> | undefined
 
-  constructor(fd: number) {
+  constructor(fd: number, progress: Progress) {
     this.#fd = fd
+    this.#progress = progress
   }
 
   async add(chunk: Uint8Array): Promise<void> {
@@ -136,6 +191,7 @@ class Gathered {
 
   async #flush(): Promise<void> {
     await this.#writing
+    this.#progress.reached(this.#position)
     this.#writing = this.#chunks.length === 0 ? undefined : writtenAll(this.#fd, this.#chunks, this.#position)
     // Awaited by the next flush or by finish; until then its failure must not count as unhandled.
     this.#writing?.catch(() => undefined)
@@ -185,6 +241,7 @@ async function writeSegment(
   path: string,
   segment: FileSegment,
   signal: AbortSignal | undefined,
+  progress: Progress,
 ): Promise<void> {
   const { size } = statusOf(segment.fd)
   if (size < segment.offset + segment.length) {
@@ -194,7 +251,7 @@ async function writeSegment(
   const toOffset = position - segment.offset
   for (let at = segment.offset; at < end;) {
     const [start, stop] = segment.length < SPARSE_BYTES_MIN ? [at, end] : nextExtent(segment.fd, at, end)
-    if (start < stop) await copyExtent(fd, toOffset, path, segment, start, stop, signal)
+    if (start < stop) await copyExtent(fd, toOffset, path, segment, [start, stop], signal, progress)
     at = stop
   }
 }
@@ -216,9 +273,9 @@ async function copyExtent(
   toOffset: number,
   path: string,
   segment: FileSegment,
-  start: number,
-  stop: number,
+  [start, stop]: readonly [number, number],
   signal: AbortSignal | undefined,
+  progress: Progress,
 ): Promise<void> {
   let inKernel = true
   let at = start
@@ -242,6 +299,7 @@ async function copyExtent(
     // It was long enough at the start: somebody cut it meanwhile.
     if (count === 0) throw segmentError(path, segment, at - segment.offset)
     at += count
+    progress.reached(at + toOffset)
   }
 }
 
