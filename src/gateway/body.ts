@@ -71,7 +71,7 @@ export class Body {
   #ended = false
   #md5: string | undefined
   #checksum: Checksum | undefined
-  #failure: unknown
+  #failure: Error | undefined
 
   /** @throws S3Error where the head contradicts itself or lacks a length. */
   constructor(exchange: Exchange, signed: Signed, options: BodyOptions = {}) {
@@ -102,7 +102,7 @@ export class Body {
     return this.#checksum
   }
   /** What ended the body early: a store may have wrapped it in words of its own. */
-  get failure(): unknown {
+  get failure(): Error | undefined {
     return this.#failure
   }
 
@@ -148,7 +148,7 @@ export class Body {
       this.#verify(sha256Hash, md5Hash, hasher, decoder?.trailers)
     } catch (error) {
       hasher?.cancel()
-      this.#failure = error
+      this.#failure = error instanceof Error ? error : new Error(String(error))
       throw error
     }
     this.#ended = true
@@ -264,7 +264,7 @@ class BodyQueue {
   readonly #chunks: Buffer[] = []
   #bytes = 0
   #ended = false
-  #failure: unknown
+  #failure: Error | undefined
   #wake: (() => void) | undefined
   readonly #onData = (chunk: Buffer): void => {
     this.#chunks.push(chunk)

@@ -102,6 +102,9 @@ export const deleteBucket: Operation = {
   },
 }
 
+/** The one element of S3 whose kind is told by an attribute. */
+const GRANTEE = '<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">'
+
 /** What a setting's GET answers: a document, or the error for what was never configured. */
 type Setting =
   | { readonly root: string; readonly content: (request: Request) => readonly XmlNode[] }
@@ -235,7 +238,8 @@ export function putObjectSetting(name: string): Operation {
 function answerSetting({ exchange, ...rest }: Request, setting: Setting | undefined): void {
   if (setting === undefined) throw new S3Error('NotImplemented')
   if ('error' in setting) throw new S3Error(setting.error, undefined, { details: [['BucketName', exchange.bucket]] })
-  exchange.answerXml(setting.root, setting.content({ exchange, ...rest }))
+  const document = writeXml(setting.root, setting.content({ exchange, ...rest }))
+  exchange.answer(200, ['Content-Type', 'application/xml'], document.replace('<Grantee>', GRANTEE))
 }
 
 /** A canned ACL is in a header; one in a document would have to be kept. */

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 
 import { isOperationError } from '#base/errors.ts'
-import { timestampNow, type Timestamp } from '#base/time.ts'
+import type { Timestamp } from '#base/time.ts'
 import { ifVersion, type Entry, type Guard } from '#store/store.ts'
 import type { XmlNode } from '#store/s3/xml.ts'
 
@@ -14,12 +14,13 @@ import { answerSlowly } from './answer-slowly.ts'
 import { CHECKSUM_ALGORITHMS, checksumAlgorithmOf } from './checksum.ts'
 import { checkCopySource, underCondition, writeCondition } from './conditions.ts'
 import { isNothingThere, S3Error } from './errors.ts'
+import { randomEtag } from './etag.ts'
 import { decodeText, type Exchange } from './exchange.ts'
 import { isoDate } from './list-objects.ts'
 import { describeObject, type ByteFacts, type Description } from './object-metadata.ts'
 import { objectOf, type StoredObject } from './object-tree.ts'
 import { refuseUnsupported, type Operation, type Request } from './operation.ts'
-import { attributeOf, factsOf, markDirectory } from './put-object.ts'
+import { attributeOf, factsOf, markDirectory, uniqueNow } from './put-object.ts'
 
 /** How often a copy begins anew because its source was replaced after it was looked at. */
 const ATTEMPTS = 4
@@ -124,10 +125,11 @@ async function copyOnce(
       return objectOf(key, await markDirectory(tree, bucket, key, description, object, absent, signal))
     }
     if (entry.kind === 'symlink') return copyBytes(request, object, description, guard)
-    const modified = timestampNow()
-    const xattrs = attributeOf(description, factsOfCopy(object), object.size, modified)
+    const modified = uniqueNow()
+    const onto = entry.path === path
+    const xattrs = attributeOf(description, onto ? object : factsOfCopy(object), object.size, modified)
     try {
-      if (entry.path === path) return objectOf(key, await describeAnew(request, entry, xattrs, modified, guard))
+      if (onto) return objectOf(key, await describeAnew(request, entry, xattrs, modified, guard))
       const copied = await tree.store.copy(entry.path, path, {
         version: entry.version,
         guard,
@@ -144,10 +146,14 @@ async function copyOnce(
   }
 }
 
-/** The same bytes keep their tag, of whatever form it is. */
-function factsOfCopy(object: StoredObject): ByteFacts {
-  const { etag, checksums, checksumType, parts } = object
-  return { etag, checksums, checksumType, parts }
+/** An MD5 is that of the copy as well. Other tags name one object, as S3's do, and a copy in one piece has no parts. */
+function factsOfCopy({ etag, checksums, checksumType }: StoredObject): ByteFacts {
+  return {
+    etag: etag.includes('-') ? randomEtag() : etag,
+    checksums: checksumType === 'FULL_OBJECT' ? checksums : {},
+    checksumType: 'FULL_OBJECT',
+    parts: undefined,
+  }
 }
 
 function describeAnew(
@@ -174,7 +180,7 @@ async function copyBytes(
   const { entry } = object
   const target = entry.kind === 'symlink' ? await tree.store.readLink(entry.path, { signal }) : ''
   const bytes = Buffer.from(target)
-  const modified = timestampNow()
+  const modified = uniqueNow()
   const facts = factsOf(createHash('md5').update(bytes).digest('hex'), undefined)
   const xattrs = attributeOf(description, facts, bytes.length, modified)
   const put = await tree.store.put(tree.pathOf(bucket, key), bytes, {

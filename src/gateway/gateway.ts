@@ -13,7 +13,7 @@ import type { Store } from '#store/store.ts'
 
 import { Authenticator, type Signed } from './authenticate.ts'
 import { Body } from './body.ts'
-import { S3Error, s3ErrorOf } from './errors.ts'
+import { s3ErrorOf, type S3Error } from './errors.ts'
 import { Exchange, targetOf, type Target } from './exchange.ts'
 import { HTTP_LIMITS, HttpServer, type HttpLimits } from './http-server.ts'
 import { ObjectTree } from './object-tree.ts'

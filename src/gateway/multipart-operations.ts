@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 
-import { timestampFromMs, timestampNow } from '#base/time.ts'
+import { timestampFromMs } from '#base/time.ts'
 import { encodePath } from '#store/s3/sigv4.ts'
 import { childrenOf, textOf, type XmlElement, type XmlNode } from '#store/s3/xml.ts'
 
@@ -29,7 +29,7 @@ import { encodingOf, isoDate, itemsMaxOf, ownerNodes } from './list-objects.ts'
 import { describeObject, type ByteFacts } from './object-metadata.ts'
 import { objectOf } from './object-tree.ts'
 import { readXml, refuseUnsupported, XML_BYTES_MAX, type Operation, type Request } from './operation.ts'
-import { attributeOf } from './put-object.ts'
+import { attributeOf, uniqueNow } from './put-object.ts'
 import { PARTS_MAX, type Part, type Upload, type UploadPlan } from './upload-staging.ts'
 
 /** Smallest part but for the last, as in S3. */
@@ -381,7 +381,7 @@ async function complete(
     ...(await objectChecksum(exchange, upload, parts)),
     parts: uniformParts(parts),
   }
-  const modified = timestampNow()
+  const modified = uniqueNow()
   const xattrs = attributeOf(upload.plan.description, facts, size, modified)
   const path = tree.pathOf(bucket, key)
   const entry = await upload.withSegments(parts, (segments) =>

@@ -3,7 +3,7 @@
  * one write; a larger one streams, and the store drops what it had taken when a check at the end fails.
  */
 import { isOperationError } from '#base/errors.ts'
-import { timestampNow, type Timestamp } from '#base/time.ts'
+import { compareTimestamps, timestamp, timestampNow, type Timestamp } from '#base/time.ts'
 import { ANY, ifVersion, type Attributes, type Entry, type Guard } from '#store/store.ts'
 
 import type { Body, Checksum } from './body.ts'
@@ -50,7 +50,7 @@ async function putFile(request: Request, body: Body, description: Description, g
   const { bucket, key, signal } = exchange
   const path = tree.pathOf(bucket, key)
   const withMd5 = body.size <= MD5_BYTES_MAX
-  const modified = timestampNow()
+  const modified = uniqueNow()
   const fallback = body.md5Expected ?? randomEtag()
   // A store that asks for the attributes after it has read the bytes gets what was computed from them; one that asks
   // before gets what is known by then, which is as true and says less.
@@ -68,7 +68,10 @@ async function putFile(request: Request, body: Body, description: Description, g
     return objectOf(key, entry)
   } catch (error) {
     // The store may have wrapped what the body said in words of its own.
-    throw body.failure ?? error
+    if (body.failure !== undefined) throw body.failure
+    // Another process removed the directory as the file was to go into it: the client's next attempt makes it again.
+    if (isOperationError(error, 'STORE_NOT_FOUND')) throw new S3Error('ServiceUnavailable', undefined, { cause: error })
+    throw error
   }
 }
 
@@ -85,6 +88,20 @@ async function withBuffer(body: Body, withMd5: boolean, put: (source: PutSource)
   } finally {
     bufferedBytes -= size
   }
+}
+
+let lastTime = timestamp(0)
+
+/**
+ * The modification time of a new object: now, to a nanosecond that this process gives once. A store may tell versions
+ * of a file apart by it, and the clock ticks in milliseconds.
+ */
+export function uniqueNow(): Timestamp {
+  const now = timestampNow()
+  const { seconds, nanoseconds } = lastTime
+  if (compareTimestamps(now, lastTime) > 0) lastTime = now
+  else lastTime = nanoseconds === 999_999_999 ? timestamp(seconds + 1) : timestamp(seconds, nanoseconds + 1)
+  return lastTime
 }
 
 /** What is known of bytes that were put at once. */
@@ -132,7 +149,7 @@ export async function markDirectory(
   const path = tree.pathOf(bucket, key)
   return tree.lockDirectory(path, async () => {
     for (let attempt = 0; attempt < MARK_ATTEMPTS; attempt++) {
-      const own = attributeOf(description, facts, 0, timestampNow())
+      const own = attributeOf(description, facts, 0, uniqueNow())
       const found = await tree.find(bucket, key, signal)
       if (absent && found !== undefined) throw new S3Error('PreconditionFailed')
       const made = await tree.store.makeDirectory(path, { guard: ANY, signal })
