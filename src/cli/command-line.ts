@@ -7,10 +7,11 @@ import { OperationError } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
 import { type Command, EXIT, type ExitCode, sectionOf } from './command.ts'
 import { COMMANDS } from './commands.ts'
-import { reportFailure } from './failure.ts'
+import { failureOf, reportFailure } from './failure.ts'
 import { helpOf, overview, usageOf } from './help.ts'
 import { type CommonOptions, flagOf, type OptionValues } from './options.ts'
 import { checkConfig, optionValues, readConfig, type ValueSources } from './option-values.ts'
+import { tellFailure } from './readiness.ts'
 import { suggestionText } from './suggestion.ts'
 import { VERSION } from './version.ts'
 
@@ -19,6 +20,7 @@ export async function runCommandLine(argv: readonly string[]): Promise<ExitCode>
   try {
     return await dispatch(argv)
   } catch (error) {
+    await tellFailure(failureOf(error))
     return reportFailure(error)
   }
 }

@@ -3,5 +3,9 @@
  */
 import type { Command } from './command.ts'
 import { doctor } from './doctor.ts'
+import { mount } from './mount.ts'
+import { serveS3 } from './serve-s3.ts'
+import { up } from './up.ts'
+import { unmount } from './unmount.ts'
 
-export const COMMANDS: readonly Command[] = [doctor]
+export const COMMANDS: readonly Command[] = [up, mount, unmount, serveS3, doctor]

@@ -6,6 +6,7 @@ import { constants, existsSync } from 'node:fs'
 import { access, readFile, statfs } from 'node:fs/promises'
 import { homedir, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type FuseProbe, probeFuse } from '#fuse/probe.ts'
 import { withDeadline } from '#os/deadline.ts'
 import { probeFanotify } from '#os/fanotify.ts'
 import { findHelper } from '#os/fusermount.ts'
@@ -18,7 +19,8 @@ export interface Finding {
   readonly advice?: string
 }
 
-type Look = readonly [subject: string, look: () => Omit<Finding, 'subject'> | Promise<Omit<Finding, 'subject'>>]
+type Told = Omit<Finding, 'subject'>
+type Look = readonly [subject: string, look: (fuse: Promise<FuseProbe>) => Told | Promise<Told>]
 
 const LOOK_MS_MAX = 10_000
 /** Below that a mount still works, but large files being written may not fit. */
@@ -34,6 +36,8 @@ const LOOKS: readonly Look[] = [
   ['Node', node],
   ['Linux', kernel],
   ['/dev/fuse', fuseDevice],
+  ['a mount', fuseMount],
+  ['passthrough', passthrough],
   ['fusermount3', fuseHelper],
   ['allow_other', allowOther],
   ['fanotify', fanotify],
@@ -46,10 +50,11 @@ const LOOKS: readonly Look[] = [
 
 /** Every finding, in the order in which they are shown. */
 export async function examine(): Promise<Finding[]> {
+  const probed = probeFuse()
   return Promise.all(
     LOOKS.map(async ([subject, look]) => {
       try {
-        const finding = await withDeadline(`look at ${subject}`, Promise.resolve(look()), LOOK_MS_MAX)
+        const finding = await withDeadline(`look at ${subject}`, Promise.resolve(look(probed)), LOOK_MS_MAX)
         return { subject, ...finding }
       } catch (error) {
         return { subject, state: 'weak', found: error instanceof Error ? error.message : String(error) }
@@ -58,7 +63,7 @@ export async function examine(): Promise<Finding[]> {
   )
 }
 
-function node(): Omit<Finding, 'subject'> {
+function node(): Told {
   return { state: 'ok', found: `${process.version} at ${process.execPath}` }
 }
 
@@ -72,19 +77,12 @@ function kernelIsAtLeast(major: number, minor: number): boolean {
   return ownMajor > major || (ownMajor === major && ownMinor >= minor)
 }
 
-function kernel(): Omit<Finding, 'subject'> {
-  if (kernelIsAtLeast(6, 9)) return { state: 'ok', found: `${release()}, with FUSE passthrough` }
-  if (kernelIsAtLeast(4, 20)) {
-    return {
-      state: 'weak',
-      found: `${release()}, without FUSE passthrough`,
-      advice: 'Linux 6.9 or later reads cached files at the speed of the local disk.',
-    }
-  }
+function kernel(): Told {
+  if (kernelIsAtLeast(4, 20)) return { state: 'ok', found: release() }
   return { state: 'missing', found: release(), advice: 'A mount needs Linux 4.20 or later.' }
 }
 
-async function fuseDevice(): Promise<Omit<Finding, 'subject'>> {
+async function fuseDevice(): Promise<Told> {
   if (!existsSync('/dev/fuse')) {
     return {
       state: 'missing',
@@ -102,14 +100,30 @@ async function fuseDevice(): Promise<Omit<Finding, 'subject'>> {
   }
 }
 
-function fuseHelper(): Omit<Finding, 'subject'> {
+async function fuseMount(probed: Promise<FuseProbe>): Promise<Told> {
+  const { available, why, protocol, how } = await probed
+  if (available) return { state: 'ok', found: `made and taken away by ${how}; protocol ${protocol}` }
+  return { state: 'missing', found: `cannot be made: ${why}`, advice: 'What else is marked here tells what to do.' }
+}
+
+async function passthrough(probed: Promise<FuseProbe>): Promise<Told> {
+  const probe = await probed
+  if (probe.passthrough) return { state: 'ok', found: 'local files can be given to the kernel' }
+  return {
+    state: 'weak',
+    found: probe.passthroughWhy ?? 'needs a mount',
+    advice: 'Linux 6.9 or later, as root, reads local files through a mount at the speed of the disk.',
+  }
+}
+
+function fuseHelper(): Told {
   const helper = findHelper()
   if (helper !== undefined) return { state: 'ok', found: helper }
   if (isRoot()) return { state: 'ok', found: 'not there, and root needs none' }
   return { state: 'missing', found: 'not there', advice: 'Let root install it: apt-get install fuse3.' }
 }
 
-async function allowOther(): Promise<Omit<Finding, 'subject'>> {
+async function allowOther(): Promise<Told> {
   if (isRoot()) return { state: 'ok', found: 'root may always let other users in' }
   const text = await readFile('/etc/fuse.conf', 'utf8').catch(() => '')
   if (/^\s*user_allow_other\s*$/m.test(text)) return { state: 'ok', found: 'set in /etc/fuse.conf' }
@@ -120,7 +134,7 @@ async function allowOther(): Promise<Omit<Finding, 'subject'>> {
   }
 }
 
-function fanotify(): Omit<Finding, 'subject'> {
+function fanotify(): Told {
   const notify = probeFanotify('notify')
   const preContent = kernelIsAtLeast(6, 14) ? probeFanotify('pre-content') : 'needs Linux 6.14'
   return {
@@ -130,7 +144,7 @@ function fanotify(): Omit<Finding, 'subject'> {
   }
 }
 
-async function rights(): Promise<Omit<Finding, 'subject'>> {
+async function rights(): Promise<Told> {
   const status = await readFile('/proc/self/status', 'utf8')
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`)
   const mayMount = ((effective >> BigInt(CAP_SYS_ADMIN)) & 1n) === 1n
@@ -143,7 +157,7 @@ async function rights(): Promise<Omit<Finding, 'subject'>> {
   }
 }
 
-async function openFiles(): Promise<Omit<Finding, 'subject'>> {
+async function openFiles(): Promise<Told> {
   const limits = await readFile('/proc/self/limits', 'utf8')
   const of = (name: string): string => new RegExp(`^${name}\\s+(\\S+)`, 'm').exec(limits)?.[1] ?? 'unknown'
   const files = of('Max open files')
@@ -156,7 +170,7 @@ async function openFiles(): Promise<Omit<Finding, 'subject'>> {
   }
 }
 
-async function room(): Promise<Omit<Finding, 'subject'>> {
+async function room(): Promise<Told> {
   const directory = tmpdir()
   const { bavail, bsize } = await statfs(directory)
   const bytes = bavail * bsize
@@ -165,7 +179,7 @@ async function room(): Promise<Omit<Finding, 'subject'>> {
   return { state: 'weak', found, advice: 'Choose a larger disk with --staging.' }
 }
 
-function clock(): Omit<Finding, 'subject'> {
+function clock(): Told {
   const now = new Date()
   if (now < BUILT) {
     return { state: 'missing', found: now.toISOString(), advice: 'Set the clock: S3 refuses requests from the past.' }
@@ -176,7 +190,7 @@ function clock(): Omit<Finding, 'subject'> {
   return { state: 'ok', found: `${now.toISOString()}; S3 refuses requests where it is off by over 15 minutes` }
 }
 
-async function credentials(): Promise<Omit<Finding, 'subject'>> {
+async function credentials(): Promise<Told> {
   const has = (name: string): boolean => (process.env[name] ?? '') !== ''
   const sources: string[] = []
   if (has('AWS_ACCESS_KEY_ID') && has('AWS_SECRET_ACCESS_KEY'))

@@ -2,21 +2,38 @@
  * The one place where a command's failure is told: one sentence, a hint, and the exit code. The stack goes to the log at
  * debug, and for a defect of the program always, as nothing else would tell where it is.
  */
-import { isOperationError } from '#base/errors.ts'
+import { type ErrorCode, isOperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { EXIT, type ExitCode } from './command.ts'
 
+const log = logger('cli')
+
 /** A failure as it can be sent from one process to another. */
 export interface Failure {
+  /** Undefined for a defect. */
+  readonly code?: ErrorCode
   readonly message: string
   readonly hint: string
   readonly exitCode: ExitCode
 }
 
+/** The failure of another process of this program, told here as it would have told it. */
+export class ChildFailure extends Error {
+  override name = 'ChildFailure'
+  readonly failure: Failure
+
+  constructor(failure: Failure) {
+    super(failure.message)
+    this.failure = failure
+  }
+}
+
 /** What to tell about an error. */
 export function failureOf(error: unknown): Failure {
+  if (error instanceof ChildFailure) return error.failure
   if (isOperationError(error)) {
-    return { message: error.message, hint: error.hint, exitCode: error.code === 'USAGE' ? EXIT.usage : EXIT.failed }
+    const { code, message, hint } = error
+    return { code, message, hint, exitCode: code === 'USAGE' ? EXIT.usage : EXIT.failed }
   }
   const detail = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
   return {
@@ -29,13 +46,8 @@ export function failureOf(error: unknown): Failure {
 /** Tells a failure on stderr and in the log, and gives the exit code for it. */
 export function reportFailure(error: unknown): ExitCode {
   const failure = failureOf(error)
-  if (isOperationError(error)) logger('cli').debug({ err: error }, 'command failed')
-  else logger('cli').error({ err: error }, 'command failed by a defect')
-  printFailure(failure)
+  if (error instanceof ChildFailure || isOperationError(error)) log.debug({ err: error }, 'command failed')
+  else log.error({ err: error }, 'command failed by a defect')
+  process.stderr.write(`eider: ${failure.message}\n${failure.hint === '' ? '' : `  hint: ${failure.hint}\n`}`)
   return failure.exitCode
-}
-
-/** Writes the sentence and the hint to stderr. */
-export function printFailure({ message, hint }: Failure): void {
-  process.stderr.write(`eider: ${message}\n${hint === '' ? '' : `  hint: ${hint}\n`}`)
 }

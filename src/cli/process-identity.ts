@@ -14,9 +14,9 @@ export interface ProcessIdentity {
 /** How often a wait looks: short beside a store's answer, and some hundred looks a second cost nothing. */
 const LOOK_MS = 10
 
-/** This process. */
-export function ownIdentity(): ProcessIdentity {
-  return { pid: process.pid, startTicks: startTicksOf(process.pid) ?? 0 }
+/** The process that has that number now. */
+export function identityOf(pid: number): ProcessIdentity {
+  return { pid, startTicks: startTicksOf(pid) ?? 0 }
 }
 
 /** Whether that very process still runs. */

@@ -4,9 +4,11 @@
  * on alone; without one, that its parent died, and the child ends as on SIGTERM (see `stop-signal.ts`).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, openSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { OperationError } from '#base/errors.ts'
-import { EXIT, type ExitCode } from './command.ts'
-import { type Failure, failureOf } from './failure.ts'
+import { EXIT } from './command.ts'
+import { ChildFailure, type Failure } from './failure.ts'
 
 type Message =
   | { readonly kind: 'ready'; readonly facts: Facts }
@@ -17,20 +19,22 @@ export type Facts = Readonly<Record<string, string>>
 /** The word that lets a child go on without its parent. */
 export const LET_GO = 'let go'
 
-/** Tells the parent, where there is one that listens. */
-export function tellReady(facts: Facts = {}): void {
-  tell({ kind: 'ready', facts })
+/** Tells the parent that this command is ready, where there is one that listens. */
+export async function tellReady(facts: Facts = {}): Promise<void> {
+  await tell({ kind: 'ready', facts })
 }
 
-/** Tells the parent why this command cannot be ready. Resolves to false where nobody listens: then say it here. */
-export function tellFailure(error: unknown): boolean {
-  return tell({ kind: 'failed', failure: failureOf(error) })
+/** Tells the parent why this command cannot be ready. Resolves to false where nobody listens. */
+export function tellFailure(failure: Failure): Promise<boolean> {
+  return tell({ kind: 'failed', failure })
 }
 
-function tell(message: Message): boolean {
-  if (process.send === undefined || !process.connected) return false
-  process.send(message)
-  return true
+function tell(message: Message): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (process.send === undefined || !process.connected) resolve(false)
+    // The process may exit right after, so it waits until the message is out.
+    else process.send(message, (error: Error | null) => resolve(error === null))
+  })
 }
 
 export interface Started {
@@ -38,22 +42,23 @@ export interface Started {
   readonly facts: Facts
 }
 
-/** A child's own failure, told as the child would have told it. */
-export class ChildFailure extends Error {
-  override name = 'ChildFailure'
-  readonly failure: Failure
-
-  constructor(failure: Failure) {
-    super(failure.message)
-    this.failure = failure
-  }
+export interface StartOptions {
+  /** A descriptor for its standard error: the last words of a crash. What it says on standard output is left out. */
+  readonly errors: number
+  /** All of its environment. */
+  readonly environment: NodeJS.ProcessEnv
+  readonly signal?: AbortSignal
 }
 
-export interface StartOptions {
-  /** Descriptors for its standard output and error. */
-  readonly output: number | 'ignore'
-  readonly environment?: Readonly<Record<string, string>>
-  readonly signal?: AbortSignal
+/** Opens the log of a process that is to be started, for its standard error. @throws OperationError `LOCAL_FAILED`. */
+export function openErrors(log: string): number {
+  try {
+    mkdirSync(dirname(log), { recursive: true })
+    return openSync(log, 'a', 0o640)
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error)
+    throw new OperationError('LOCAL_FAILED', `Cannot log to '${log}': ${detail}`, { cause: error })
+  }
 }
 
 /**
@@ -68,8 +73,8 @@ export async function startReady(args: readonly string[], options: StartOptions)
     // Never where the user stands: that may be the mount itself, or keep another file system busy.
     cwd: '/',
     detached: true,
-    stdio: ['ignore', options.output, options.output, 'ipc'],
-    env: { ...process.env, ...options.environment },
+    stdio: ['ignore', 'ignore', options.errors, 'ipc'],
+    env: options.environment,
   })
   try {
     return { child, facts: await readiness(child, args, options.signal) }
@@ -109,9 +114,4 @@ export async function letGo(child: ChildProcess): Promise<void> {
   })
   child.disconnect()
   child.unref()
-}
-
-/** The exit code of a failure told by a child, else undefined. */
-export function childExitCode(error: unknown): ExitCode | undefined {
-  return error instanceof ChildFailure ? error.failure.exitCode : undefined
 }

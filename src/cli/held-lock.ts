@@ -1,0 +1,28 @@
+/** A lock file that one process holds for as long as it lives, and that names it: what two must not do at a time. */
+import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { OperationError } from '#base/errors.ts'
+import { tryLock } from '#os/flock.ts'
+
+/**
+ * Takes the lock until the process ends, or until what it returns is called.
+ * @throws OperationError `LOCAL_FAILED`: "Cannot ACTION: BUSY (process 12)", or what kept the file from being made.
+ */
+export function holdLock(file: string, action: string, busy: string): () => void {
+  let fd: number
+  try {
+    mkdirSync(dirname(file), { recursive: true })
+    // Node opens with O_CLOEXEC: a child does not inherit the lock and hold it on.
+    fd = openSync(file, 'a', 0o600)
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error)
+    throw new OperationError('LOCAL_FAILED', `Cannot ${action}: ${detail}`, { cause: error })
+  }
+  if (tryLock(fd)) {
+    ftruncateSync(fd)
+    writeSync(fd, String(process.pid))
+    return () => closeSync(fd)
+  }
+  closeSync(fd)
+  throw new OperationError('LOCAL_FAILED', `Cannot ${action}: ${busy} (process ${readFileSync(file, 'utf8')})`)
+}

@@ -1,0 +1,104 @@
+/**
+ * `eider mount`: a store as a folder. In the background it is started again as `--foreground` by a parent that waits until
+ * it is ready, so that what is wrong is told where the command was typed, with its exit code. What serves the mount is
+ * `mount-process.ts`.
+ */
+import { closeSync, mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { OperationError } from '#base/errors.ts'
+import { command, EXIT, type ExitCode } from './command.ts'
+import { boolean, COMMON_OPTIONS, duration, flagsOf, hostPort, path } from './options.ts'
+import { STORE_OPTIONS, storeUrl } from './store-options.ts'
+
+/** The options of `mount` alone. */
+export const MOUNT_OPTIONS = {
+  foreground: boolean({ help: 'Stays in the foreground and logs to stderr', group: 'Mount', short: 'f' }),
+  mkdir: boolean({ help: 'Makes DIR where it is missing', group: 'Mount' }),
+  readOnly: boolean({ help: 'Refuses every change', group: 'Mount' }),
+  allowOther: boolean({
+    help: 'Lets other users in, as the modes of files allow; where root mounts it always does',
+    group: 'Mount',
+  }),
+  validity: duration({
+    help: 'How long what the store said is believed before it is asked again',
+    group: 'Mount',
+    default: 1000,
+    max: 24 * 3_600_000,
+  }),
+  staging: path({
+    help: 'Where files being written lie until they are in the store',
+    group: 'Mount',
+    placeholder: 'DIRECTORY',
+    defaultText: 'a directory in /var/lib/eider, or in ~/.local/state/eider',
+  }),
+  ...STORE_OPTIONS,
+  log: path({
+    help: 'Where the log goes',
+    group: 'Watching it',
+    placeholder: 'FILE',
+    defaultText: 'in the background a file in /var/log/eider or ~/.local/state/eider',
+  }),
+  metrics: hostPort({ help: 'Serves metrics for Prometheus there, at /metrics', group: 'Watching it' }),
+} as const
+
+export const mount = command({
+  name: 'mount',
+  summary: 'a store as a folder',
+  description:
+    'Mounts a store as a folder that ordinary programs work in. Goes to the background once the folder answers, or says in one sentence why it cannot. A file is in the store when its close or fsync returns.',
+  arguments: [
+    { name: 'STORE', help: 's3://BUCKET/PREFIX or file:///DIRECTORY' },
+    { name: 'DIR', help: 'an empty directory' },
+  ],
+  options: MOUNT_OPTIONS,
+  examples: [
+    {
+      line: 'eider mount s3://my-bucket/photos /mnt/photos',
+      help: 'a part of a bucket, with the credentials that the AWS tools find',
+    },
+    {
+      line: 'eider mount s3://tree?endpoint=http://127.0.0.1:9000 mnt -f',
+      help: 'a bucket of another S3 server, in the foreground',
+    },
+  ],
+  run: async ([store = '', directory = ''], values) => {
+    const url = storeUrl(store)
+    const target = resolve(directory)
+    if (values.mkdir) makeDirectory(target)
+    if (values.foreground) {
+      const { serveMount } = await import('./mount-process.ts')
+      return serveMount(url, target, values)
+    }
+    const { logDirectory } = await import('./places.ts')
+    const log = values.log ?? join(logDirectory(), `mount${target.replaceAll('/', '-')}.log`)
+    const flags = flagsOf({ ...MOUNT_OPTIONS, ...COMMON_OPTIONS }, { ...values, log, foreground: true })
+    return startInBackground([url, target, ...flags], log)
+  },
+})
+
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true })
+  } catch (error) {
+    // A dead mount says EEXIST or ENOTCONN here, and is dealt with where it is replaced.
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' || code === 'ENOTCONN') return
+    const detail = error instanceof Error ? error.message : String(error)
+    throw new OperationError('MOUNT_POINT_UNUSABLE', `Cannot make '${directory}': ${detail}`, { cause: error })
+  }
+}
+
+async function startInBackground(args: readonly string[], log: string): Promise<ExitCode> {
+  const { letGo, openErrors, startReady } = await import('./readiness.ts')
+  const { stopSignal } = await import('./stop-signal.ts')
+  const errors = openErrors(log)
+  try {
+    const options = { errors, environment: process.env, signal: stopSignal() }
+    const { child, facts } = await startReady(['mount', ...args], options)
+    await letGo(child)
+    process.stdout.write(`${facts['store']} is mounted on ${facts['directory']}; log: ${log}\n`)
+    return EXIT.done
+  } finally {
+    closeSync(errors)
+  }
+}

@@ -1,0 +1,81 @@
+/** `eider unmount`: ends a mount, and returns when all that was written in it is in the store. */
+import { resolve } from 'node:path'
+import { OperationError } from '#base/errors.ts'
+import { command, EXIT, type ExitCode } from './command.ts'
+
+export const unmount = command({
+  name: 'unmount',
+  summary: 'ends a mount when all is in the store',
+  description:
+    'Takes a mount away and waits until all that was written in it is in the store. Refuses while programs use it, and names them. What a crashed mount left behind is removed.',
+  arguments: [{ name: 'DIR', help: 'the directory that the store is mounted on' }],
+  options: {},
+  run: async ([directory = '']) => {
+    const [{ mountPath, mountsOf }, { readMountRecord, removeMountRecord }, { isRunning }] = await Promise.all([
+      import('#os/mount-table.ts'),
+      import('./mount-records.ts'),
+      import('./process-identity.ts'),
+    ])
+    const target = mountPath(resolve(directory))
+    const top = mountsOf(target).at(-1)
+    const record = readMountRecord(target)
+    const served = record !== undefined && isRunning(record.process)
+    if (top === undefined && !served) {
+      if (record !== undefined) removeMountRecord(target, record.process.pid)
+      throw new OperationError('MOUNT_POINT_UNUSABLE', `Cannot unmount '${target}': nothing is mounted there`)
+    }
+    if (top !== undefined && top.type !== TYPE) {
+      throw new OperationError(
+        'MOUNT_POINT_UNUSABLE',
+        `Cannot unmount '${target}': what is mounted there ('${top.source}', ${top.type}) is not Eider's`,
+      )
+    }
+    if (top !== undefined) {
+      const { clearStaleMount } = await import('#os/mount-point.ts')
+      if (!served && (await clearStaleMount(target))) {
+        if (record !== undefined) removeMountRecord(target, record.process.pid)
+        process.stdout.write(`Removed what a crashed mount had left on ${target}\n`)
+        return EXIT.done
+      }
+      const { unmountFuse } = await import('#os/fuse-unmount.ts')
+      await unmountFuse(target)
+    }
+    if (record === undefined || !served) {
+      process.stderr.write(
+        `eider: ${target} is unmounted; which process served it is not known, so it may still be storing\n`,
+      )
+      return EXIT.partly
+    }
+    await ending(record.process, record.store)
+    return outcome(target, record.process.pid)
+  },
+})
+
+/** As in the mount table. */
+const TYPE = 'fuse.eider'
+const PATIENCE_MS = 1000
+
+async function ending(process_: { pid: number; startTicks: number }, store: string): Promise<void> {
+  const { hasEnded } = await import('./process-identity.ts')
+  if (await hasEnded(process_, PATIENCE_MS)) return
+  process.stderr.write(`Waiting until all is in ${store} (process ${process_.pid}) …\n`)
+  await hasEnded(process_)
+}
+
+async function outcome(target: string, pid: number): Promise<ExitCode> {
+  const { readMountRecord, removeMountRecord } = await import('./mount-records.ts')
+  const record = readMountRecord(target)
+  // The process removes its record when all is well.
+  if (record === undefined || record.process.pid !== pid) return EXIT.done
+  removeMountRecord(target, pid)
+  const { unpublished } = record
+  if (unpublished === undefined) {
+    throw new OperationError(
+      'LOCAL_FAILED',
+      `Cannot tell whether all is in the store: process ${pid}, which served '${target}', died; its log: ${record.log ?? 'none'}`,
+    )
+  }
+  process.stderr.write(`eider: ${unpublished.length} files could not be stored:\n`)
+  for (const line of unpublished) process.stderr.write(`  ${line}\n`)
+  return EXIT.partly
+}
