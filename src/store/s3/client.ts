@@ -109,16 +109,22 @@ export class S3Client {
 
   /** Sends a request until `read` makes something of its answer; an error of `read` that can be retried is. */
   async send<T>(request: S3Request, read: (answer: S3Answer) => T): Promise<T> {
+    let failures = 0
+    let progress = 0
     for (let attempts = 1; ; attempts++) {
       const outcome = await this.#attempt(request, attempts, read)
       if ('value' in outcome) return outcome.value
       const { error } = outcome
       if (this.#follow(error)) continue
       if (error instanceof S3Error) error.attempts = attempts
-      if (!canRetry(error) || attempts >= this.attemptsMax || !this.#budget.take()) throw error
+      // A body that breaks again and again gets there in the end, as long as each attempt brings some of it.
+      const before = progress
+      progress = request.sink?.taken ?? 0
+      failures = progress > before ? 1 : failures + 1
+      if (!canRetry(error) || failures >= this.attemptsMax || !this.#budget.take()) throw error
       this.#metricsOf(request.operation).retries.inc()
       log.debug({ operation: request.operation, attempts, err: error }, 'sends a request again')
-      await pause(this.action(request), pauseMs(this.#backoffMs, attempts), request.signal)
+      await pause(this.action(request), pauseMs(this.#backoffMs, failures), request.signal)
     }
   }
 

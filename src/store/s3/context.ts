@@ -7,8 +7,10 @@ import type { Keys } from './keys.ts'
 
 /** Sizes at which operations change their way. */
 export interface Limits {
-  /** Of a part of an upload or download. */
+  /** Of a part of a download. */
   readonly partBytes: number
+  /** Of a part of an upload, which S3 wants to be 5 MiB at least. */
+  readonly putPartBytes: number
   /** Larger bodies go up in parts. */
   readonly putBytesMax: number
   /** Larger objects are copied in parts, several at a time. */
@@ -21,7 +23,8 @@ const MIB = 2 ** 20
 export function limitsOf(options: S3Options): Limits {
   const partBytes = options.partBytes ?? 8 * MIB
   // S3 copies up to 5 GiB in one request, at some 100 MB a second; parts of an object go at a multiple of that.
-  return { partBytes, putBytesMax: 2 * partBytes, copyBytesMax: 1024 * MIB, copyPartBytes: 256 * MIB }
+  const putPartBytes = Math.max(5 * MIB, partBytes)
+  return { partBytes, putPartBytes, putBytesMax: 2 * putPartBytes, copyBytesMax: 1024 * MIB, copyPartBytes: 256 * MIB }
 }
 
 export interface S3Context {

@@ -109,7 +109,7 @@ abstract class RangeSink implements Sink {
   readonly #key: string
   protected version: Version | undefined
   protected target: Buffer | undefined
-  protected taken = 0
+  taken = 0
 
   constructor(key: string, version: Version | undefined) {
     this.#key = key

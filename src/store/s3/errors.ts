@@ -86,7 +86,8 @@ function byStatus(status: number): Row {
   if (status === 409) return ['STORE_CONFLICT']
   if (status === 412) return ['STORE_CONFLICT']
   if (status === 413) return ['STORE_FILE_TOO_LARGE']
-  if (status === 429) return ['STORE_THROTTLED', 'again']
+  // Amazon's 503 is SlowDown, and an answer to HEAD has no document to say so.
+  if (status === 429 || status === 503) return ['STORE_THROTTLED', 'again']
   if (status === 504) return ['STORE_TIMEOUT', 'again']
   if (status === 507) return ['STORE_NO_SPACE']
   if (status >= 500) return ['STORE_UNAVAILABLE', 'again']

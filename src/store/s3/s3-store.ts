@@ -66,7 +66,7 @@ async function honouredBy(client: S3Client, location: S3Location, keys: Keys): P
   if (options.readOnly === true || options.probe === false || options.anonymous === true) return NONE_HONOURED
   return probeGuards(client, keys, options.signal).catch((error: unknown) => {
     if (!(error instanceof OperationError) || error.code === 'ABORTED') throw error
-    log.info({ bucket: location.bucket, err: error }, 'cannot write here, so guards are not probed')
+    log.info({ bucket: location.bucket, reason: error.message }, 'cannot write here, so guards are not probed')
     return NONE_HONOURED
   })
 }

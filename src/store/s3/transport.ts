@@ -35,6 +35,8 @@ export interface Sink {
   begin(status: number, headers: IncomingHttpHeaders): void
   /** Takes bytes; false when it wants no more: the exchange then ends well, and its connection is dropped. */
   take(chunk: Buffer): boolean
+  /** Bytes so far. */
+  readonly taken: number
 }
 
 export interface Answer {

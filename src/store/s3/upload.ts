@@ -38,7 +38,7 @@ export interface PutRequest {
 
 /** Puts all that a reader gives. One request up to two parts' size, one more where the guard has to be looked at. */
 export async function putFrom(context: S3Context, request: PutRequest, reader: BodyReader): Promise<Entry> {
-  const { putBytesMax, partBytes } = context.limits
+  const { putBytesMax, putPartBytes: partBytes } = context.limits
   const { length } = reader
   if (length !== undefined && length > PARTS_MAX * PART_BYTES_MAX) {
     throw new OperationError('STORE_FILE_TOO_LARGE', `Cannot put "${request.path}": it has ${length} bytes`)
