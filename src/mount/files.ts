@@ -229,6 +229,7 @@ export class Files {
     node.attributes = kept === mode ? attributes : { ...attributes, mode: kept }
     const wasDirty = file.dirty
     file.dirty = true
+    file.failed = false
     if (!wasDirty || node.size !== staged.size) {
       node.size = staged.size
       this.#state.countDirty(node)
@@ -280,8 +281,9 @@ export class Files {
     file.handles--
     if (open.mayWrite) file.writers--
     const isAhead = (file.dirty || file.attributesDirty) && node.detached !== 'removed'
-    // What is still dirty was written by a mapping after the close, or the close has failed: nobody hears of it now but the log.
-    if (isAhead && file.writers === 0) return this.#publishLast(node)
+    // What a mapping wrote after the close is published now, with nobody to tell but the log. What a close could not
+    // publish is tried again later.
+    if (isAhead && file.writers === 0 && !file.failed) return this.#publishLast(node)
     this.#publisher.release(node)
     return undefined
   }

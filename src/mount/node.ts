@@ -54,6 +54,8 @@ export class OpenFile {
   dirty = false
   /** The attributes are not those of the store. */
   attributesDirty = false
+  /** The last publish failed, and its closer was told. */
+  failed = false
   /** A put reads the staged file: writers wait for it. */
   publishing: Promise<void> | undefined
   /** How much of the dirty gauge is this file's. */

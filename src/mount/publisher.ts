@@ -122,6 +122,7 @@ export class Publisher {
       const entry = withBytes ? await this.#put(node, file, sent) : await this.#setAttributes(node, sent)
       this.published(node, entry, sent)
       if (withBytes) file.dirty = false
+      file.failed = false
       this.#state.countDirty(node)
       this.#state.published.ok.inc()
     } catch (error) {
@@ -130,6 +131,7 @@ export class Publisher {
         await this.lose(node, file, error)
         return
       }
+      file.failed = true
       this.#state.published.failed.inc()
       const path = this.#state.table.describe(node)
       this.#state.log.error({ err: error, path }, `Cannot publish "${path}"; what was written stays staged`)
