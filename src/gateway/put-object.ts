@@ -117,7 +117,10 @@ export function attributeOf(
   size: number,
   modified: Timestamp,
 ): ReadonlyMap<string, Uint8Array> {
-  return new Map([[METADATA_XATTR, encodeMetadata({ ...description, ...facts, size, modified })]])
+  const { contentType, content, user } = description
+  const { etag, checksums, checksumType, parts } = facts
+  const metadata = { contentType, content, user, etag, checksums, checksumType, parts, size, modified }
+  return new Map([[METADATA_XATTR, encodeMetadata(metadata)]])
 }
 
 async function putDirectory(
