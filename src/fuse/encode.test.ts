@@ -36,7 +36,7 @@ const ATTRIBUTES_HEX = [
   '000000000010000000000000', // rdev, blksize, flags
 ].join('')
 const ENTRY: EntryAnswer = { attributes: ATTRIBUTES, attributesValidMs: 1500, generation: 9, entryValidMs: 60_000 }
-const ENTRY_HEX = `0200000001000000${'0900000000000000'}3c00000000000000${'0100000000000000'}00000000${'0065cd1d'}${ATTRIBUTES_HEX}`
+const ENTRY_HEX = `020000000100000009000000000000003c000000000000000100000000000000000000000065cd1d${ATTRIBUTES_HEX}`
 
 function reply(bytes = 1024): encode.ReplyBuffer {
   // Not zeroed: what is not written shows.
@@ -98,7 +98,7 @@ describe('answers', () => {
       filesFree: 1,
       nameBytesMax: 255,
     })
-    const numbers = '0500000000000000040000000000000003000000000000000200000000000000' + '0100000000000000'
+    const numbers = '05000000000000000400000000000000030000000000000002000000000000000100000000000000'
     assert.equal(body(buffer, length), `${numbers}00100000ff00000000100000${'00'.repeat(28)}`)
   })
 
@@ -114,7 +114,7 @@ describe('answers', () => {
       maxPages: 256,
       maxStackDepth: 1,
     })
-    const fixed = '070000002d00000000000200290040404000300000001000010000000001000020000000' + '01000000'
+    const fixed = '070000002d0000000000020029004040400030000000100001000000000100002000000001000000'
     assert.equal(body(buffer, length), fixed + '00'.repeat(24))
   })
 
@@ -130,7 +130,7 @@ describe('answers', () => {
     )
     assert.equal(
       hex(encode.encodeDeleteEntry(1, 6, 'ab')),
-      '2b00000006000000' + '00'.repeat(8) + '0100000000000000060000000000000002000000000000006162' + '00',
+      '2b00000006000000' + '00'.repeat(8) + '010000000000000006000000000000000200000000000000616200',
     )
   })
 
@@ -148,7 +148,7 @@ describe('directory listings', () => {
     assert.equal(listing.sink(item('abc', 1)), true)
     assert.equal(
       body(listing.reply, listing.length),
-      '050000000000000001000000000000000300000008000000' + '6162630000000000',
+      '0500000000000000010000000000000003000000080000006162630000000000',
     )
   })
 
