@@ -1,0 +1,275 @@
+/**
+ * What the S3 store keeps in a bucket and what it makes of what others keep there, looked at behind its back on a real S3
+ * server; and how many requests each call takes.
+ */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+
+import { isOperationError } from '#base/errors.ts'
+import { headerOf, type S3Client } from '#store/s3/client.ts'
+import type { S3Options } from '#store/s3/endpoint.ts'
+import { listPage } from '#store/s3/listing.ts'
+import { openS3Store } from '#store/s3/s3-store.ts'
+import type { Header } from '#store/s3/signer.ts'
+import { ABSENT, ANY, IMPLICIT_VERSION, type ListOptions, type Store } from '#store/store.ts'
+import { BucketStore } from '#store/s3/bucket-store.ts'
+import { limitsOf } from '#store/s3/context.ts'
+import { NONE_HONOURED } from '#store/s3/guards.ts'
+import { Keys } from '#store/s3/keys.ts'
+import { timestampNow } from '#base/time.ts'
+import { clientOf, makeBucket, s3OptionsOf } from '#test/servers/bucket.ts'
+import { startFaultProxy, type FaultProxy, type Upstream } from '#test/servers/fault-proxy.ts'
+import { radosgwMissing, startRadosgw, type Radosgw } from '#test/servers/radosgw.ts'
+
+describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
+  let server: Radosgw
+  let proxy: FaultProxy
+  let raw: S3Client
+  let store: Store
+  const open = (url: string, more: S3Options = {}): Promise<Store> =>
+    openS3Store(url, s3OptionsOf({ ...server, endpoint: proxy.endpoint }, { probe: false, ...more }))
+  const put = (key: string, body: string, headers: Header[] = []): Promise<unknown> =>
+    raw.send({ operation: 'PutObject', method: 'PUT', key, body: Buffer.from(body), headers }, () => undefined)
+  const head = async (key: string): Promise<(name: string) => string | undefined> =>
+    raw.send({ operation: 'HeadObject', method: 'HEAD', key }, (answer) => (name) => headerOf(answer, name))
+  const get = async (key: string): Promise<string> =>
+    raw.send({ operation: 'GetObject', method: 'GET', key }, (answer) => answer.body.toString())
+  const keys = async (prefix: string): Promise<string[]> =>
+    (await listPage(raw, { prefix, delimited: false })).items.map((item) => ('key' in item ? item.key : item.prefix))
+  const list = async (path: string, options: ListOptions = {}, of = store): Promise<string[]> => {
+    const found: string[] = []
+    for await (const page of of.list(path, options)) {
+      found.push(...page.map((entry) => entry.path + (entry.kind === 'directory' ? '/' : '')))
+    }
+    return found
+  }
+
+  before(async () => {
+    server = await startRadosgw()
+    proxy = await startFaultProxy(server.endpoint)
+    await makeBucket(server, 'bucket')
+    raw = clientOf(server, 'bucket')
+    store = await open('s3://bucket/root')
+  })
+  after(async () => {
+    await store?.close()
+    await raw?.close()
+    await proxy?.close()
+    await server?.stop()
+  })
+
+  test('a file is an object of its bytes, with its type and the attributes of yas3fs', async () => {
+    const attributes = { mode: 0o640, uid: 7, gid: 8, mtime: { seconds: 1_700_000_000, nanoseconds: 123_456_789 } }
+    await store.put('page.html', Buffer.from('<p>'), { guard: ABSENT, attributes })
+    const found = await head('root/page.html')
+    assert.equal(await get('root/page.html'), '<p>')
+    assert.equal(found('content-type'), 'text/html')
+    assert.deepEqual(JSON.parse(found('x-amz-meta-attr') ?? ''), {
+      ...{ st_uid: 7, st_gid: 8, st_mode: 0o100640, st_mtime: 1_700_000_000.123456789, st_size: 3 },
+    })
+    assert.equal(found('x-amz-meta-xattr'), undefined)
+  })
+
+  test('directories and symlinks are the objects that yas3fs has for them', async () => {
+    await store.makeDirectory('made', { guard: ABSENT, attributes: { mode: 0o711 } })
+    await store.symlink('link', '../target', { guard: ABSENT, attributes: { uid: 1 } })
+    const directory = await head('root/made/')
+    assert.deepEqual([directory('content-type'), directory('content-length')], ['application/x-directory', '0'])
+    assert.match(directory('x-amz-meta-attr') ?? '', /"st_mode": 16841/)
+    const link = await head('root/link')
+    assert.equal(link('content-type'), 'application/x-symlink')
+    assert.match(link('x-amz-meta-attr') ?? '', /"st_mode": 41471/)
+    assert.equal(await get('root/link'), '../target')
+  })
+
+  test('what yas3fs of both eras wrote is read', async () => {
+    await put('root/old', 'x', [['x-amz-meta-attr', 'st_uid=5;st_gid=6;st_mode=33152;st_mtime=1355318001.5']])
+    const old = await store.stat('old')
+    assert.deepEqual([old.attributes?.uid, old.attributes?.mode, old.size], [5, 0o600, 1])
+    assert.deepEqual(old.attributes?.mtime, { seconds: 1_355_318_001, nanoseconds: 500_000_000 })
+    await put('root/old-link', 'here', [['content-type', 'application/x-symlink']])
+    assert.equal((await store.stat('old-link')).kind, 'symlink')
+    assert.equal(await store.readLink('old-link'), 'here')
+  })
+
+  test('a change of attributes keeps all else that the object has', async () => {
+    const kept: Header[] = [
+      ['content-type', 'text/x-special'],
+      ['cache-control', 'max-age=60'],
+      ['content-encoding', 'gzip'],
+      ['content-disposition', 'attachment; filename="a  b"'],
+      ['content-language', 'de'],
+      ['x-amz-meta-other', 'mine'],
+      ['x-amz-meta-attr', '{"st_uid": 3, "st_nlink": 1}'],
+    ]
+    await put('root/kept', 'bytes', kept)
+    await store.setAttributes('kept', { mode: 0o600, xattrs: new Map([['user.a', Buffer.from('b')]]) }, { guard: ANY })
+    const found = await head('root/kept')
+    for (const [name, value] of kept.slice(0, 6)) assert.equal(found(name), value, name)
+    assert.deepEqual(JSON.parse(found('x-amz-meta-attr') ?? ''), {
+      ...{ st_uid: 3, st_mode: 0o100600, st_size: 5, st_nlink: 1 },
+    })
+    assert.equal(found('x-amz-meta-xattr'), '{"user.a": "b"}')
+    assert.equal(await get('root/kept'), 'bytes')
+    await store.setAttributes('kept', { xattrs: new Map() }, { guard: ANY })
+    assert.equal((await head('root/kept'))('x-amz-meta-xattr'), undefined)
+  })
+
+  test('an implied directory is made when it gets attributes, and the root has some too', async () => {
+    await put('root/implied/x', '')
+    assert.equal((await store.stat('implied')).version, IMPLICIT_VERSION)
+    await store.setAttributes('implied', { mode: 0o700 }, { guard: ANY })
+    assert.match((await head('root/implied/'))('x-amz-meta-attr') ?? '', /"st_mode": 16832/)
+    await store.setAttributes('', { mode: 0o750 }, { guard: ANY })
+    assert.match((await head('root/'))('x-amz-meta-attr') ?? '', /"st_mode": 16872/)
+    assert.equal((await store.stat('')).attributes?.mode, 0o750)
+    const whole = await open('s3://bucket')
+    await whole.setAttributes('', { mode: 0o755 }, { guard: ANY })
+    assert.match((await head('.'))('x-amz-meta-attr') ?? '', /"st_mode": 16877/)
+    assert.equal((await whole.stat('')).attributes?.mode, 0o755)
+    assert.ok(!(await list('', {}, whole)).includes('.'))
+    await whole.close()
+  })
+
+  test('without metadata no attribute is written or read, and directories still are', async () => {
+    const plain = await open('s3://bucket/plain?metadata=false')
+    assert.equal(plain.capabilities.attributes, false)
+    await plain.put('f', Buffer.from('x'), { guard: ANY, attributes: { mode: 0o600 } })
+    await plain.makeDirectory('d', { guard: ABSENT, attributes: { mode: 0o700 } })
+    assert.equal((await head('plain/f'))('x-amz-meta-attr'), undefined)
+    assert.equal((await head('plain/d/'))('x-amz-meta-attr'), undefined)
+    assert.deepEqual((await plain.stat('d')).attributes, {})
+    await assert.rejects(plain.setAttributes('f', { mode: 0o600 }, { guard: ANY }), (error) =>
+      isOperationError(error, 'STORE_UNSUPPORTED'),
+    )
+    await plain.close()
+  })
+
+  test('keys that can be no path are hidden, and nothing else is', async () => {
+    for (const key of ['ok', '/empty', 'a//b', './x', '../x', 'a/./y', 'é', `${'n'.repeat(256)}/x`]) {
+      await put(`root/odd/${key}`, '')
+    }
+    assert.deepEqual(await list('odd'), ['odd/a/', 'odd/ok', 'odd/é'])
+    assert.deepEqual(await list('odd/a'), [])
+    assert.deepEqual(await list('odd', { recursive: true }), ['odd/ok', 'odd/é'])
+  })
+
+  test('a key that is a file and has keys under it is listed once, as the directory, however far apart they are', async () => {
+    const names = ['a', ...Array.from({ length: 12 }, (_, index) => `a!${index}`), 'a/x', 'b', 'b-', 'b-/y', 'b0', 'c']
+    for (const name of names) await put(`root/both/${name}`, '')
+    const between = names.slice(1, 13).toSorted()
+    const expected = [...between, 'a/', 'b', 'b-/', 'b0', 'c'].map((name) => `both/${name}`)
+    for (const pageEntries of [1, 2, 3, 5, 1000]) assert.deepEqual(await list('both', { pageEntries }), expected)
+  })
+
+  test('large objects are copied in parts, tags and all, and renamed with their directory', async () => {
+    const limits = { ...limitsOf({}), copyBytesMax: 6 * 2 ** 20, copyPartBytes: 5 * 2 ** 20 }
+    const client = clientOf({ ...server, endpoint: proxy.endpoint }, 'bucket')
+    const small = new BucketStore({
+      ...{ client, keys: new Keys('root'), options: {}, honoured: NONE_HONOURED, limits, metadata: true },
+      opened: timestampNow(),
+    })
+    const bytes = Buffer.alloc(11 * 2 ** 20, 'ab')
+    await put('root/tree/large', bytes.toString(), [
+      ['x-amz-meta-attr', '{"st_mode": 33156}'],
+      ['x-amz-tagging', 'team=a%20b'],
+      ['content-type', 'text/x-special'],
+    ])
+    await store.put('tree/sub/small', Buffer.from('s'), { guard: ABSENT })
+    proxy.clear()
+    // This server does not tell that there are tags.
+    const tagged = (up: Upstream): Upstream => ({ ...up, headers: { ...up.headers, 'x-amz-tagging-count': '1' } })
+    proxy.fault(({ method, url }) => method === 'HEAD' && url.endsWith('/large'), { kind: 'alter', alter: tagged })
+    const renamed = await small.rename('tree', 'moved', { guard: ANY, targetGuard: ABSENT })
+    assert.equal(renamed.kind, 'directory')
+    assert.equal(proxy.noted.filter(({ url }) => url.includes('partNumber=')).length, 3)
+    await small.close()
+    const begun = proxy.noted.find(({ url }) => url.endsWith('?uploads='))
+    assert.equal(begun?.headers['x-amz-tagging'], 'team=a%20b')
+    assert.equal((await head('root/moved/large'))('content-type'), 'text/x-special')
+    assert.deepEqual(await keys('root/moved'), ['root/moved/large', 'root/moved/sub/small'])
+    assert.deepEqual(await keys('root/tree'), [])
+    assert.equal((await store.stat('moved/large')).attributes?.mode, 0o604)
+    assert.ok((await (await store.read('moved/large')).bytes()).equals(bytes))
+  })
+
+  test('keys go out and come back byte for byte', async () => {
+    const names = [
+      'a+b',
+      'a b',
+      'a%20b',
+      '100%',
+      '..a',
+      'a..',
+      '~',
+      'new\nline',
+      'q?x#y',
+      '💧',
+      '\u00e9',
+      'e\u0301',
+      '"\'<&>',
+    ]
+    for (const name of names) {
+      await store.put(`raw/${name}`, Buffer.from(name), { guard: ABSENT })
+      assert.equal(await get(`root/raw/${name}`), name)
+    }
+    assert.deepEqual(new Set(await list('raw')), new Set(names.map((name) => `raw/${name}`)))
+  })
+
+  test('a bucket in the name of the host is reached too', async () => {
+    const endpoint = proxy.endpoint.replace('127.0.0.1', 'localhost')
+    const virtual = await open('s3://bucket/root?style=virtual', { endpoint })
+    await virtual.put('virtual', Buffer.from('v'), { guard: ANY })
+    assert.equal(await get('root/virtual'), 'v')
+    assert.match(proxy.noted.at(-1)?.headers.host ?? '', /^bucket\.localhost:\d+$/)
+    await virtual.close()
+  })
+
+  test('what the options ask for is on every write', async () => {
+    const options = { sse: 'aws:kms', kmsKeyId: 'testkey-1', requesterPays: true, storageClass: 'STANDARD' } as const
+    const encrypted = await open('s3://bucket/encrypted', options)
+    proxy.clear()
+    await encrypted.put('f', Buffer.from('secret'), { guard: ANY, attributes: { mode: 0o600 } })
+    assert.equal((await (await encrypted.read('f')).bytes()).toString(), 'secret')
+    for (const { method, headers } of proxy.noted) {
+      assert.equal(headers['x-amz-request-payer'], 'requester')
+      if (method !== 'PUT') continue
+      assert.equal(headers['x-amz-server-side-encryption'], 'aws:kms')
+      assert.equal(headers['x-amz-server-side-encryption-aws-kms-key-id'], 'testkey-1')
+    }
+    await encrypted.close()
+  })
+
+  test('each call takes as many requests as it says', async () => {
+    const counted = async (expected: string[], call: () => Promise<unknown>): Promise<void> => {
+      proxy.clear()
+      await call()
+      const found = proxy.noted.map(({ method, url }) => (url.includes('list-type') ? 'LIST' : method))
+      assert.deepEqual(found.toSorted(), expected.toSorted(), String(call))
+    }
+    await counted(['PUT'], () => store.put('n/file', Buffer.from('x'), { guard: ANY, attributes: { mode: 0o644 } }))
+    await counted(['HEAD', 'PUT'], () => store.put('n/new', Buffer.from('x'), { guard: ABSENT }))
+    await counted(['HEAD'], () => store.stat('n/file'))
+    await counted(['HEAD', 'HEAD', 'LIST'], () => store.stat('n'))
+    await counted(['HEAD', 'HEAD', 'LIST'], () => store.stat('nothing').catch(() => undefined))
+    await counted(['HEAD'], () => store.stat(''))
+    await counted(['LIST'], () => list('n'))
+    await counted(['GET'], async () => (await store.read('n/file')).bytes())
+    await counted(['GET'], async () => (await store.read('n/file', { offset: 0, length: 100 })).bytes())
+    await counted(['GET'], () => store.readLink('link'))
+    await counted(['HEAD', 'PUT'], () => store.setAttributes('n/file', { mode: 0o600 }, { guard: ANY }))
+    await counted(['HEAD', 'PUT'], () => store.copy('n/file', 'n/copy', { guard: ANY }))
+    await counted(['HEAD', 'HEAD', 'PUT', 'HEAD', 'DELETE'], () =>
+      store.rename('n/copy', 'n/file', { guard: ANY, targetGuard: ANY }),
+    )
+    await counted(['HEAD', 'HEAD', 'HEAD', 'LIST', 'PUT', 'HEAD', 'DELETE'], () =>
+      store.rename('n/file', 'n/moved', { guard: ANY, targetGuard: ANY }),
+    )
+    await counted(['HEAD', 'DELETE'], () => store.remove('n/moved', { guard: ANY }))
+    await counted(['HEAD', 'HEAD', 'HEAD', 'LIST', 'PUT'], () => store.makeDirectory('n/d', { guard: ABSENT }))
+    await counted(['LIST', 'DELETE'], () => store.removeDirectory('n/d'))
+    const large = Buffer.alloc(17 * 2 ** 20)
+    await counted(['POST', 'PUT', 'PUT', 'PUT', 'POST', 'HEAD'], () => store.put('n/large', large, { guard: ANY }))
+    await counted(['GET', 'GET', 'GET'], async () => (await store.read('n/large')).bytes())
+  })
+})
