@@ -60,8 +60,9 @@ export class Files {
   }
 
   #opened(node: Node, flags: number): MaybePromise<OpenAnswer> {
-    if (node.kind === 'directory') {
-      throw new OperationError('STORE_IS_DIRECTORY', `Cannot open "${node.name}": it is a directory`)
+    if (node.kind !== 'file') {
+      const code = node.kind === 'directory' ? 'STORE_IS_DIRECTORY' : 'INPUT_INVALID'
+      throw new OperationError(code, `Cannot open "${node.name}": it is a ${node.kind}`)
     }
     // Another file has the name now: at ESTALE the kernel looks the name up anew, and opens that.
     if (node.detached !== undefined && node.file?.staged === undefined) throw this.#publisher.stale(node)

@@ -22,6 +22,7 @@ import { nameOf, parentOf } from '#store/path.ts'
 import { IMPLICIT_VERSION, type Entry, type Store } from '#store/store.ts'
 
 import type { StoreFileSystemOptions } from './mount-state.ts'
+import { S_IFDIR, S_IFMT } from './node-attributes.ts'
 import { StagingArea } from './staging.ts'
 import { StoreFileSystem } from './store-file-system.ts'
 
@@ -82,7 +83,7 @@ export class KernelDouble {
   }
 
   async find(path: string): Promise<EntryAnswer | undefined> {
-    const found = await this.#fs.lookup(await this.node(parentOf(path)), nameOf(path), this.caller)
+    const found = await this.#fs.lookup(await this.#directory(parentOf(path)), nameOf(path), this.caller)
     return 'attributes' in found ? found : undefined
   }
 
@@ -92,6 +93,13 @@ export class KernelDouble {
     const found = await this.find(path)
     if (found === undefined) throw new OperationError('STORE_NOT_FOUND', `Cannot find "${path}"`)
     return found.attributes.node
+  }
+
+  /** The node of a directory to do something in. */
+  async #directory(path: string): Promise<NodeId> {
+    const { node, mode } = await this.stat(path)
+    if ((mode & S_IFMT) !== S_IFDIR) throw new OperationError('STORE_NOT_DIRECTORY', `Cannot walk through "${path}"`)
+    return node
   }
 
   async stat(path: string): Promise<NodeAttributes> {
@@ -116,7 +124,7 @@ export class KernelDouble {
 
   /** open(2) with O_CREAT: a lookup, and a create where it finds nothing. */
   async create(path: string, flags = O_RDWR, mode = 0o644): Promise<OpenedFile> {
-    const parent = await this.node(parentOf(path))
+    const parent = await this.#directory(parentOf(path))
     const found = await this.#fs.lookup(parent, nameOf(path), this.caller)
     if ('attributes' in found) {
       if ((flags & constants.O_EXCL) !== 0) throw new OperationError('FILE_EXISTS', `Cannot create "${path}"`)
@@ -181,11 +189,11 @@ export class KernelDouble {
   }
 
   async mkdir(path: string, mode = 0o755): Promise<void> {
-    await this.#fs.mkdir(await this.node(parentOf(path)), nameOf(path), mode, 0o022, this.caller)
+    await this.#fs.mkdir(await this.#directory(parentOf(path)), nameOf(path), mode, 0o022, this.caller)
   }
 
   async symlink(path: string, target: string): Promise<void> {
-    await this.#fs.symlink(await this.node(parentOf(path)), nameOf(path), target, this.caller)
+    await this.#fs.symlink(await this.#directory(parentOf(path)), nameOf(path), target, this.caller)
   }
 
   async readlink(path: string): Promise<string> {
@@ -193,19 +201,19 @@ export class KernelDouble {
   }
 
   async unlink(path: string): Promise<void> {
-    const parent = await this.node(parentOf(path))
+    const parent = await this.#directory(parentOf(path))
     await this.#need(path)
     await this.#fs.unlink(parent, nameOf(path))
   }
 
   async rmdir(path: string): Promise<void> {
-    const parent = await this.node(parentOf(path))
+    const parent = await this.#directory(parentOf(path))
     await this.#need(path)
     await this.#fs.rmdir(parent, nameOf(path))
   }
 
   async rename(from: string, to: string, flags = 0): Promise<void> {
-    const [a, b] = [await this.node(parentOf(from)), await this.node(parentOf(to))]
+    const [a, b] = [await this.#directory(parentOf(from)), await this.#directory(parentOf(to))]
     await this.#need(from)
     await this.find(to)
     await this.#fs.rename(a, nameOf(from), b, nameOf(to), flags)

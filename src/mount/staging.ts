@@ -37,7 +37,7 @@ export class StagedFile {
       // What went in before the disk was full is written, as write(2) has it.
       if (done === 0) throw stagingError('write', error)
     }
-    this.size = Math.max(this.size, offset + done)
+    if (done > 0) this.size = Math.max(this.size, offset + done)
     return done
   }
 

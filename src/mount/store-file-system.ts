@@ -113,7 +113,7 @@ export class StoreFileSystem implements FileSystem {
   }
 
   symlink(parent: NodeId, name: string, target: string, caller: Caller): Promise<EntryAnswer> {
-    const directory = this.#changing(parent, 'make a symlink in')
+    const directory = this.#changing(parent, 'make a symlink in', true)
     return this.#namespace.symlink(directory, name, target, caller).then((node) => {
       node.target = target
       return this.#entryAnswer(node)
@@ -128,7 +128,7 @@ export class StoreFileSystem implements FileSystem {
     umask: number,
     caller: Caller,
   ): Promise<EntryAnswer> {
-    const directory = this.#changing(parent, 'make a file in')
+    const directory = this.#changing(parent, 'make a file in', true)
     const type = mode & S_IFMT
     if (type !== S_IFREG && type !== 0) {
       throw new OperationError(
@@ -140,21 +140,21 @@ export class StoreFileSystem implements FileSystem {
   }
 
   async mkdir(parent: NodeId, name: string, mode: number, umask: number, caller: Caller): Promise<EntryAnswer> {
-    const directory = this.#changing(parent, 'make a directory in')
+    const directory = this.#changing(parent, 'make a directory in', true)
     return this.#entryAnswer(await this.#namespace.makeDirectory(directory, name, mode & ~umask, caller))
   }
 
   unlink(parent: NodeId, name: string): Promise<void> {
-    return this.#namespace.unlink(this.#changing(parent, 'unlink in'), name)
+    return this.#namespace.unlink(this.#changing(parent, 'unlink in', true), name)
   }
 
   rmdir(parent: NodeId, name: string): Promise<void> {
-    return this.#namespace.removeDirectory(this.#changing(parent, 'remove a directory in'), name)
+    return this.#namespace.removeDirectory(this.#changing(parent, 'remove a directory in', true), name)
   }
 
   rename(parent: NodeId, name: string, newParent: NodeId, newName: string, flags: number): Promise<void> {
-    const from = { parent: this.#changing(parent, 'rename in'), name }
-    const to = { parent: this.#changing(newParent, 'rename to'), name: newName }
+    const from = { parent: this.#changing(parent, 'rename in', true), name }
+    const to = { parent: this.#changing(newParent, 'rename to', true), name: newName }
     return this.#renaming.rename(from, to, flags)
   }
 
@@ -226,7 +226,7 @@ export class StoreFileSystem implements FileSystem {
     flags: number,
     caller: Caller,
   ): Promise<EntryAnswer & OpenAnswer> {
-    const directory = this.#changing(parent, 'create a file in')
+    const directory = this.#changing(parent, 'create a file in', true)
     const { node, opened } = await this.#files.create(directory, name, mode & ~umask, flags, caller)
     return { ...this.#entryAnswer(node), ...opened }
   }
@@ -290,8 +290,8 @@ export class StoreFileSystem implements FileSystem {
   }
 
   /** The node of a change. @throws OperationError `STORE_READ_ONLY` */
-  #changing(node: NodeId, action: string): Node {
-    const found = this.#state.table.get(node)
+  #changing(node: NodeId, action: string, isDirectory = false): Node {
+    const found = isDirectory ? this.#state.table.directory(node) : this.#state.table.get(node)
     if (this.#state.readOnly) throw readOnlyError(action, found)
     return found
   }
