@@ -70,7 +70,7 @@ const vector = Buffer.alloc(16)
 /** Reads at `offset` what is in memory already, without waiting for a disk; 0 where nothing is, or it cannot be known. */
 export function readCached(fd: number, buffer: Buffer, offset: number): number {
   if (buffer.length === 0) return 0
-  vector.writeBigUInt64LE(BigInt(addressOf(buffer)), 0)
+  vector.writeBigUInt64LE(addressOf(buffer), 0)
   vector.writeUInt32LE(buffer.length, 8)
   const count = calls().preadv2(fd, vector, 1, offset, RWF_NOWAIT)
   return Math.max(count, 0)

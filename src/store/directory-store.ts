@@ -122,6 +122,7 @@ class DirectoryStore implements Store {
   readonly #root: number
   readonly #syncs = new DirectorySyncs()
   #area: Promise<OwnArea> | undefined
+  #closed = false
 
   constructor(path: string, root: number, capabilities: Capabilities) {
     this.url = `file://${encodeURI(path)}`
@@ -329,6 +330,9 @@ class DirectoryStore implements Store {
   }
 
   async close(): Promise<void> {
+    // A second close would close a descriptor that is somebody else's by then.
+    if (this.#closed) return
+    this.#closed = true
     const area = await this.#area?.catch(() => undefined)
     area?.close()
     await promisify(close)(this.#root)

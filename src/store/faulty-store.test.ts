@@ -1,3 +1,4 @@
+/** The faulty store: the suite through it, and its own promises. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 

@@ -197,10 +197,10 @@ async function* faultyList(
   await before(inner, fault, action, path, signal)
   let count = 0
   for await (const page of pages) {
-    if (fault?.kind === 'cut' && count++ >= fault.after) throw cut(action)
+    if (fault?.kind === 'cut' && count++ >= fault.after) throw brokenOff(action)
     yield page
   }
-  if (fault?.kind === 'cut') throw cut(action)
+  if (fault?.kind === 'cut') throw brokenOff(action)
 }
 
 /** The reading until so many bytes (but never all of them) have come. */
@@ -220,7 +220,7 @@ function cutReading(reading: Reading, after: number): Reading {
     } finally {
       reading.cancel()
     }
-    throw cut(action)
+    throw brokenOff(action)
   }
   return {
     entry: reading.entry,
@@ -228,12 +228,12 @@ function cutReading(reading: Reading, after: number): Reading {
     body: { [Symbol.asyncIterator]: body },
     bytes: async () => {
       reading.cancel()
-      throw cut(action)
+      throw brokenOff(action)
     },
     cancel: () => reading.cancel(),
   }
 }
 
-function cut(action: string): OperationError {
+function brokenOff(action: string): OperationError {
   return new OperationError('STORE_UNAVAILABLE', `Cannot ${action}: injected, the connection broke`)
 }

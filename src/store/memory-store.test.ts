@@ -1,3 +1,4 @@
+/** The store suite on the memory store. */
 import { openMemoryStore } from './memory-store.ts'
 import { runStoreSuite } from './store-suite.ts'
 

@@ -51,10 +51,14 @@ async function openByScheme(url: string, options: StoreOptions): Promise<Store> 
 
 function pathOf(url: string): string {
   try {
-    return fileURLToPath(url)
+    // "file:" and "file://" alone would otherwise be the root of the machine.
+    if (/^file:\/\/\//i.test(url)) return fileURLToPath(url)
   } catch (error) {
-    throw new OperationError('INPUT_INVALID', `Cannot open the store "${url}": expected file:///DIRECTORY`, {
-      cause: error,
-    })
+    throw notFile(url, error)
   }
+  throw notFile(url)
+}
+
+function notFile(url: string, cause?: unknown): OperationError {
+  return new OperationError('INPUT_INVALID', `Cannot open the store "${url}": expected file:///DIRECTORY`, { cause })
 }

@@ -29,7 +29,10 @@ export class DirectorySyncs {
       return waiting.promise
     }
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    this.#running.set(id, { fd, promise, start: () => this.#run(fd, id).then(resolve, reject) })
+    const start = (): void => {
+      this.#run(fd, id).then(resolve, reject)
+    }
+    this.#running.set(id, { fd, promise, start })
     return promise
   }
 

@@ -23,7 +23,8 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   EFBIG: 'STORE_FILE_TOO_LARGE',
   // Another file system is mounted inside the directory: nothing can be moved there in one step.
   EXDEV: 'STORE_UNSUPPORTED',
-  EOPNOTSUPP: 'STORE_UNSUPPORTED',
+  // What Node calls EOPNOTSUPP, which has the same number.
+  ENOTSUP: 'STORE_UNSUPPORTED',
   EMFILE: 'STORE_THROTTLED',
   ENFILE: 'STORE_THROTTLED',
   ENOMEM: 'STORE_THROTTLED',

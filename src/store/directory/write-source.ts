@@ -27,7 +27,7 @@ const SPARSE_BYTES_MIN = 1 << 20
 /** IOV_MAX is 1,024. */
 const VECTOR_MAX = 512
 /** Errors that say: these two files cannot be copied inside the kernel. */
-const NOT_IN_KERNEL = new Set(['EXDEV', 'EINVAL', 'ENOSYS', 'EOPNOTSUPP', 'EPERM', 'ETXTBSY'])
+const NOT_IN_KERNEL = new Set(['EXDEV', 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EPERM', 'ETXTBSY'])
 
 /** Writes all of the source to the empty file `fd`; gives its size. */
 export async function writeSource(

@@ -30,8 +30,8 @@ function assertAttributes(found: Attributes | undefined, expected: Attributes): 
     if (expected[name] !== undefined) assert.deepEqual(found[name], expected[name], name)
   }
   if (expected.xattrs === undefined) return
-  const sorted = (xattrs: Attributes['xattrs']): unknown[] =>
-    [...(xattrs ?? [])].map(([name, value]) => [name, Buffer.from(value).toString('hex')]).toSorted()
+  const sorted = (xattrs: Attributes['xattrs']): string[] =>
+    [...(xattrs ?? [])].map(([name, value]) => `${name}=${Buffer.from(value).toString('hex')}`).toSorted()
   assert.deepEqual(sorted(found.xattrs), sorted(expected.xattrs))
 }
 

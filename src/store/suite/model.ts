@@ -105,7 +105,7 @@ function wrongsOf(model: Model, step: Step): ErrorCode[] {
     case 'put':
     case 'remove':
       if (isDirectory) wrongs.push('STORE_IS_DIRECTORY')
-      if (step.op === 'put' && step.guard === 'absent' && model.exists(path)) wrongs.push('STORE_CONFLICT')
+      if (step.guard === 'absent' && model.exists(path)) wrongs.push('STORE_CONFLICT')
       if (step.guard === 'stale' || (step.guard === 'current' && file === undefined)) wrongs.push('STORE_CONFLICT')
       break
     case 'makeDirectory':
