@@ -64,9 +64,10 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     const found = await head('root/page.html')
     assert.equal(await get('root/page.html'), '<p>')
     assert.equal(found('content-type'), 'text/html')
-    assert.deepEqual(JSON.parse(found('x-amz-meta-attr') ?? ''), {
-      ...{ st_uid: 7, st_gid: 8, st_mode: 0o100640, st_mtime: 1_700_000_000.123456789, st_size: 3 },
-    })
+    assert.equal(
+      found('x-amz-meta-attr'),
+      '{"st_uid": 7, "st_gid": 8, "st_mode": 33184, "st_mtime": 1700000000.123456789, "st_size": 3}',
+    )
     assert.equal(found('x-amz-meta-xattr'), undefined)
   })
 
@@ -271,5 +272,7 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     const large = Buffer.alloc(17 * 2 ** 20)
     await counted(['POST', 'PUT', 'PUT', 'PUT', 'POST', 'HEAD'], () => store.put('n/large', large, { guard: ANY }))
     await counted(['GET', 'GET', 'GET'], async () => (await store.read('n/large')).bytes())
+    const ranged = { offset: 2 ** 20, length: 2 ** 30 }
+    await counted(['GET', 'GET'], async () => (await store.read('n/large', ranged)).bytes())
   })
 })

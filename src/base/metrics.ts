@@ -36,6 +36,11 @@ export const METRICS = {
     labels: [],
     help: 'Names that listings of a directory store left out because they are not UTF-8.',
   },
+  eider_s3_hidden_keys_total: {
+    kind: 'counter',
+    labels: [],
+    help: 'Listed S3 keys that can be no path, and are not shown.',
+  },
   eider_fuse_requests_total: { kind: 'counter', labels: ['operation'], help: 'Requests of the kernel by operation.' },
   eider_fuse_errors_total: {
     kind: 'counter',

@@ -79,6 +79,7 @@ export class S3Client {
   readonly #timeoutMs: number
   readonly #backoffMs: number
   #followed = false
+  #closed = false
   /** Times that a request is sent; fewer while the store is being opened. */
   attemptsMax: number
   /** Whether bodies are sent with a checksum: until the endpoint says that it knows of none. */
@@ -104,6 +105,7 @@ export class S3Client {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     await this.#pool.destroy()
   }
 
@@ -121,7 +123,7 @@ export class S3Client {
       const before = progress
       progress = request.sink?.taken ?? 0
       failures = progress > before ? 1 : failures + 1
-      if (!canRetry(error) || failures >= this.attemptsMax || !this.#budget.take()) throw error
+      if (!canRetry(error) || this.#closed || failures >= this.attemptsMax || !this.#budget.take()) throw error
       this.#metricsOf(request.operation).retries.inc()
       log.debug({ operation: request.operation, attempts, err: error }, 'sends a request again')
       await pause(this.action(request), pauseMs(this.#backoffMs, failures), request.signal)

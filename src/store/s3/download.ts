@@ -177,8 +177,13 @@ class FirstSink extends RangeSink {
 
   protected get end(): number {
     if (this.target !== undefined) return this.start + this.target.length
-    const { length, partBytes } = this.#options
-    return this.start + (length <= 2 * partBytes ? length : partBytes)
+    return this.start + this.#firstBytes(this.#options.length)
+  }
+
+  /** How much of so many bytes the first request takes: all, unless they are more than two parts. */
+  #firstBytes(bytes: number): number {
+    const { partBytes } = this.#options
+    return bytes <= 2 * partBytes ? bytes : partBytes
   }
 
   override headers(): Header[] {
@@ -191,15 +196,18 @@ class FirstSink extends RangeSink {
 
   override begin(status: number, headers: Answer['headers']): void {
     super.begin(status, headers)
-    if (this.#head !== undefined) return
-    const head = headOf({ status, headers, body: Buffer.alloc(0) })
-    const { length, partBytes } = this.#options
-    const left = Math.min(length, head.size - this.start)
-    this.target = Buffer.allocUnsafeSlow(left <= 2 * partBytes ? left : partBytes)
-    const sent = Number(headerOf({ headers }, 'content-length') ?? this.target.length)
-    this.dropsRest = sent > this.target.length
-    this.#head = head
-    this.version = head.version
+    if (this.#head === undefined) {
+      const head = headOf({ status, headers, body: Buffer.alloc(0) })
+      const { length } = this.#options
+      const left = Math.min(length, head.size - this.start)
+      // A range was chosen before the size was known, and brings no more than it asked for.
+      const asked = this.#whole ? left : this.#firstBytes(length)
+      this.target = Buffer.allocUnsafeSlow(Math.min(this.#firstBytes(left), asked))
+      this.#head = head
+      this.version = head.version
+    }
+    const room = (this.target?.length ?? 0) - this.taken
+    this.dropsRest = Number(headerOf({ headers }, 'content-length') ?? room) > room
   }
 
   head(): ObjectHead {

@@ -6,6 +6,8 @@
  * `#` and `%` in it are written `%3F`, `%23` and `%25`; a `+` is a plus. It holds to the rules of paths (no empty part, no
  * `.` or `..`); slashes at its ends do not count. Options are read as a query string is, where a `+` is a space.
  */
+import { isIPv4 } from 'node:net'
+
 import { OperationError } from '#base/errors.ts'
 import { checkPath } from '#store/path.ts'
 import { decodePercent, encodePath } from './sigv4.ts'
@@ -144,7 +146,8 @@ export function endpointOf(bucket: string, region: string, options: S3Options): 
   const url = parseEndpoint(custom ?? `https://s3.${region}.${domain}`)
   const host = style === 'virtual' ? `${bucket}.${url.host}` : url.host
   const folder = url.pathname.replace(/\/+$/, '')
-  const local = url.hostname === 'localhost' || url.hostname === '[::1]' || /^127\./.test(url.hostname)
+  const loopback = isIPv4(url.hostname) && url.hostname.startsWith('127.')
+  const local = url.hostname === 'localhost' || url.hostname === '[::1]' || loopback
   return {
     origin: `${url.protocol}//${host}`,
     host,

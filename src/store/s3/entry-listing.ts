@@ -8,6 +8,7 @@
  * after that: at most two pages are held.
  */
 import { logger } from '#base/log.ts'
+import { counter } from '#base/metrics.ts'
 import { checkName, compareUtf8, NAME_BYTES_MAX } from '#store/path.ts'
 import type { Entry, ListOptions } from '#store/store.ts'
 import type { S3Context } from './context.ts'
@@ -15,6 +16,9 @@ import { implicitEntry } from './entries.ts'
 import { listPage, listPages, type Listed } from './listing.ts'
 
 const log = logger('store/s3')
+const hiddenKeys = counter('eider_s3_hidden_keys_total')
+/** Stores that have told of hidden keys. */
+const told = new WeakSet<S3Context>()
 
 /** Pages of entries; where there is no key at all, `empty` is called before the end, and may throw. */
 export async function* entryPages(
@@ -52,7 +56,14 @@ export async function* entryPages(
     }
     if (entries.length > 0) yield entries
   }
-  if (hidden.count > 0) log.warn({ path, keys: hidden.count }, 'hides keys that can be no path')
+  if (hidden.count > 0) tellHidden(context, path, hidden.count)
+}
+
+function tellHidden(context: S3Context, path: string, count: number): void {
+  hiddenKeys.inc(count)
+  if (told.has(context)) return
+  told.add(context)
+  log.warn({ path, keys: count }, 'hides keys that can be no path; this is told only once')
 }
 
 interface Filter {

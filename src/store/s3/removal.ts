@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 
 import { logger } from '#base/log.ts'
 import { OperationError } from '#base/errors.ts'
-import type { Guard, Version } from '#store/store.ts'
+import { ifVersion, type Guard, type Version } from '#store/store.ts'
 import type { S3Context } from './context.ts'
 import { S3Error, s3ErrorOf } from './errors.ts'
 import { checkGuard, conflict } from './guards.ts'
@@ -51,7 +51,14 @@ export async function removeMany(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   for (let start = 0; start < keys.length; start += BULK_KEYS_MAX) {
-    await removeBulk(context, keys.slice(start, start + BULK_KEYS_MAX), signal)
+    const some = keys.slice(start, start + BULK_KEYS_MAX)
+    try {
+      await removeBulk(context, some, signal)
+    } catch (error) {
+      if (!(error instanceof OperationError) || error.code !== 'STORE_UNSUPPORTED') throw error
+      // Not every S3 server removes in bulk.
+      for (const { key, version } of some) await removeGuarded(context, key, key, ifVersion(version), signal)
+    }
   }
 }
 

@@ -86,11 +86,37 @@ async function renameDirectory(
     await removeLeftovers(context, made)
     throw error
   }
-  await removeMany(context, moved, signal)
+  await removeMoved(context, from, moved, signal)
   const marker = made.find(({ key }) => key === toBase)
   const implicit = implicitEntry(context, to)
   const { modified, attributes } = source.entry
   return marker === undefined ? implicit : { ...implicit, version: marker.version, modified, attributes }
+}
+
+/**
+ * Removes what was copied, in the versions that were copied. Where the server does not hold removals to a version, the tree is
+ * listed once more (one request for 1,000 keys): what was written while it was being copied stays, and is a conflict.
+ */
+async function removeMoved(
+  context: S3Context,
+  from: string,
+  moved: readonly Seen[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (context.honoured.remove) return removeMany(context, moved, signal)
+  const current = new Map<string, string>()
+  for await (const page of listPages(context.client, { prefix: context.keys.under(from), delimited: false, signal })) {
+    for (const item of page.items) if ('key' in item) current.set(item.key, item.version)
+  }
+  const unchanged = moved.filter(({ key, version }) => current.get(key) === version)
+  await removeMany(context, unchanged, signal)
+  const changed = moved.find(({ key, version }) => current.has(key) && current.get(key) !== version)
+  if (changed !== undefined) {
+    throw new OperationError(
+      'STORE_CONFLICT',
+      `Cannot rename "${from}": "${changed.key}" was written meanwhile and stays`,
+    )
+  }
 }
 
 async function checkEmpty(

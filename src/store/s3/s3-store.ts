@@ -54,7 +54,7 @@ async function checkBucket(client: S3Client, location: S3Location, keys: Keys): 
   } catch (error) {
     if (!(error instanceof OperationError)) throw error
     const code = error.code === 'STORE_NOT_FOUND' ? 'BUCKET_NOT_FOUND' : error.code
-    const detail = error.message.replace(/^Cannot [^:]*? at \S+?: /, '')
+    const detail = error.message.replace(/^Cannot (?:do .* at \S+|[^:]*): /, '')
     throw new OperationError(code, `Cannot open bucket "${bucket}" at ${client.endpoint.origin}: ${detail}`, {
       cause: error,
     })
