@@ -97,6 +97,7 @@ export class KernelDouble {
 
   /** The node of a directory to do something in. */
   async #directory(path: string): Promise<NodeId> {
+    if (path === '') return ROOT_NODE
     const { node, mode } = await this.stat(path)
     if ((mode & S_IFMT) !== S_IFDIR) throw new OperationError('STORE_NOT_DIRECTORY', `Cannot walk through "${path}"`)
     return node

@@ -60,6 +60,9 @@ export class Namespace {
       try {
         entry = await make(path)
       } catch (error) {
+        // Taken by somebody else, or made with its answer lost: the next look asks the store.
+        if (parent.directory !== undefined) parent.directory.completeAt = -Infinity
+        parent.directory?.absences.delete(name)
         if (isOperationError(error, 'STORE_CONFLICT')) throw existsError(path, error)
         throw error
       }

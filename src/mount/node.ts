@@ -56,10 +56,18 @@ export class OpenFile {
   attributesDirty = false
   /** The last publish failed, and its closer was told. */
   failed = false
+  /** What puts that failed have sent, of which one may have taken effect; until one succeeds. */
+  attempts: readonly Attempt[] = []
   /** A put reads the staged file: writers wait for it. */
   publishing: Promise<void> | undefined
   /** How much of the dirty gauge is this file's. */
   dirtyBytes = 0
+}
+
+interface Attempt {
+  readonly size: number
+  /** SHA-256, in hexadecimal digits. */
+  readonly digest: string
 }
 
 export type Detachment = 'removed' | 'superseded'

@@ -12,6 +12,8 @@
  * Invariant: staged bytes that the store does not have are dropped only for a file that was removed here, or after they
  * were kept under `conflicts/` and a line in the log said where.
  */
+import { createHash } from 'node:crypto'
+
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
@@ -21,6 +23,8 @@ import type { MountState } from './mount-state.ts'
 import { OpenFile, type Node } from './node.ts'
 import type { StagedFile } from './staging.ts'
 
+/** So many failed puts of different bytes are remembered. */
+const ATTEMPTS_MAX = 4
 const NO_BYTES = new Uint8Array(0)
 
 export class Publisher {
@@ -127,6 +131,7 @@ export class Publisher {
       this.#state.published.ok.inc()
     } catch (error) {
       file.attributesDirty = true
+      if (isOperationError(error, 'STORE_CONFLICT') && (await this.#isOurs(node, file))) return
       if (isOperationError(error, 'STORE_CONFLICT') || (!withBytes && isOperationError(error, 'STORE_NOT_FOUND'))) {
         await this.lose(node, file, error)
         return
@@ -150,11 +155,40 @@ export class Publisher {
         length === 0 ? NO_BYTES : { kind: 'file', segments: [{ fd: staged.fd, offset: 0, length }] }
       const guard = node.version === undefined ? ABSENT : ifVersion(node.version)
       const { store, table, signal } = this.#state
-      return await store.put(table.pathOf(node), source, { guard, attributes, signal })
+      const entry = await store.put(table.pathOf(node), source, { guard, attributes, signal })
+      file.attempts = []
+      return entry
+    } catch (error) {
+      // It may have taken effect all the same: the next try must know it for ours.
+      if (isOperationError(error) && error.retry !== 'never') {
+        file.attempts = [...file.attempts.slice(1 - ATTEMPTS_MAX), { size: staged.size, digest: await staged.digest() }]
+      }
+      throw error
     } finally {
       file.publishing = undefined
       resolve()
     }
+  }
+
+  /**
+   * After a conflict: whether what is stored is an earlier put of ours, which took effect and lost its answer. Then that is
+   * the version to go on from, and no conflict.
+   */
+  async #isOurs(node: Node, file: OpenFile): Promise<boolean> {
+    if (file.attempts.length === 0) return false
+    const { store, table, signal } = this.#state
+    const reading = await store.read(table.pathOf(node), { signal })
+    if (!file.attempts.some(({ size }) => size === reading.length)) {
+      reading.cancel()
+      return false
+    }
+    const hash = createHash('sha256')
+    for await (const chunk of reading.body) hash.update(chunk)
+    const digest = hash.digest('hex')
+    if (!file.attempts.some((attempt) => attempt.size === reading.length && attempt.digest === digest)) return false
+    node.version = reading.entry.version
+    table.touch(node)
+    return true
   }
 
   #setAttributes(node: Node, changes: Attributes): Promise<Entry> {

@@ -5,16 +5,18 @@
  *
  * What could not be published and must not be lost is kept as an ordinary file under `conflicts/`.
  */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { closeSync, constants, ftruncateSync, openSync, readSync, unlinkSync, write, writeSync } from 'node:fs'
 import { copyFile, mkdir, readdir, rm, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 import { OperationError } from '#base/errors.ts'
 import { timestampToMs, type Timestamp } from '#base/time.ts'
 
 const PREFIX = 'staged-'
+const DIGEST_BYTES = 1 << 20
 const CONFLICTS = 'conflicts'
 const writeAsync = promisify(write)
 
@@ -54,6 +56,17 @@ export class StagedFile {
       done += got
     }
     return buffer
+  }
+
+  /** SHA-256 of the bytes, in hexadecimal digits; nobody may write meanwhile. */
+  async digest(): Promise<string> {
+    const hash = createHash('sha256')
+    for (let offset = 0; offset < this.size; offset += DIGEST_BYTES) {
+      hash.update(this.read(offset, DIGEST_BYTES))
+      // Others get their turn between the slices of a large file.
+      await setImmediate()
+    }
+    return hash.digest('hex')
   }
 
   /** Cuts, or extends with zeros. */
