@@ -365,12 +365,14 @@ describe('ends', root, () => {
         nodeProgram(`
           import { MemoryFileSystem } from '#test/memory-file-system.ts'
           import { mountMemory } from '#test/memory-mount.ts'
-          await mountMemory(${JSON.stringify(directory)}, new MemoryFileSystem())`),
+          const fileSystem = new MemoryFileSystem()
+          fileSystem.validMs = ${HOUR_MS}
+          await mountMemory(${JSON.stringify(directory)}, fileSystem)`),
       )
       const exited = new Promise((resolve) => child.once('exit', resolve))
       await until(
         'it is mounted',
-        async () => (await run(`stat -f -c %T ${directory}; mountpoint -q ${directory}`)).code === 0,
+        async () => (await run(`mountpoint -q ${directory} && stat ${directory}`)).code === 0,
       )
       assert.equal(await probeMountPoint(directory), 'mounted')
       assert.equal(await clearStaleMount(directory), false)
@@ -392,7 +394,7 @@ describe('ends', root, () => {
     const fileSystem = new MemoryFileSystem()
     const waiting = Promise.withResolvers<never>()
     await withMount(fileSystem, async ({ directory }) => {
-      fileSystem.getattr = () => waiting.promise
+      fileSystem.statfs = () => waiting.promise
       assert.equal(await probeMountPoint(directory, 100), 'mounted')
       waiting.reject(new Error('the test is over'))
     })

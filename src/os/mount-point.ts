@@ -3,7 +3,7 @@
  * server, so every look runs on a thread under a deadline: a look that does not come back says "mounted", since
  * something holds it. Not here: mounting and unmounting themselves.
  */
-import { stat } from 'node:fs/promises'
+import { statfs } from 'node:fs/promises'
 import { withDeadline } from './deadline.ts'
 import { unmountFuse } from './fuse-unmount.ts'
 import { mountPath, mountsOf } from './mount-table.ts'
@@ -29,8 +29,8 @@ export async function probeMountPoint(directory: string, deadlineMs = PROBE_DEAD
   const top = mountsOf(path).at(-1)
   if (top === undefined) return 'free'
   try {
-    // The size makes it a question to the server: a stat without attributes is answered by the kernel even when it is dead.
-    await withDeadline(`look at '${directory}'`, stat(path), deadlineMs)
+    // The kernel answers a stat of a dead mount from its own copy while that is valid; statfs always asks the server.
+    await withDeadline(`look at '${directory}'`, statfs(path), deadlineMs)
     return 'mounted'
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
