@@ -37,29 +37,29 @@ export const FUSE_OPENDIR = 27
 export const FUSE_READDIR = 28
 export const FUSE_RELEASEDIR = 29
 export const FUSE_FSYNCDIR = 30
-export const FUSE_GETLK = 31
-export const FUSE_SETLK = 32
-export const FUSE_SETLKW = 33
-export const FUSE_ACCESS = 34
+const FUSE_GETLK = 31
+const FUSE_SETLK = 32
+const FUSE_SETLKW = 33
+const FUSE_ACCESS = 34
 export const FUSE_CREATE = 35
 export const FUSE_INTERRUPT = 36
-export const FUSE_BMAP = 37
+const FUSE_BMAP = 37
 export const FUSE_DESTROY = 38
 export const FUSE_IOCTL = 39
-export const FUSE_POLL = 40
-export const FUSE_NOTIFY_REPLY = 41
+const FUSE_POLL = 40
+const FUSE_NOTIFY_REPLY = 41
 export const FUSE_BATCH_FORGET = 42
 export const FUSE_FALLOCATE = 43
 export const FUSE_READDIRPLUS = 44
 export const FUSE_RENAME2 = 45
 export const FUSE_LSEEK = 46
-export const FUSE_COPY_FILE_RANGE = 47
-export const FUSE_SETUPMAPPING = 48
-export const FUSE_REMOVEMAPPING = 49
-export const FUSE_SYNCFS = 50
-export const FUSE_TMPFILE = 51
-export const FUSE_STATX = 52
-export const FUSE_COPY_FILE_RANGE_64 = 53
+const FUSE_COPY_FILE_RANGE = 47
+const FUSE_SETUPMAPPING = 48
+const FUSE_REMOVEMAPPING = 49
+const FUSE_SYNCFS = 50
+const FUSE_TMPFILE = 51
+const FUSE_STATX = 52
+const FUSE_COPY_FILE_RANGE_64 = 53
 
 /** The names of the operations for logs and metrics, by opcode. */
 export const OPERATION_NAMES: Readonly<Record<number, string>> = {
@@ -129,7 +129,6 @@ export const FUSE_MAX_PAGES = 1 << 22
 export const FUSE_CACHE_SYMLINKS = 1 << 23
 export const FUSE_HANDLE_KILLPRIV_V2 = 1 << 28
 export const FUSE_INIT_EXT = 1 << 30
-export const FUSE_FLAGS2_HAS_EXPIRE_ONLY = 1 << (35 - 32)
 export const FUSE_FLAGS2_PASSTHROUGH = 1 << (37 - 32)
 export const FUSE_FLAGS2_OVER_IO_URING = 1 << (41 - 32)
 
@@ -151,14 +150,6 @@ export const FATTR_KILL_SUIDGID = 1 << 11
 export const FOPEN_DIRECT_IO = 1 << 0
 /** What the page cache holds of the file stays valid. */
 export const FOPEN_KEEP_CACHE = 1 << 1
-/** The kernel may keep the listing (OPENDIR). */
-export const FOPEN_CACHE_DIR = 1 << 3
-/** No FLUSH at close. */
-export const FOPEN_NOFLUSH = 1 << 5
-/** Direct writes to one file may run side by side. */
-export const FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6
-/** Reads and writes go to the registered backing file. */
-export const FOPEN_PASSTHROUGH = 1 << 7
 
 export const FUSE_GETATTR_FH = 1 << 0
 export const FUSE_OPEN_KILL_SUIDGID = 1 << 0

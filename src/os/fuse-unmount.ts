@@ -61,7 +61,7 @@ export async function unmountFuse(
 }
 
 /** Processes whose working directory or open files lie in the directory: "1234 (bash)", a few of them. */
-export function holdersOf(directory: string): string[] {
+function holdersOf(directory: string): string[] {
   const inside = (path: string): boolean => path === directory || path.startsWith(`${directory}/`)
   const holders: string[] = []
   for (const pid of readdirSync('/proc')) {
