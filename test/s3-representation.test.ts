@@ -163,6 +163,15 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     for (const pageEntries of [1, 2, 3, 5, 1000]) assert.deepEqual(await list('both', { pageEntries }), expected)
   })
 
+  test('the next page is asked for before it is wanted', async () => {
+    proxy.clear()
+    const pages = store.list('both', { pageEntries: 4 })[Symbol.asyncIterator]()
+    await pages.next()
+    while (proxy.noted.length < 2) await new Promise((resolve) => setImmediate(resolve))
+    assert.match(proxy.noted[1]?.url ?? '', /continuation-token=/)
+    await pages.return?.()
+  })
+
   test('large objects are copied in parts, tags and all, and renamed with their directory', async () => {
     const limits = { ...limitsOf({}), copyBytesMax: 6 * 2 ** 20, copyPartBytes: 5 * 2 ** 20 }
     const client = clientOf({ ...server, endpoint: proxy.endpoint }, 'bucket')

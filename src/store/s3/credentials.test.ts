@@ -1,8 +1,78 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
 
+import { isOperationError } from '#base/errors.ts'
 import { credentialSource, environmentCredentials, refreshed, type Credentials } from './credentials.ts'
 import { profileRegion } from './region.ts'
+
+// Nothing of the machine that the tests run on takes part.
+const home = mkdtempSync(join(tmpdir(), 'eider-home-'))
+after(() => rmSync(home, { recursive: true, force: true }))
+for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name]
+Object.assign(process.env, {
+  HOME: home,
+  AWS_CONFIG_FILE: join(home, 'config'),
+  AWS_SHARED_CREDENTIALS_FILE: join(home, 'credentials'),
+  AWS_EC2_METADATA_DISABLED: 'true',
+})
+
+/** A server of temporary credentials: of containers, and of instances by IMDSv2. */
+async function startMetadataServer(): Promise<{ url: string; requests: string[]; close(): void }> {
+  const requests: string[] = []
+  const server = createServer((request, response) => {
+    const { method = '', url = '', headers } = request
+    requests.push(`${method} ${url}`)
+    const keys = { AccessKeyId: `key-of${url.slice(url.lastIndexOf('/'))}`, SecretAccessKey: 's', Token: 't' }
+    if (method === 'PUT') response.end('imds-token')
+    else if (url === '/container') response.end(JSON.stringify({ ...keys, Expiration: '2099-01-01T00:00:00Z' }))
+    else if (headers['x-aws-ec2-metadata-token'] !== 'imds-token') response.writeHead(401).end()
+    else if (url.endsWith('/security-credentials/')) response.end('role')
+    else response.end(JSON.stringify({ ...keys, Code: 'Success', Expiration: '2099-01-01T00:00:00Z' }))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  return { url: `http://127.0.0.1:${port}`, requests, close: () => void server.close() }
+}
+
+test('without any credentials there is one sentence', async () => {
+  await assert.rejects(
+    async () => credentialSource({})(),
+    (error) => isOperationError(error, 'CREDENTIALS_MISSING') && error.message.startsWith('Cannot find credentials: '),
+  )
+})
+
+test('the keys of a profile, chosen or the default', async () => {
+  const profile = (name: string): string => `[${name}]\naws_access_key_id = id-${name}\naws_secret_access_key = s\n`
+  // Another file than before: what the SDK has read once it does not read again.
+  const file = join(home, 'profiles')
+  writeFileSync(file, profile('default') + profile('work'))
+  process.env['AWS_SHARED_CREDENTIALS_FILE'] = file
+  assert.equal((await credentialSource({})())?.accessKeyId, 'id-default')
+  assert.equal((await credentialSource({ profile: 'work' })())?.accessKeyId, 'id-work')
+  process.env['AWS_SHARED_CREDENTIALS_FILE'] = join(home, 'credentials')
+})
+
+test('the credentials of a container and of an instance, by IMDSv2', async () => {
+  const server = await startMetadataServer()
+  process.env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] = `${server.url}/container`
+  const ofContainer = await credentialSource({})()
+  delete process.env['AWS_CONTAINER_CREDENTIALS_FULL_URI']
+  assert.deepEqual([ofContainer?.accessKeyId, ofContainer?.sessionToken], ['key-of/container', 't'])
+
+  delete process.env['AWS_EC2_METADATA_DISABLED']
+  process.env['AWS_EC2_METADATA_SERVICE_ENDPOINT'] = server.url
+  const ofInstance = await credentialSource({})()
+  process.env['AWS_EC2_METADATA_DISABLED'] = 'true'
+  assert.equal(ofInstance?.accessKeyId, 'key-of/role')
+  assert.equal(ofInstance?.expiration?.getUTCFullYear(), 2099)
+  assert.ok(server.requests.some((request) => request.startsWith('PUT /latest/api/token')))
+  server.close()
+})
 
 test('keys of the environment are taken only as a pair', () => {
   assert.equal(environmentCredentials({}), undefined)
