@@ -277,7 +277,7 @@ test('directory: extended attributes that mean something to the kernel are refus
       await rejectsWith(store.put('file', noise(1, 15), { guard: ANY, attributes: { xattrs } }), 'STORE_UNSUPPORTED')
     }
     await rejectsWith(store.stat('file'), 'STORE_NOT_FOUND')
-    const large = new Map([['user.large', Buffer.alloc(60_000)]])
+    const large = new Map([['user.large', Buffer.alloc(70_000)]])
     await store.put('file', noise(1, 15), {
       guard: ANY,
       attributes: { xattrs: new Map([['user.a', Buffer.from('1')]]) },

@@ -11,7 +11,7 @@ import { SystemCallError } from './libc.ts'
 
 /** Open flags that Node does not name (asm-generic/fcntl.h; those that differ on arm64 are taken from Node). */
 export const O_PATH = 0o10000000
-export const O_CLOEXEC = 0o2000000
+const O_CLOEXEC = 0o2000000
 
 const SYS_OPENAT2 = 437
 const RESOLVE_NO_MAGICLINKS = 0x02

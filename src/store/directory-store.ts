@@ -41,7 +41,16 @@ import { errnoNameOf, failure } from './directory/failure.ts'
 import { listDirectory } from './directory/listing.ts'
 import { OWN_NAME, OwnArea, removeLeftovers } from './directory/own-area.ts'
 import { MemoryReading, readFrom } from './directory/reading.ts'
-import { checkGuard, checkReplaceable, makePlace, openInode, openPlace, openToRead } from './directory/tree.ts'
+import { Slots } from './directory/slots.ts'
+import {
+  checkGuard,
+  checkReplaceable,
+  makePlace,
+  openInode,
+  openPlace,
+  openToRead,
+  type Place,
+} from './directory/tree.ts'
 import { writeSource } from './directory/write-source.ts'
 import { checkPath, isWithin } from './path.ts'
 import type {
@@ -51,6 +60,7 @@ import type {
   CopyOptions,
   Entry,
   GuardStrength,
+  Kind,
   ListOptions,
   MutateOptions,
   PutOptions,
@@ -66,6 +76,9 @@ import type {
 const PATH_BYTES_MAX = 4095
 /** What ext4 holds with 4 KiB blocks; the kernel tells where a file system holds less. */
 const FILE_BYTES_MAX = 16 * 2 ** 40
+
+/** Bodies from memory and files that are being written; more at once are not faster. */
+const PUTS_MAX = 256
 
 export interface DirectoryStoreOptions {
   /** Makes and removes nothing of its own in the directory; changes must not be asked for. */
@@ -84,8 +97,10 @@ export async function openDirectoryStore(root: string, options: DirectoryStoreOp
     throw failure(error, action)
   }
   try {
-    if (options.readOnly !== true) removeLeftovers(fd)
-    const strength: GuardStrength = locksWork(fd) ? 'atomic' : 'checked'
+    const locks = locksWork(fd)
+    // Without locks, what a dead process left cannot be told from what a live one is writing.
+    if (locks && options.readOnly !== true) removeLeftovers(fd)
+    const strength: GuardStrength = locks ? 'atomic' : 'checked'
     const capabilities: Capabilities = {
       guards: { create: 'atomic', replace: strength, remove: strength, copy: strength },
       listingOrdered: true,
@@ -121,6 +136,7 @@ class DirectoryStore implements Store {
   readonly capabilities: Capabilities
   readonly #root: number
   readonly #syncs = new DirectorySyncs()
+  readonly #slots = new Slots(PUTS_MAX)
   #area: Promise<OwnArea> | undefined
   #closed = false
 
@@ -175,22 +191,26 @@ class DirectoryStore implements Store {
 
   async put(path: string, source: Source, options: PutOptions): Promise<Entry> {
     const action = `put "${path}"`
-    enterChange(path, action, options.signal)
+    enter(path, action, options.signal)
     return this.#attempt(action, async () => {
       this.#checkEarly(path, action, options)
-      return this.#placeFile(path, action, options, (fd) => writeSource(fd, path, source, options.signal))
+      const place = (): Promise<Entry> =>
+        this.#placeFile(path, action, options, (fd) => writeSource(fd, path, source, options.signal))
+      // A stream lasts as long as its sender likes, and must not keep others waiting.
+      const isStream = !(source instanceof Uint8Array) && source.kind === 'stream'
+      return isStream ? place() : this.#slots.run(action, options.signal, place)
     })
   }
 
   async symlink(path: string, target: string, options: PutOptions): Promise<Entry> {
     const action = `make the symlink "${path}"`
-    enterChange(path, action, options.signal)
+    enter(path, action, options.signal)
     if (target === '' || target.includes('\0') || !target.isWellFormed()) {
       throw new OperationError('INPUT_INVALID', `Cannot ${action}: its target is empty, or not text`)
     }
     return this.#attempt(action, async () => {
       this.#checkEarly(path, action, options)
-      const area = await this.#ownArea(options.signal)
+      const area = await this.#ownArea()
       const temporary = area.temporaryName()
       symlinkAt(target, area.temporaries, temporary)
       const fd = openAt(area.temporaries, temporary, O_PATH | constants.O_NOFOLLOW)
@@ -202,7 +222,7 @@ class DirectoryStore implements Store {
 
   async makeDirectory(path: string, options: PutOptions): Promise<Entry> {
     const action = `make the directory "${path}"`
-    enterChange(path, action, options.signal)
+    enter(path, action, options.signal)
     if (path === '') {
       if (options.guard.kind === 'absent') throw new OperationError('STORE_CONFLICT', `Cannot ${action}: it is there`)
       return this.setAttributes(path, options.attributes ?? {}, options)
@@ -226,7 +246,7 @@ class DirectoryStore implements Store {
 
   async setAttributes(path: string, changes: Attributes, options: MutateOptions): Promise<Entry> {
     const action = `set attributes of "${path}"`
-    if (path !== '') enterChange(path, action, options.signal)
+    enter(path, action, options.signal)
     return this.#change([path], action, options.signal, (syncs) =>
       this.#withInode(path, action, (fd, status) => {
         this.#entry(path, fd, status, action)
@@ -241,7 +261,7 @@ class DirectoryStore implements Store {
   async copy(from: string, to: string, options: CopyOptions): Promise<Entry> {
     const action = `copy "${from}" to "${to}"`
     enter(from, action, options.signal)
-    enterChange(to, action, options.signal)
+    enter(to, action, options.signal)
     return this.#attempt(action, async () => {
       const fd = this.#openToRead(from, action)
       if (fd === undefined) return this.#copySymlink(from, to, action, options)
@@ -267,8 +287,8 @@ class DirectoryStore implements Store {
   async rename(from: string, to: string, options: RenameOptions): Promise<Entry> {
     const action = `rename "${from}" to "${to}"`
     if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: the root stays`)
-    enterChange(from, action, options.signal)
-    enterChange(to, action, options.signal)
+    enter(from, action, options.signal)
+    enter(to, action, options.signal)
     return this.#change([from, to], action, options.signal, (syncs) => {
       const source = openPlace(this.#root, from)
       syncs.push({ fd: source.dir, id: statusOf(source.dir).id })
@@ -289,7 +309,7 @@ class DirectoryStore implements Store {
         const target = makePlace(this.#root, to, syncs)
         syncs.push({ fd: target.dir, id: statusOf(target.dir).id })
         if (options.targetGuard.kind === 'absent') renameNoReplaceAt(source.dir, source.name, target.dir, target.name)
-        else renameAt(source.dir, source.name, target.dir, target.name)
+        else replace(source, target, kind, action)
         // rename(2) does nothing between two names of one file (hard links that another program made).
         if (found?.id === status.id) unlinkAt(source.dir, source.name)
       }
@@ -300,7 +320,7 @@ class DirectoryStore implements Store {
   async remove(path: string, options: MutateOptions): Promise<void> {
     const action = `remove "${path}"`
     if (path === '') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is the root`)
-    enterChange(path, action, options.signal)
+    enter(path, action, options.signal)
     await this.#change([path], action, options.signal, (syncs) => {
       const { dir, name } = openPlace(this.#root, path)
       syncs.push({ fd: dir, id: statusOf(dir).id })
@@ -315,11 +335,15 @@ class DirectoryStore implements Store {
   async removeDirectory(path: string, options: CallOptions = {}): Promise<void> {
     const action = `remove the directory "${path}"`
     if (path === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: it is the root`)
-    enterChange(path, action, options.signal)
+    enter(path, action, options.signal)
     await this.#change([path], action, options.signal, (syncs) => {
       const { dir, name } = openPlace(this.#root, path)
       syncs.push({ fd: dir, id: statusOf(dir).id })
-      removeDirectoryAt(dir, name)
+      try {
+        removeDirectoryAt(dir, name)
+      } catch (error) {
+        throw notEmptyOr(error, action)
+      }
     })
   }
 
@@ -338,9 +362,10 @@ class DirectoryStore implements Store {
     await promisify(close)(this.#root)
   }
 
-  #ownArea(signal: AbortSignal | undefined): Promise<OwnArea> {
+  /** Opened by the first change; not under its signal, since others may be waiting for it too. */
+  #ownArea(): Promise<OwnArea> {
     if (this.#area === undefined) {
-      const opening = OwnArea.open(this.#root, signal)
+      const opening = OwnArea.open(this.#root, this.capabilities.guards.replace === 'atomic')
       this.#area = opening
       // A full disk now must not stop every put from now on.
       opening.catch(() => {
@@ -366,7 +391,7 @@ class DirectoryStore implements Store {
     step: (syncs: DirectoryToSync[]) => T,
   ): Promise<T> {
     return this.#attempt(action, async () => {
-      const area = await this.#ownArea(signal)
+      const area = await this.#ownArea()
       const syncs: DirectoryToSync[] = []
       let result: T
       try {
@@ -410,7 +435,7 @@ class DirectoryStore implements Store {
     options: PutOptions,
     fill: (fd: number) => Promise<unknown>,
   ): Promise<Entry> {
-    const area = await this.#ownArea(options.signal)
+    const area = await this.#ownArea()
     const temporary = area.temporaryName()
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
     const fd = openAt(area.temporaries, temporary, flags, 0o666)
@@ -530,10 +555,6 @@ function enter(path: string, action: string, signal: AbortSignal | undefined): v
   checkAborted(action, signal)
 }
 
-function enterChange(path: string, action: string, signal: AbortSignal | undefined): void {
-  enter(path, action, signal)
-}
-
 function checkVersion(action: string, entry: Entry, { version }: ReadOptions): void {
   if (version === undefined || version === entry.version) return
   throw new OperationError('STORE_CONFLICT', `Cannot ${action}: the stored version is another`)
@@ -546,6 +567,21 @@ function fileEntry(path: string, fd: number, status: Status, action: string): En
   if (kind === undefined) throw notFound(action)
   const names = xattrNamesOf(fd)
   return entryOf(path, kind, status, names.length === 0 ? NOTHING_KEPT : keptAttributes(inodePath(fd), names))
+}
+
+/** Renames over what is there, which for a directory may be an empty one. */
+function replace(source: Place, target: Place, kind: Kind, action: string): void {
+  try {
+    renameAt(source.dir, source.name, target.dir, target.name)
+  } catch (error) {
+    throw kind === 'directory' ? notEmptyOr(error, action) : error
+  }
+}
+
+/** A directory with entries is ENOTEMPTY on some file systems and EEXIST on others (xfs), as POSIX has it. */
+function notEmptyOr(error: unknown, action: string): unknown {
+  if (errnoNameOf(error) !== 'EEXIST') return error
+  return new OperationError('STORE_NOT_EMPTY', `Cannot ${action}: the directory has entries`, { cause: error })
 }
 
 function notFound(action: string): OperationError {

@@ -64,7 +64,10 @@ export function ifVersion(version: Version): Guard {
   return { kind: 'version', version }
 }
 
-/** Bytes for a put. A file must not change until the put has ended; a descriptor is read by offset and not closed. */
+/**
+ * Bytes for a put. A file, and a chunk that a stream has given, must not change until the put has ended; a descriptor is
+ * read by offset and not closed.
+ */
 export type Source =
   | Uint8Array
   | { readonly kind: 'file'; readonly segments: readonly FileSegment[] }
@@ -183,7 +186,7 @@ export interface Store {
   stat(path: string, options?: CallOptions): Promise<Entry>
   /** Pages of entries in sort-key order. @throws OperationError `STORE_NOT_FOUND`, `STORE_NOT_DIRECTORY`, before the first page. */
   list(path: string, options?: ListOptions): AsyncIterable<readonly Entry[]>
-  /** Begins to read a file. @throws OperationError `STORE_NOT_FOUND`, `STORE_IS_DIRECTORY`, `STORE_CONFLICT`. */
+  /** Begins to read a file; of a symlink, its target as bytes. @throws OperationError `STORE_NOT_FOUND`, `STORE_IS_DIRECTORY`, `STORE_CONFLICT`. */
   read(path: string, options?: ReadOptions): Promise<Reading>
   /** The target of a symlink. @throws OperationError `INPUT_INVALID` for anything else. */
   readLink(path: string, options?: CallOptions): Promise<string>

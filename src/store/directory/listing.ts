@@ -23,7 +23,7 @@ import { errnoNameOf, failure } from './failure.ts'
 import { OWN_NAME } from './own-area.ts'
 
 const PAGE_ENTRIES = 1000
-const SLICE_MS = 8
+const SLICE_MS = 5
 const READ_BYTES = 64 << 10
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
 
@@ -66,7 +66,8 @@ export async function* listDirectory(
       throw failure(error, action)
     }
     if (page.length > 0) yield page
-    slice.restart()
+    // The caller may have taken the page without letting the event loop run.
+    if (slice.over()) await slice.next()
   }
 }
 
@@ -282,11 +283,6 @@ class Slice {
 
   async next(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve))
-    this.#start = performance.now()
-  }
-
-  /** After a wait for somebody else, who let the event loop run. */
-  restart(): void {
     this.#start = performance.now()
   }
 }

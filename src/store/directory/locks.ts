@@ -17,11 +17,13 @@ const WAIT_MS_MAX = 10_000
 
 export class StripedLocks {
   readonly #dir: number
+  readonly #locking: boolean
   readonly #fds = new Map<string, number>()
 
-  /** `dir` is the open directory of the lock files; it stays the caller's. */
-  constructor(dir: number) {
+  /** `dir` is the open directory of the lock files; it stays the caller's. Without `locking` only this process is held. */
+  constructor(dir: number, locking: boolean) {
     this.#dir = dir
+    this.#locking = locking
   }
 
   /** Runs `change` while no other user of Eider changes any of the paths. */
@@ -59,6 +61,7 @@ export class StripedLocks {
   }
 
   #take(name: string, taken: number[]): boolean {
+    if (!this.#locking) return true
     let fd = this.#fds.get(name)
     if (fd === undefined) {
       // Opened for reading only, which is enough to lock and lets users of several accounts share a directory.

@@ -38,8 +38,8 @@ export class OwnArea {
     this.temporaries = temporaries
   }
 
-  /** Makes what is missing. */
-  static async open(root: number, signal?: AbortSignal): Promise<OwnArea> {
+  /** Makes what is missing; `locking` unless the file system has no locks. */
+  static async open(root: number, locking: boolean): Promise<OwnArea> {
     const fds: number[] = []
     let locks: StripedLocks | undefined
     try {
@@ -49,14 +49,14 @@ export class OwnArea {
       fds.push(lockFiles)
       const tmp = openOrMake(own, 'tmp')
       fds.push(tmp)
-      const held = new StripedLocks(lockFiles)
+      const held = new StripedLocks(lockFiles, locking)
       locks = held
       const session = randomBytes(8).toString('hex')
       // One at a time: a new directory must not be taken for a dead one before it is locked.
-      const temporaries = await held.holdNamed([TEMPORARIES_LOCK], 'open the store', signal, () => {
+      const temporaries = await held.holdNamed([TEMPORARIES_LOCK], 'open the store', undefined, () => {
         const fd = openOrMake(tmp, session)
         fds.push(fd)
-        tryLock(fd)
+        if (locking) tryLock(fd)
         return fd
       })
       return new OwnArea(fds, held, tmp, session, temporaries)

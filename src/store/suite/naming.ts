@@ -7,7 +7,7 @@ import { ABSENT, ANY } from '#store/store.ts'
 import { assertContent, assertGone, inParallel, keysOf, listAll, noise, rejectsWith, type SuiteCase } from './case.ts'
 
 /** Every kind of name that a store holds as it is. */
-export const ODD_NAMES: readonly string[] = [
+const ODD_NAMES: readonly string[] = [
   'plain',
   'with space',
   ' leading space',
@@ -44,9 +44,6 @@ export const ODD_NAMES: readonly string[] = [
   'x'.repeat(255),
   'é'.repeat(127),
 ]
-
-/** Names that XML 1.0 cannot carry: a store behind it may say that it refuses them. */
-export const CONTROL_NAMES: readonly string[] = ['\u0001control']
 
 export const namingCases: readonly SuiteCase[] = [
   {
