@@ -21,7 +21,7 @@ export interface Welcome {
 export function welcome(facts: Welcome): string {
   const { data, folder, refused, endpoint, bucket, accessKey, secretKey, logs, portTaken } = facts
   const lines = [`eider ${VERSION} is up`, '']
-  const line = (name: string, value: string): void => void lines.push(`  ${name.padEnd(12)}${value}`)
+  const line = (name: string, value: string): void => void lines.push(`  ${name.padEnd(14)}${value}`)
   if (folder !== undefined) line('folder', folder)
   line('S3 endpoint', endpoint)
   line('bucket', bucket)

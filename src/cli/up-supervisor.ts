@@ -84,6 +84,7 @@ class System {
   readonly #state: StateFile
   #gateway: Part | undefined
   #mount: Part | undefined
+  #stopping = false
 
   constructor(values: OptionValues<typeof UP_OPTIONS & CommonOptions>, signal: AbortSignal) {
     this.#values = values
@@ -129,7 +130,7 @@ class System {
     const gateway = this.#gateway
     if (gateway === undefined) return EXIT.failed
     void this.#mount?.ended.then(() => {
-      if (this.#signal.aborted) return
+      if (this.#stopping) return
       process.stderr.write(`eider: the mount on ${this.#values.mount} has ended; the S3 API is still served\n`)
     })
     await Promise.race([stopped(this.#signal), gateway.ended])
@@ -142,6 +143,7 @@ class System {
 
   /** The mount first: what it still has to store goes through the gateway. Gives how the mount ended. */
   async stop(): Promise<ExitCode> {
+    this.#stopping = true
     const code = await endPart(this.#mount)
     await endPart(this.#gateway)
     this.#state.write({ ...this.#state.read(), children: [] })

@@ -1,0 +1,233 @@
+/** `eider mount` and `eider unmount` as a user types them: to the background and back, and what is said when they cannot. */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { probeFuse } from '#fuse/probe.ts'
+import { type Gateway, startGateway } from '#gateway/gateway.ts'
+import { unmountFuse } from '#os/fuse-unmount.ts'
+import { mounts, mountsOf } from '#os/mount-table.ts'
+import { openStore } from '#store/open-store.ts'
+import type { Store } from '#store/store.ts'
+import { eider, gone } from './eider-process.ts'
+
+const fuse = await probeFuse()
+const skip = fuse.available ? false : `no mount can be made here: ${fuse.why}`
+
+const KEYS = { accessKey: 'TESTKEY', secretKey: 'a-secret-that-must-not-be-logged' }
+const HOUR_MS = 3_600_000
+const scratch = mkdtempSync(join(tmpdir(), 'eider-cli-mount-'))
+const data = join(scratch, 'data')
+const state = join(scratch, 'state')
+let store: Store
+let gateway: Gateway
+/** Its clock is an hour ahead. */
+let aheadGateway: Gateway
+/** Takes requests for eu-west-1 only. */
+let regionGateway: Gateway
+
+const env = { AWS_ACCESS_KEY_ID: KEYS.accessKey, AWS_SECRET_ACCESS_KEY: KEYS.secretKey, XDG_STATE_HOME: state }
+const bucketAt = ({ address }: Gateway, bucket = 'bucket', region = 'us-east-1'): string =>
+  `s3://${bucket}?endpoint=http://127.0.0.1:${address.port}&region=${region}&style=path`
+
+before(async () => {
+  mkdirSync(join(data, 'bucket'), { recursive: true })
+  store = await openStore(data)
+  const common = { store, host: '127.0.0.1', port: 0, ...KEYS }
+  gateway = await startGateway({ ...common, stagingDirectory: join(scratch, 'uploads') })
+  aheadGateway = await startGateway({
+    ...common,
+    stagingDirectory: join(scratch, 'uploads-ahead'),
+    nowMs: () => Date.now() + HOUR_MS,
+  })
+  regionGateway = await startGateway({
+    ...common,
+    stagingDirectory: join(scratch, 'uploads-region'),
+    region: 'eu-west-1',
+  })
+})
+
+after(async () => {
+  for (const { directory } of mounts()) {
+    if (directory.startsWith(`${scratch}/`)) await unmountFuse(directory, { lazy: true })
+  }
+  await Promise.all([gateway.close(), aheadGateway.close(), regionGateway.close()])
+  await store.close()
+  rmSync(scratch, { recursive: true, force: true })
+})
+
+test(
+  '[S30] a mount goes to the background once it answers, and unmount returns when all is in the store',
+  { skip },
+  async () => {
+    const folder = join(scratch, 'background')
+    const mounted = await eider(['mount', bucketAt(gateway), folder, '--mkdir'], { env })
+    assert.equal(mounted.stderr, '')
+    assert.equal(mounted.code, 0)
+    assert.match(mounted.stdout, /^s3:\/\/bucket.* is mounted on .*background; log: .*\n$/)
+    await writeFile(join(folder, 'file'), 'bytes')
+    // Not closed when the mount is taken away would be busy; written and closed, it is in the store already.
+    const unmounted = await eider(['unmount', folder], { env })
+    assert.deepEqual(unmounted, { code: 0, stdout: '', stderr: '' })
+    assert.equal(readFileSync(join(data, 'bucket', 'file'), 'utf8'), 'bytes')
+    assert.deepEqual(mountsOf(folder), [])
+
+    const [log] = readdirSync(join(state, 'eider')).filter((name) => name.endsWith('.log'))
+    const text = readFileSync(join(state, 'eider', log ?? ''), 'utf8')
+    assert.match(text, /"msg":"mounted"/)
+    assert.ok(!text.includes(KEYS.secretKey), 'the secret is not in the log')
+  },
+)
+
+test('a mount in use is not taken away, and who uses it is told', { skip }, async () => {
+  const folder = join(scratch, 'busy')
+  await eider(['mount', bucketAt(gateway), folder, '--mkdir'], { env })
+  // The shell goes in, rather than `cwd`: a spawn waits for that, and the gateway answers in this very process.
+  const user = spawn('sh', ['-c', 'cd "$0" && echo in && exec sleep 100', folder], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    await once(user.stdout, 'data')
+    const refused = await eider(['unmount', folder], { env })
+    assert.equal(refused.code, 1)
+    assert.match(refused.stderr, new RegExp(`in use by .*${user.pid} \\(sleep\\)`))
+    await endOf(user)
+    assert.equal((await eider(['unmount', folder], { env })).code, 0)
+  } finally {
+    user.kill('SIGKILL')
+  }
+})
+
+test('[S31] what a killed mount left behind is replaced by the next, or removed by unmount', { skip }, async () => {
+  const folder = join(scratch, 'killed')
+  const kill = async (): Promise<void> => {
+    const pid = servingProcess(folder)
+    process.kill(pid, 'SIGKILL')
+    await gone(pid)
+    await assert.rejects(readFile(join(folder, 'file')), /ENOTCONN|ECONNABORTED/)
+  }
+  await eider(['mount', bucketAt(gateway), folder, '--mkdir'], { env })
+  await writeFile(join(folder, 'kept'), 'kept')
+  await kill()
+  const again = await eider(['mount', bucketAt(gateway), folder, '--mkdir'], { env })
+  assert.equal(again.stderr, '')
+  assert.equal(again.code, 0)
+  assert.equal(await readFile(join(folder, 'kept'), 'utf8'), 'kept')
+  await kill()
+  const removed = await eider(['unmount', folder], { env })
+  assert.equal(removed.code, 0)
+  assert.match(removed.stdout, /^Removed what a crashed mount had left on /)
+  assert.deepEqual(mountsOf(folder), [])
+})
+
+test('a mount over a mount is refused', { skip }, async () => {
+  const folder = join(scratch, 'twice')
+  await eider(['mount', bucketAt(gateway), folder, '--mkdir'], { env })
+  try {
+    const second = await eider(['mount', bucketAt(gateway), folder], { env })
+    assert.equal(second.code, 1)
+    assert.match(second.stderr, /^eider: Cannot mount on '.*twice': .*is mounted there already\n {2}hint: /)
+  } finally {
+    assert.equal((await eider(['unmount', folder], { env })).code, 0)
+  }
+})
+
+test('unmount leaves alone what is not its own', { skip }, async () => {
+  const nothing = await eider(['unmount', scratch], { env })
+  assert.equal(nothing.code, 1)
+  assert.match(nothing.stderr, /^eider: Cannot unmount '.*': nothing is mounted there\n/)
+  const proc = await eider(['unmount', '/proc'], { env })
+  assert.equal(proc.code, 1)
+  assert.match(proc.stderr, /^eider: Cannot unmount '\/proc': what is mounted there \('proc', proc\) is not Eider's\n/)
+})
+
+/** What is wrong, how it is typed, and what is said; each before anything is mounted, with exit code 1. */
+const WRONG: readonly (readonly [
+  what: string,
+  store: () => string,
+  env: Readonly<Record<string, string>>,
+  message: RegExp,
+])[] = [
+  ['bucket', () => bucketAt(gateway, 'absent'), {}, /bucket.*absent|absent.*bucket/i],
+  ['access key', () => bucketAt(gateway), { AWS_ACCESS_KEY_ID: 'WRONG' }, /key|credential/i],
+  [
+    'secret key',
+    () => bucketAt(gateway),
+    { AWS_SECRET_ACCESS_KEY: 'wrong-secret-key' },
+    /signature|secret|credential/i,
+  ],
+  ['clock', () => bucketAt(aheadGateway), {}, /clock|time/i],
+  ['endpoint', () => 's3://bucket?endpoint=http://127.0.0.1:1&region=us-east-1', {}, /127\.0\.0\.1:1|reach|connect/i],
+  ['URL', () => 'ftp://bucket', {}, /Cannot open the store "ftp:\/\/bucket"/],
+  ['URL option', () => 's3://bucket?regoin=x', {}, /unknown option "regoin"/],
+]
+for (const [what, url, wrong, message] of WRONG) {
+  for (const how of ['background', 'foreground'] as const) {
+    test(
+      `[S32] a wrong ${what} is one sentence, a hint and exit code 1 before the mount appears, in the ${how}`,
+      { skip },
+      async () => {
+        const folder = join(scratch, 'wrong')
+        await mkdir(folder, { recursive: true })
+        const args = ['mount', url(), folder, '--log-level=fatal', ...(how === 'foreground' ? ['-f'] : [])]
+        const outcome = await eider(args, { env: { ...env, ...wrong } })
+        assert.equal(outcome.code, 1, outcome.stderr)
+        assert.match(outcome.stderr, /^eider: Cannot [^\n]+\n {2}hint: [^\n]+\n$/)
+        assert.match(outcome.stderr, message)
+        assert.ok(!outcome.stderr.includes(KEYS.secretKey))
+        assert.deepEqual(mountsOf(folder), [])
+      },
+    )
+  }
+}
+
+test('[S32] no credentials at all are one sentence with a hint', { skip }, async () => {
+  const outcome = await eider(['mount', bucketAt(gateway), join(scratch, 'none'), '--mkdir'], {
+    env: { XDG_STATE_HOME: state, HOME: scratch },
+  })
+  assert.equal(outcome.code, 1)
+  assert.match(outcome.stderr, /^eider: Cannot [^\n]+ credentials [^\n]+\n {2}hint: Set AWS_ACCESS_KEY_ID/)
+})
+
+test('[S32] a wrong region is put right by what the endpoint says, or told in one sentence', { skip }, async () => {
+  const folder = join(scratch, 'region')
+  const outcome = await eider(['mount', bucketAt(regionGateway, 'bucket', 'us-east-1'), folder, '--mkdir'], { env })
+  if (outcome.code === 0) {
+    assert.equal((await eider(['unmount', folder], { env })).code, 0)
+  } else {
+    assert.equal(outcome.code, 1)
+    assert.match(outcome.stderr, /^eider: Cannot [^\n]*region[^\n]*\n {2}hint: [^\n]+\n$/)
+  }
+})
+
+test('a log file that cannot be written is told where the command was typed', { skip }, async () => {
+  await writeFile(join(scratch, 'not-a-directory'), '')
+  const outcome = await eider(['mount', bucketAt(gateway), scratch, '--log', join(scratch, 'not-a-directory', 'log')], {
+    env,
+  })
+  assert.equal(outcome.code, 1)
+  assert.match(outcome.stderr, /^eider: Cannot log to '.*not-a-directory\/log': /)
+})
+
+/** The process that serves the mount, from what the command keeps about it. */
+function servingProcess(folder: string): number {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+      if (args.includes('--foreground') && args.includes(folder)) return Number(pid)
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  throw new Error(`no process serves ${folder}`)
+}
+
+async function endOf(child: ChildProcess): Promise<void> {
+  const ended = once(child, 'exit')
+  child.kill('SIGTERM')
+  await ended
+}
