@@ -7,16 +7,16 @@ import { accessSync, constants } from 'node:fs'
 import { createRequire } from 'node:module'
 import { delimiter, join } from 'node:path'
 
-export const NODE_MAJOR_MIN = 24
+const NODE_MAJOR_MIN = 24
 const F_SETFD = 2
 
 /** Whether the running Node is new enough. */
-export function runningNodeFits() {
+function runningNodeFits() {
   return Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN
 }
 
 /** The path of a Node that fits, or undefined. */
-export function findNode() {
+function findNode() {
   try {
     return createRequire(import.meta.url).resolve(`node-linux-${process.arch}/bin/node`)
   } catch {

@@ -27,7 +27,10 @@ function brokenBy(path: string, text: string): string[] {
   if (!/^[a-z0-9]+(?:-[a-z0-9]+)*$/.test(stem)) broken.push(`${path}: file names are kebab-case`)
   if (lines.length > LINES_MAX) broken.push(`${path}: ${lines.length} lines, at most ${LINES_MAX} are allowed`)
   const opening = lines[0]?.startsWith('#!') ? lines[1] : lines[0]
-  if (!opening?.startsWith('/**')) broken.push(`${path}: a file opens with a paragraph saying what it answers for`)
+  // A test beside the code answers for the file that it is named after.
+  const isUnitTest = path.startsWith('src/') && path.endsWith('.test.ts')
+  if (!isUnitTest && !opening?.startsWith('/**'))
+    broken.push(`${path}: a file opens with a paragraph saying what it answers for`)
   for (const [index, line] of lines.entries()) {
     if (NOTES_FORBIDDEN.test(line)) broken.push(`${path}:${index + 1}: a note of work left undone`)
   }

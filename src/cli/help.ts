@@ -46,7 +46,7 @@ export function usageOf(command: Pick<Command, 'name' | 'arguments'>): string {
 }
 
 /** Headings in the order in which options name them first, the common one last. */
-export function groupsOf(command: Command): string[] {
+function groupsOf(command: Command): string[] {
   return [...new Set(Object.values(command.options).map(({ group }) => group))]
 }
 
