@@ -222,6 +222,19 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     await rejectsWith(names(), 'STORE_CORRUPT')
   })
 
+  test('an answer without a size, and a page without what follows it, are errors', async () => {
+    await stored('sized', 1000)
+    const unsized: Fault = {
+      kind: 'alter',
+      alter: ({ status, headers: { 'content-length': _length, ...headers }, body }) => ({ status, headers, body }),
+    }
+    proxy.fault(isGet, unsized)
+    await rejectsWith(store.read('sized'), 'STORE_PROTOCOL')
+    const cut = '<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>'
+    proxy.fault(isList, { kind: 'answer', status: 200, body: cut }, 100)
+    await rejectsWith(store.list('listed')[Symbol.asyncIterator]().next(), 'STORE_CORRUPT')
+  })
+
   test('an answer that does not come is waited for so long and no longer', async () => {
     const hasty = await open({ timeoutMs: 300, attemptsMax: 2 })
     await stored('late', 10)

@@ -57,7 +57,7 @@ async function start(directory: string, children: ChildProcess[]): Promise<Omit<
   const keyring = join(directory, 'keyring')
   const map = join(directory, 'monmap')
   const daemon = (program: string, ...rest: string[]): ChildProcess => {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...conf, ...rest], { stdio: 'ignore' })
+    const child = spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', program, ...conf, ...rest], { stdio: 'ignore' })
     children.push(child)
     return child
   }

@@ -7,7 +7,7 @@
  * listings.
  *
  * Requests, at best: stat of a file 1, of a directory or nothing 3; list 1 for 1,000 keys; read 1 for up to two parts; put 1 for up to
- * two parts, else 2 and one for each part; remove 2; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 3;
+ * two parts, else 2 and one for each part; remove 2; symlink 1, or 3 where the path has to be free; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 4;
  * removeDirectory 2. A guard that the server does not check costs one more.
  */
 import { checkAborted } from '#store/abort.ts'

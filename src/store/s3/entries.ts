@@ -18,7 +18,7 @@ const USER_METADATA = 'x-amz-meta-'
 const CONTENT_HEADERS = ['cache-control', 'content-disposition', 'content-encoding', 'content-language', 'expires']
 
 /** The user metadata of an object, as far as this store looks at it. */
-export function metadataOf(context: S3Context, head: ObjectHead): StoredMetadata {
+function metadataOf(context: S3Context, head: ObjectHead): StoredMetadata {
   return decodeMetadata(
     context.metadata ? head.header(ATTR) : undefined,
     context.metadata ? head.header(XATTR) : undefined,
@@ -34,7 +34,7 @@ export function fileEntry(context: S3Context, path: string, head: ObjectHead): E
 }
 
 /** The entry of a directory that was made. */
-export function directoryEntry(context: S3Context, path: string, head: ObjectHead): Entry {
+function directoryEntry(context: S3Context, path: string, head: ObjectHead): Entry {
   const { version, modified } = head
   return { path, kind: 'directory', size: 0, version, modified, attributes: metadataOf(context, head).attributes }
 }

@@ -83,7 +83,7 @@ export async function conditions(
 }
 
 /** Whether an error of a write says that its guard did not hold; with a version, a key that is gone says so too. */
-export function isGuardFailure(error: unknown, guard: Guard): error is S3Error {
+function isGuardFailure(error: unknown, guard: Guard): error is S3Error {
   if (!(error instanceof S3Error) || guard.kind === 'any') return false
   return error.code === 'STORE_CONFLICT' || (guard.kind === 'version' && error.s3Code === 'NoSuchKey')
 }

@@ -5,7 +5,7 @@
 import { OperationError } from '#base/errors.ts'
 import { checkPath } from '#store/path.ts'
 
-export const KEY_BYTES_MAX = 1024
+const KEY_BYTES_MAX = 1024
 /** The key of the root's own object where there is no prefix, as yas3fs has it. */
 const ROOT_KEY = '.'
 

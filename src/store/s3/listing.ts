@@ -2,6 +2,7 @@
  * ListObjectsV2 as pages of keys and common prefixes merged into one order, the next page asked for as soon as its token
  * is known. Knows keys, not entries.
  */
+import { OperationError } from '#base/errors.ts'
 import type { Timestamp } from '#base/time.ts'
 import { compareUtf8 } from '#store/path.ts'
 import type { Version } from '#store/store.ts'
@@ -46,22 +47,31 @@ export function listPage(client: S3Client, query: ListQuery, token?: string): Pr
   if (token !== undefined) pairs.push(['continuation-token', token])
   else if (query.after !== undefined && query.after !== '') pairs.push(['start-after', query.after])
   const request = { operation: 'ListObjectsV2', method: 'GET', query: canonicalQuery(pairs) } as const
-  return client.send({ ...request, signal: query.signal }, (answer) =>
-    pageOf(readXml(client.action(request), answer, 'ListBucketResult')),
-  )
+  return client.send({ ...request, signal: query.signal }, (answer) => {
+    const page = pageOf(readXml(client.action(request), answer, 'ListBucketResult'))
+    if (page !== undefined) return page
+    throw new OperationError(
+      'STORE_CORRUPT',
+      `Cannot ${client.action(request)}: the answer lacks a key, a size or a token`,
+    )
+  })
 }
 
-function pageOf(root: XmlElement): ListPage {
+/** Undefined where something is missing without which entries would be left out or wrong. */
+function pageOf(root: XmlElement): ListPage | undefined {
   const decode = textOf(root, 'EncodingType') === 'url' ? decodeKey : (text: string): string => text
   const objects: ListedObject[] = childrenOf(root, 'Contents').map((element) => ({
     key: decode(textOf(element, 'Key') ?? ''),
-    size: Number(textOf(element, 'Size') ?? 0),
+    size: Number(textOf(element, 'Size') ?? Number.NaN),
     version: versionOf(textOf(element, 'ETag')),
     modified: httpDate(textOf(element, 'LastModified')),
   }))
   const prefixes = childrenOf(root, 'CommonPrefixes').map((element) => decode(textOf(element, 'Prefix') ?? ''))
   const truncated = textOf(root, 'IsTruncated') === 'true'
-  return { items: merged(objects, prefixes), token: truncated ? textOf(root, 'NextContinuationToken') : undefined }
+  const token = truncated ? textOf(root, 'NextContinuationToken') : undefined
+  if (truncated && token === undefined) return undefined
+  if (objects.some(({ key, size }) => key === '' || !Number.isSafeInteger(size))) return undefined
+  return { items: merged(objects, prefixes), token }
 }
 
 /** Keys come percent-encoded, with a plus for a space. */

@@ -61,7 +61,8 @@ export interface Upload {
   readonly id: string
   readonly parts: readonly Part[]
   readonly bytes: number
-  readonly wholeChecksum: boolean
+  /** CRC-32 of the whole, where the server keeps that. */
+  readonly checksum: string | undefined
   /** The etag that S3 gives to an object of these parts. */
   readonly versionExpected: Version
 }
@@ -81,11 +82,22 @@ export async function uploadParts(
     for (const part of parts) digests.update(Buffer.from(part.version, 'hex'))
     const bytes = parts.reduce((sum, part) => sum + part.bytes, 0)
     const versionExpected = `${digests.digest('hex')}-${parts.length}` as Version
-    return { id: begun.id, parts, bytes, wholeChecksum: begun.wholeChecksum, versionExpected }
+    const checksum = begun.wholeChecksum ? checksumOf(parts) : undefined
+    return { id: begun.id, parts, bytes, checksum, versionExpected }
   } catch (error) {
     await abortUpload(client, key, begun.id)
     throw error
   }
+}
+
+/** The CRC-32 of all parts as S3 writes it; undefined where that of a part is not known, as it is of copied ones. */
+function checksumOf(parts: readonly Part[]): string | undefined {
+  let whole = 0
+  for (const { crc, bytes } of parts) {
+    if (crc === undefined) return undefined
+    whole = combineCrc32(whole, crc, bytes)
+  }
+  return crc32Base64(whole)
 }
 
 interface Begun {
@@ -206,10 +218,8 @@ export function completeUpload(
 ): Promise<Written> {
   const request = { operation: 'CompleteMultipartUpload', method: 'POST', key } as const
   const headers: Header[] = [...conditions, ['content-type', 'application/xml']]
-  const crcs = upload.parts.map((part) => part.crc)
-  if (upload.wholeChecksum && crcs.every((crc) => crc !== undefined)) {
-    const whole = upload.parts.reduce((crc, part) => combineCrc32(crc, part.crc ?? 0, part.bytes), 0)
-    headers.push(['x-amz-checksum-crc32', crc32Base64(whole)], ['x-amz-checksum-type', 'FULL_OBJECT'])
+  if (upload.checksum !== undefined) {
+    headers.push(['x-amz-checksum-crc32', upload.checksum], ['x-amz-checksum-type', 'FULL_OBJECT'])
   }
   const document = writeXml(
     'CompleteMultipartUpload',

@@ -38,16 +38,16 @@ export function httpDate(text: string | undefined): Timestamp {
   return Number.isNaN(ms) ? timestamp(0) : timestamp(Math.floor(ms / 1000))
 }
 
+/** @throws OperationError `STORE_PROTOCOL` where the answer lacks what everything else is built on. */
 export function headOf(answer: Answer): ObjectHead {
   const header = (name: string): string | undefined => headerOf(answer, name)
-  const total = /\/(\d+)$/.exec(header('content-range') ?? '')?.[1]
-  return {
-    size: Number(total ?? header('content-length') ?? 0),
-    version: versionOf(header('etag')),
-    modified: httpDate(header('last-modified')),
-    header,
-    answer,
+  const total = answer.status === 206 ? /\/(\d+)$/.exec(header('content-range') ?? '')?.[1] : header('content-length')
+  const version = versionOf(header('etag'))
+  // Taken for an empty object, or one without a version, it would make wrong data of a right answer.
+  if (total === undefined || version === '') {
+    throw new OperationError('STORE_PROTOCOL', 'Cannot use the answer of the store: it has no size or no etag')
   }
+  return { size: Number(total), version, modified: httpDate(header('last-modified')), header, answer }
 }
 
 /** HEAD; undefined where there is no such object. One request. */
@@ -86,7 +86,7 @@ export async function putObject(
   })
 }
 
-export function writtenOf(answer: S3Answer): Written {
+function writtenOf(answer: S3Answer): Written {
   const modified = httpDate(headerOf(answer, 'date'))
   return { version: versionOf(headerOf(answer, 'etag')), modified, attempts: answer.attempts }
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 
 import type { S3Options } from './endpoint.ts'
 
-export const REGION_DEFAULT = 'us-east-1'
+const REGION_DEFAULT = 'us-east-1'
 
 /** The region to begin with. */
 export async function firstRegion(options: S3Options): Promise<string> {

@@ -134,7 +134,7 @@ async function checkEmpty(
 }
 
 /** Whether a directory has anything in it but its own object. One request. */
-export async function hasEntries(context: S3Context, path: string, signal?: AbortSignal): Promise<boolean> {
+async function hasEntries(context: S3Context, path: string, signal?: AbortSignal): Promise<boolean> {
   const prefix = context.keys.under(path)
   const page = await listPage(context.client, { prefix, delimited: false, keysMax: 2, signal })
   return page.items.some((item) => !('key' in item) || item.key !== prefix)

@@ -143,9 +143,15 @@ export async function finishUpload(
   signal: AbortSignal | undefined,
 ): Promise<Written> {
   const { client } = context
-  const take = (head: ObjectHead): Written | undefined =>
-    head.version === upload.versionExpected && head.size === upload.bytes ? writtenAt(head) : undefined
-  const look = (): Promise<ObjectHead | undefined> => headObject(client, key, signal)
+  const take = (head: ObjectHead): Written | undefined => {
+    const { checksum } = upload
+    // Under KMS an etag does not follow from those of the parts, but the checksum of the whole still tells.
+    const same = checksum !== undefined && head.header('x-amz-checksum-crc32') === checksum
+    const ours = head.size === upload.bytes && (same || head.version === upload.versionExpected)
+    return ours ? writtenAt(head) : undefined
+  }
+  const look = (): Promise<ObjectHead | undefined> =>
+    headObject(client, key, signal, [['x-amz-checksum-mode', 'ENABLED']])
   try {
     const written = await guardedWrite(
       'put',
