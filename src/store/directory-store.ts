@@ -11,23 +11,19 @@
  *
  * Every change is durable when its call resolves: the file by fsync before the rename, the directories by fsync after.
  */
-import { close, closeSync, constants, fsync, openSync, statfs } from 'node:fs'
+import { close, closeSync, constants, openSync, statfs } from 'node:fs'
 import { promisify } from 'node:util'
 
 import { OperationError } from '#base/errors.ts'
-import { timestamp, type Timestamp } from '#base/time.ts'
 import {
   makeDirectoryAt,
   openAt,
-  O_PATH,
   readLinkAt,
   removeDirectoryAt,
   renameAt,
   renameNoReplaceAt,
-  symlinkAt,
   unlinkAt,
 } from '#os/at.ts'
-import { startWriteBack } from '#os/file-range.ts'
 import { tryLock, unlock } from '#os/flock.ts'
 import { inodePath } from '#os/inode.ts'
 import { statusAt, statusOf, type Status } from '#os/status.ts'
@@ -35,20 +31,23 @@ import { xattrNamesOf, xattrsWork } from '#os/xattr.ts'
 
 import { checkAborted } from './abort.ts'
 import { applyAttributes, keptAttributes, keptAttributesOf } from './directory/attributes.ts'
-import { DirectorySyncs, type DirectoryToSync } from './directory/directory-syncs.ts'
+import { attempt, Changes } from './directory/changes.ts'
+import type { DirectoryToSync } from './directory/directory-syncs.ts'
 import { entryOf, kindOf, NOTHING_KEPT, sameBytes } from './directory/entry.ts'
 import { errnoNameOf, failure } from './directory/failure.ts'
 import { listDirectory } from './directory/listing.ts'
-import { OWN_NAME, OwnArea, removeLeftovers } from './directory/own-area.ts'
+import { OWN_NAME, removeLeftovers } from './directory/own-area.ts'
 import { MemoryReading, readFrom } from './directory/reading.ts'
-import { Slots } from './directory/slots.ts'
 import {
   checkGuard,
   checkReplaceable,
+  inodeEntry,
+  lookUp,
   makePlace,
-  openInode,
+  notFound,
   openPlace,
   openToRead,
+  withInode,
   type Place,
 } from './directory/tree.ts'
 import { writeSource } from './directory/write-source.ts'
@@ -76,9 +75,6 @@ import type {
 const PATH_BYTES_MAX = 4095
 /** What ext4 holds with 4 KiB blocks; the kernel tells where a file system holds less. */
 const FILE_BYTES_MAX = 16 * 2 ** 40
-
-/** Bodies from memory and files that are being written; more at once are not faster. */
-const PUTS_MAX = 256
 
 export interface DirectoryStoreOptions {
   /** Makes and removes nothing of its own in the directory; changes must not be asked for. */
@@ -135,21 +131,20 @@ class DirectoryStore implements Store {
   readonly url: string
   readonly capabilities: Capabilities
   readonly #root: number
-  readonly #syncs = new DirectorySyncs()
-  readonly #slots = new Slots(PUTS_MAX)
-  #area: Promise<OwnArea> | undefined
+  readonly #changes: Changes
   #closed = false
 
   constructor(path: string, root: number, capabilities: Capabilities) {
     this.url = `file://${encodeURI(path)}`
     this.#root = root
     this.capabilities = capabilities
+    this.#changes = new Changes(root, capabilities.guards.replace === 'atomic')
   }
 
   async stat(path: string, options: CallOptions = {}): Promise<Entry> {
     const action = `stat "${path}"`
     enter(path, action, options.signal)
-    return this.#withInode(path, action, (fd, status) => this.#entry(path, fd, status, action))
+    return withInode(this.#root, path, action, (fd, status) => inodeEntry(path, fd, status, action))
   }
 
   async *list(path: string, options: ListOptions = {}): AsyncGenerator<readonly Entry[]> {
@@ -180,9 +175,9 @@ class DirectoryStore implements Store {
   async readLink(path: string, options: CallOptions = {}): Promise<string> {
     const action = `read the link "${path}"`
     enter(path, action, options.signal)
-    return this.#withInode(path, action, (fd, status) => {
+    return withInode(this.#root, path, action, (fd, status) => {
       if (kindOf(status) !== 'symlink') {
-        this.#entry(path, fd, status, action)
+        inodeEntry(path, fd, status, action)
         throw new OperationError('INPUT_INVALID', `Cannot ${action}: it is not a symlink`)
       }
       return readLinkAt(fd, '').toString()
@@ -192,13 +187,13 @@ class DirectoryStore implements Store {
   async put(path: string, source: Source, options: PutOptions): Promise<Entry> {
     const action = `put "${path}"`
     enter(path, action, options.signal)
-    return this.#attempt(action, async () => {
-      this.#checkEarly(path, action, options)
+    return attempt(action, async () => {
+      this.#changes.checkEarly(path, action, options)
       const place = (): Promise<Entry> =>
-        this.#placeFile(path, action, options, (fd) => writeSource(fd, path, source, options.signal))
+        this.#changes.placeFile(path, action, options, (fd) => writeSource(fd, path, source, options.signal))
       // A stream lasts as long as its sender likes, and must not keep others waiting.
       const isStream = !(source instanceof Uint8Array) && source.kind === 'stream'
-      return isStream ? place() : this.#slots.run(action, options.signal, place)
+      return isStream ? place() : this.#changes.slots.run(action, options.signal, place)
     })
   }
 
@@ -208,15 +203,9 @@ class DirectoryStore implements Store {
     if (target === '' || target.includes('\0') || !target.isWellFormed()) {
       throw new OperationError('INPUT_INVALID', `Cannot ${action}: its target is empty, or not text`)
     }
-    return this.#attempt(action, async () => {
-      this.#checkEarly(path, action, options)
-      const area = await this.#ownArea()
-      const temporary = area.temporaryName()
-      symlinkAt(target, area.temporaries, temporary)
-      const fd = openAt(area.temporaries, temporary, O_PATH | constants.O_NOFOLLOW)
-      return this.#place(area, path, action, temporary, fd, options, async () => {
-        applyAttributes(fd, options.attributes ?? {}, action, true)
-      })
+    return attempt(action, async () => {
+      this.#changes.checkEarly(path, action, options)
+      return this.#changes.placeSymlink(path, target, action, options)
     })
   }
 
@@ -227,8 +216,8 @@ class DirectoryStore implements Store {
       if (options.guard.kind === 'absent') throw new OperationError('STORE_CONFLICT', `Cannot ${action}: it is there`)
       return this.setAttributes(path, options.attributes ?? {}, options)
     }
-    return this.#change([path], action, options.signal, (syncs) => {
-      const found = this.#lookUp(path)
+    return this.#changes.change([path], action, options.signal, (syncs) => {
+      const found = lookUp(this.#root, path)
       checkGuard(action, found, options.guard)
       if (found !== undefined && kindOf(found) !== 'directory') {
         throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action}: something else is there`)
@@ -247,13 +236,13 @@ class DirectoryStore implements Store {
   async setAttributes(path: string, changes: Attributes, options: MutateOptions): Promise<Entry> {
     const action = `set attributes of "${path}"`
     enter(path, action, options.signal)
-    return this.#change([path], action, options.signal, (syncs) =>
-      this.#withInode(path, action, (fd, status) => {
-        this.#entry(path, fd, status, action)
+    return this.#changes.change([path], action, options.signal, (syncs) =>
+      withInode(this.#root, path, action, (fd, status) => {
+        inodeEntry(path, fd, status, action)
         checkGuard(action, status, options.guard)
         applyAttributes(fd, changes, action, false)
         this.#syncInode(path, fd, syncs)
-        return this.#entry(path, fd, statusOf(fd), action)
+        return inodeEntry(path, fd, statusOf(fd), action)
       }),
     )
   }
@@ -262,16 +251,16 @@ class DirectoryStore implements Store {
     const action = `copy "${from}" to "${to}"`
     enter(from, action, options.signal)
     enter(to, action, options.signal)
-    return this.#attempt(action, async () => {
+    return attempt(action, async () => {
       const fd = this.#openToRead(from, action)
       if (fd === undefined) return this.#copySymlink(from, to, action, options)
       try {
         const status = statusOf(fd)
         const entry = fileEntry(from, fd, status, action)
         checkVersion(action, entry, options)
-        this.#checkEarly(to, action, options)
+        this.#changes.checkEarly(to, action, options)
         const attributes = options.attributes ?? entry.attributes ?? {}
-        return await this.#placeFile(to, action, { ...options, attributes }, async (target) => {
+        return await this.#changes.placeFile(to, action, { ...options, attributes }, async (target) => {
           const source: Source = { kind: 'file', segments: [{ fd, offset: 0, length: status.size }] }
           await writeSource(target, to, source, options.signal)
           if (!sameBytes(statusOf(fd), status)) {
@@ -289,7 +278,7 @@ class DirectoryStore implements Store {
     if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: the root stays`)
     enter(from, action, options.signal)
     enter(to, action, options.signal)
-    return this.#change([from, to], action, options.signal, (syncs) => {
+    return this.#changes.change([from, to], action, options.signal, (syncs) => {
       const source = openPlace(this.#root, from)
       syncs.push({ fd: source.dir, id: statusOf(source.dir).id })
       const status = statusAt(source.dir, source.name)
@@ -299,7 +288,7 @@ class DirectoryStore implements Store {
       if (kind === 'directory' && from !== to && isWithin(to, from)) {
         throw new OperationError('INPUT_INVALID', `Cannot ${action}: the target lies in it`)
       }
-      const found = this.#lookUp(to)
+      const found = lookUp(this.#root, to)
       checkGuard(action, found, options.targetGuard)
       if (from !== to) {
         if (kind !== 'directory') checkReplaceable(action, found)
@@ -313,7 +302,7 @@ class DirectoryStore implements Store {
         // rename(2) does nothing between two names of one file (hard links that another program made).
         if (found?.id === status.id) unlinkAt(source.dir, source.name)
       }
-      return this.#withInode(to, action, (fd, moved) => this.#entry(to, fd, moved, action))
+      return withInode(this.#root, to, action, (fd, moved) => inodeEntry(to, fd, moved, action))
     })
   }
 
@@ -321,7 +310,7 @@ class DirectoryStore implements Store {
     const action = `remove "${path}"`
     if (path === '') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is the root`)
     enter(path, action, options.signal)
-    await this.#change([path], action, options.signal, (syncs) => {
+    await this.#changes.change([path], action, options.signal, (syncs) => {
       const { dir, name } = openPlace(this.#root, path)
       syncs.push({ fd: dir, id: statusOf(dir).id })
       const found = statusAt(dir, name)
@@ -336,7 +325,7 @@ class DirectoryStore implements Store {
     const action = `remove the directory "${path}"`
     if (path === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: it is the root`)
     enter(path, action, options.signal)
-    await this.#change([path], action, options.signal, (syncs) => {
+    await this.#changes.change([path], action, options.signal, (syncs) => {
       const { dir, name } = openPlace(this.#root, path)
       syncs.push({ fd: dir, id: statusOf(dir).id })
       try {
@@ -357,146 +346,8 @@ class DirectoryStore implements Store {
     // A second close would close a descriptor that is somebody else's by then.
     if (this.#closed) return
     this.#closed = true
-    const area = await this.#area?.catch(() => undefined)
-    area?.close()
+    await this.#changes.close()
     await promisify(close)(this.#root)
-  }
-
-  /** Opened by the first change; not under its signal, since others may be waiting for it too. */
-  #ownArea(): Promise<OwnArea> {
-    if (this.#area === undefined) {
-      const opening = OwnArea.open(this.#root, this.capabilities.guards.replace === 'atomic')
-      this.#area = opening
-      // A full disk now must not stop every put from now on.
-      opening.catch(() => {
-        if (this.#area === opening) this.#area = undefined
-      })
-    }
-    return this.#area
-  }
-
-  async #attempt<T>(action: string, work: () => Promise<T>): Promise<T> {
-    try {
-      return await work()
-    } catch (error) {
-      throw failure(error, action)
-    }
-  }
-
-  /** A change that is one step under the locks of its paths; what it adds to `syncs` is then made durable and closed. */
-  #change<T>(
-    paths: readonly string[],
-    action: string,
-    signal: AbortSignal | undefined,
-    step: (syncs: DirectoryToSync[]) => T,
-  ): Promise<T> {
-    return this.#attempt(action, async () => {
-      const area = await this.#ownArea()
-      const syncs: DirectoryToSync[] = []
-      let result: T
-      try {
-        result = await area.locks.hold(paths, action, signal, () => step(syncs))
-      } catch (error) {
-        for (const { fd } of syncs) closeSync(fd)
-        throw error
-      }
-      await Promise.all(syncs.map((directory) => this.#syncs.sync(directory)))
-      return result
-    })
-  }
-
-  /** What is at `path`; undefined where nothing is, or its parent is not there. */
-  #lookUp(path: string): Status | undefined {
-    let fd: number
-    try {
-      fd = openInode(this.#root, path)
-    } catch (error) {
-      if (errnoNameOf(error) === 'ENOENT') return undefined
-      throw error
-    }
-    try {
-      return statusOf(fd)
-    } finally {
-      closeSync(fd)
-    }
-  }
-
-  /** Fails before any byte is moved where the put would fail at its end; what counts is looked at again then. */
-  #checkEarly(path: string, action: string, { guard }: { guard: PutOptions['guard'] }): void {
-    if (path === '') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is the root`)
-    const found = this.#lookUp(path)
-    checkGuard(action, found, guard)
-    checkReplaceable(action, found)
-  }
-
-  async #placeFile(
-    path: string,
-    action: string,
-    options: PutOptions,
-    fill: (fd: number) => Promise<unknown>,
-  ): Promise<Entry> {
-    const area = await this.#ownArea()
-    const temporary = area.temporaryName()
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
-    const fd = openAt(area.temporaries, temporary, flags, 0o666)
-    return this.#place(area, path, action, temporary, fd, options, async () => {
-      await fill(fd)
-      const { attributes = {} } = options
-      applyAttributes(fd, { ...attributes, mtime: attributes.mtime ?? uniqueNow() }, action, true)
-      // Before the fsync, so that files put at the same time share one commit of the file system's journal.
-      startWriteBack(fd)
-      await synced(fd)
-    })
-  }
-
-  /** Fills the temporary file and renames it into place; closes `fd`, and removes the file where that fails. */
-  async #place(
-    area: OwnArea,
-    path: string,
-    action: string,
-    temporary: string,
-    fd: number,
-    options: PutOptions,
-    fill: () => Promise<void>,
-  ): Promise<Entry> {
-    try {
-      await fill()
-      return await this.#change([path], action, options.signal, (syncs) => {
-        const found = this.#lookUp(path)
-        checkGuard(action, found, options.guard)
-        checkReplaceable(action, found)
-        const { dir, name } = makePlace(this.#root, path, syncs)
-        syncs.push({ fd: dir, id: statusOf(dir).id })
-        // Looked at, so that kernels since 6.13 give the rename a time of its own (see entry.ts).
-        statusOf(fd)
-        if (options.guard.kind === 'absent') renameNoReplaceAt(area.temporaries, temporary, dir, name)
-        else renameAt(area.temporaries, temporary, dir, name)
-        return this.#entry(path, fd, statusOf(fd), action)
-      })
-    } catch (error) {
-      removeTemporary(area, temporary)
-      throw error
-    } finally {
-      closeSync(fd)
-    }
-  }
-
-  #withInode<T>(path: string, action: string, use: (fd: number, status: Status) => T): T {
-    let fd = -1
-    try {
-      fd = openInode(this.#root, path)
-      return use(fd, statusOf(fd))
-    } catch (error) {
-      throw failure(error, action)
-    } finally {
-      if (fd !== -1) closeSync(fd)
-    }
-  }
-
-  #entry(path: string, fd: number, status: Status, action: string): Entry {
-    const kind = kindOf(status)
-    if (kind === undefined) throw notFound(action)
-    return entryOf(path, kind, status, keptAttributesOf(fd, status))
   }
 
   /** Undefined for a symlink, whose target is to be read instead. */
@@ -505,7 +356,7 @@ class DirectoryStore implements Store {
       return openToRead(this.#root, path)
     } catch (error) {
       if (errnoNameOf(error) === 'ELOOP') {
-        const kind = this.#withInode(path, action, (_fd, status) => kindOf(status))
+        const kind = withInode(this.#root, path, action, (_fd, status) => kindOf(status))
         if (kind === 'symlink') return undefined
       }
       throw failure(error, action)
@@ -520,7 +371,10 @@ class DirectoryStore implements Store {
   }
 
   #symlinkAt(path: string, action: string): readonly [Entry, Buffer] {
-    return this.#withInode(path, action, (fd, status) => [this.#entry(path, fd, status, action), readLinkAt(fd, '')])
+    return withInode(this.#root, path, action, (fd, status) => [
+      inodeEntry(path, fd, status, action),
+      readLinkAt(fd, ''),
+    ])
   }
 
   async #copySymlink(from: string, to: string, action: string, options: CopyOptions): Promise<Entry> {
@@ -582,31 +436,4 @@ function replace(source: Place, target: Place, kind: Kind, action: string): void
 function notEmptyOr(error: unknown, action: string): unknown {
   if (errnoNameOf(error) !== 'EEXIST') return error
   return new OperationError('STORE_NOT_EMPTY', `Cannot ${action}: the directory has entries`, { cause: error })
-}
-
-function notFound(action: string): OperationError {
-  return new OperationError('STORE_NOT_FOUND', `Cannot ${action}: nothing is there`)
-}
-
-function removeTemporary(area: OwnArea, name: string): void {
-  try {
-    unlinkAt(area.temporaries, name)
-  } catch {
-    // It was renamed into place before the failure; or the disk refuses this too, and the next start removes it.
-  }
-}
-
-function synced(fd: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    fsync(fd, (error) => (error === null ? resolve() : reject(error)))
-  })
-}
-
-let timeLast = 0n
-
-/** Now, to a nanosecond that this process gives once: files put within one tick of the kernel's clock differ by it. */
-function uniqueNow(): Timestamp {
-  const clock = BigInt(Date.now()) * 1_000_000n
-  timeLast = clock > timeLast ? clock + (process.hrtime.bigint() % 1_000_000n) : timeLast + 1n
-  return timestamp(Number(timeLast / 1_000_000_000n), Number(timeLast % 1_000_000_000n))
 }

@@ -9,11 +9,12 @@ import { OperationError } from '#base/errors.ts'
 import { O_PATH, makeDirectoryAt, openAt, openBeneath } from '#os/at.ts'
 import { statusOf, type Status } from '#os/status.ts'
 import { nameOf, parentOf } from '#store/path.ts'
-import type { Guard } from '#store/store.ts'
+import type { Entry, Guard } from '#store/store.ts'
 
+import { keptAttributesOf } from './attributes.ts'
 import type { DirectoryToSync } from './directory-syncs.ts'
-import { kindOf, versionOf } from './entry.ts'
-import { errnoNameOf } from './failure.ts'
+import { entryOf, kindOf, versionOf } from './entry.ts'
+import { errnoNameOf, failure } from './failure.ts'
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
 const READ_ONLY = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
@@ -108,4 +109,45 @@ export function checkReplaceable(action: string, found: Status | undefined): voi
   if (kind === undefined) {
     throw new OperationError('STORE_DENIED', `Cannot ${action}: a socket, pipe or device is there`)
   }
+}
+
+/** What is at `path`; undefined where nothing is, or its parent is not there. */
+export function lookUp(root: number, path: string): Status | undefined {
+  let fd: number
+  try {
+    fd = openInode(root, path)
+  } catch (error) {
+    if (errnoNameOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+  try {
+    return statusOf(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Uses the inode of `path`, and closes it. */
+export function withInode<T>(root: number, path: string, action: string, use: (fd: number, status: Status) => T): T {
+  let fd = -1
+  try {
+    fd = openInode(root, path)
+    return use(fd, statusOf(fd))
+  } catch (error) {
+    throw failure(error, action)
+  } finally {
+    if (fd !== -1) closeSync(fd)
+  }
+}
+
+/** The entry of an open inode. @throws OperationError `STORE_NOT_FOUND` for what the store hides. */
+export function inodeEntry(path: string, fd: number, status: Status, action: string): Entry {
+  const kind = kindOf(status)
+  if (kind === undefined) throw notFound(action)
+  return entryOf(path, kind, status, keptAttributesOf(fd, status))
+}
+
+/** The error of a path where nothing is. */
+export function notFound(action: string): OperationError {
+  return new OperationError('STORE_NOT_FOUND', `Cannot ${action}: nothing is there`)
 }
