@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import { createCRC32, createCRC64, type IHasher } from 'hash-wasm'
+import type { IHasher } from 'hash-wasm'
 
 import type { Header } from './signer.ts'
 
@@ -53,9 +53,13 @@ export async function checkerFor(header: (name: string) => string | undefined): 
     }
   }
   const crc32c = whole('crc32c')
-  if (crc32c !== undefined) return wasmChecker(crc32c, await createCRC32(CRC32C))
   const crc64 = whole('crc64nvme')
-  if (crc64 !== undefined) return wasmChecker(crc64, await createCRC64(CRC64NVME))
+  if (crc32c !== undefined || crc64 !== undefined) {
+    // Loaded where it is needed: objects that this store wrote have the CRC that zlib knows.
+    const { createCRC32, createCRC64 } = await import('hash-wasm')
+    if (crc32c !== undefined) return wasmChecker(crc32c, await createCRC32(CRC32C))
+    if (crc64 !== undefined) return wasmChecker(crc64, await createCRC64(CRC64NVME))
+  }
   for (const name of ['sha1', 'sha256']) {
     const expected = whole(name)
     if (expected === undefined) continue
