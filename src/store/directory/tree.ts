@@ -26,7 +26,7 @@ export interface Place {
 }
 
 /** The inode of `path` itself, for looking at it and changing its attributes; never follows a symlink. */
-export function openInode(root: number, path: string): number {
+function openInode(root: number, path: string): number {
   return openBeneath(root, path === '' ? '.' : path, O_PATH | constants.O_NOFOLLOW)
 }
 
