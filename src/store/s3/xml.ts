@@ -123,7 +123,7 @@ function contentText(content: XmlContent): string {
 }
 
 /** Escapes text; control characters and line ends as references, which readers keep exactly. */
-export function escapeXml(text: string): string {
+function escapeXml(text: string): string {
   // oxlint-disable-next-line no-control-regex -- control characters are what must be found
   if (!/[&<>"'\u0000-\u001f\u007f]/.test(text)) return text
   // oxlint-disable-next-line no-control-regex -- as above
