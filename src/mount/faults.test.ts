@@ -41,7 +41,10 @@ for (const seed of SEEDS) {
       if (await succeeds(it.kernel.writeFile(name, text))) acknowledged.set(name, text)
       else {
         // It may have happened or not, but never in part; and what is staged is tried again.
-        const left = await inner.stat(name).then(() => content(inner, name), () => undefined)
+        const left = await inner.stat(name).then(
+          () => content(inner, name),
+          () => undefined,
+        )
         assert.ok(left === before || left === text || !acknowledged.has(name), `"${left}" in place of "${before}"`)
         acknowledged.delete(name)
       }
@@ -102,7 +105,11 @@ test('a body that breaks off is an error or asked for again, never short data', 
   await it.kernel.write(writer, 0, 'y')
   await it.kernel.close(writer)
   assert.equal((await content(inner, 'file')).length > 0, true)
-  assert.ok(Buffer.from(await (await inner.read('file')).bytes()).subarray(1).equals(bytes.subarray(1)))
+  assert.ok(
+    Buffer.from(await (await inner.read('file')).bytes())
+      .subarray(1)
+      .equals(bytes.subarray(1)),
+  )
 })
 
 test('a listing that breaks off is an error, and the next try shows all', async () => {

@@ -258,10 +258,16 @@ export class Files {
     this.#changed(node, file, staged, 0)
   }
 
-  /** What close(2) returns: resolves when the store has what was written. */
-  flush(handle: Handle): MaybePromise<void> {
+  /**
+   * What close(2) returns: resolves when the store has what was written. A process that closes only a copy of the one
+   * descriptor that writes goes on writing, and publishes by the close of the last.
+   */
+  flush(handle: Handle, caller: Caller): MaybePromise<void> {
     const open = this.#get(handle)
-    return open.mayWrite ? this.#publish(open) : undefined
+    const { file, node } = open
+    if (!open.mayWrite || (!file.dirty && !file.attributesDirty && file.publishing === undefined)) return undefined
+    if (file.writers === 1 && this.#state.holdsOpen(caller.pid, node.id)) return undefined
+    return this.#publish(open)
   }
 
   fsync(handle: Handle): MaybePromise<void> {

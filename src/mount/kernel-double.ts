@@ -146,7 +146,7 @@ export class KernelDouble {
   }
 
   async flush(file: OpenedFile): Promise<void> {
-    await this.#fs.flush(file.node, file.handle)
+    await this.#fs.flush(file.node, file.handle, this.caller)
   }
 
   async fsync(file: OpenedFile): Promise<void> {

@@ -60,6 +60,8 @@ export class Metadata {
       await this.#files.truncate(node, size)
     }
     await this.#change(node, this.#changesOf(node, request))
+    // A time that is set on a directory goes over the time at which its entries changed until now.
+    if (request.mtime !== undefined) node.entriesChanged = undefined
   }
 
   #changesOf(node: Node, request: AttributeRequest): Attributes {

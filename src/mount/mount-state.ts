@@ -7,6 +7,7 @@ import { logger } from '#base/log.ts'
 import { timestampNow } from '#base/time.ts'
 import type { Store } from '#store/store.ts'
 
+import type { HoldsOpen } from './descriptors.ts'
 import { TreeLock } from './locks.ts'
 import { NodeTable } from './node-table.ts'
 import type { Node } from './node.ts'
@@ -27,6 +28,8 @@ export interface StoreFileSystemOptions {
   readonly signal: AbortSignal
   /** Bound of read-ahead memory. */
   readonly memoryBytesMax?: number
+  /** Whether a process that closes a descriptor has another one of that file; not asked where absent. */
+  readonly holdsOpen?: HoldsOpen
   /** A monotonic clock in milliseconds; a test may bring its own. */
   readonly now?: () => number
 }
@@ -42,6 +45,7 @@ export class MountState {
   readonly owner: Owner
   readonly signal: AbortSignal
   readonly now: () => number
+  readonly holdsOpen: HoldsOpen
   readonly table = new NodeTable()
   readonly tree = new TreeLock()
   readonly memory: MemoryBudget
@@ -65,6 +69,7 @@ export class MountState {
     this.owner = options.owner
     this.signal = options.signal
     this.now = options.now ?? (() => performance.now())
+    this.holdsOpen = options.holdsOpen ?? (() => false)
     this.memory = new MemoryBudget(options.memoryBytesMax ?? MEMORY_BYTES_MAX)
   }
 

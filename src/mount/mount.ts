@@ -14,8 +14,10 @@ import { SESSION_DEFAULTS, startSession, type Session, type SessionEnd } from '#
 import { mountFuse } from '#os/fuse-mount.ts'
 import { unmountFuse } from '#os/fuse-unmount.ts'
 import { clearStaleMount } from '#os/mount-point.ts'
+import { mountsOf } from '#os/mount-table.ts'
 import type { Store } from '#store/store.ts'
 
+import { holdsOpenIn, type HoldsOpen } from './descriptors.ts'
 import { StagingArea } from './staging.ts'
 import { StoreFileSystem, type StoreFileSystemStatus } from './store-file-system.ts'
 
@@ -82,6 +84,8 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
   const { store, directory, readOnly, signal } = options
   const staging = await StagingArea.open(options.stagingDirectory)
   const ending = new AbortController()
+  // Known once it is mounted, and not asked before the first file is closed.
+  let holdsOpen: HoldsOpen = () => false
   const fileSystem = new StoreFileSystem({
     store,
     staging,
@@ -89,6 +93,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     validityMs: options.validityMs ?? VALIDITY_MS,
     owner: { uid: options.uid ?? process.getuid?.() ?? 0, gid: options.gid ?? process.getgid?.() ?? 0 },
     signal: ending.signal,
+    holdsOpen: (pid, node) => holdsOpen(pid, node),
     ...(options.memoryBytesMax === undefined ? {} : { memoryBytesMax: options.memoryBytesMax }),
   })
   await clearStaleMount(directory, signal)
@@ -106,6 +111,8 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     },
     signal,
   )
+  const [entry] = mountsOf(directory).slice(-1)
+  if (entry !== undefined) holdsOpen = holdsOpenIn(entry.id, entry.directory)
   const session = startSession(fileSystem, fd)
   try {
     await session.initialised

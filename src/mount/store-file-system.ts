@@ -240,8 +240,8 @@ export class StoreFileSystem implements FileSystem {
     return this.#files.write(handle, offset, data, caller)
   }
 
-  flush(_node: NodeId, handle: Handle): MaybePromise<void> {
-    return this.#files.flush(handle)
+  flush(_node: NodeId, handle: Handle, caller: Caller): MaybePromise<void> {
+    return this.#files.flush(handle, caller)
   }
 
   fsync(_node: NodeId, handle: Handle): MaybePromise<void> {
