@@ -63,6 +63,17 @@ export class DirectoryHandle {
     }
   }
 
+  /** Reads it all for what is learnt by that; gives up, and remembers it, where it is longer than `entriesMax`. */
+  async learn(entriesMax: number): Promise<void> {
+    let count = 0
+    try {
+      await this.read(0, () => ++count <= entriesMax)
+      if (count > entriesMax) stateOf(this.node).isLarge = true
+    } finally {
+      await this.close()
+    }
+  }
+
   /** Gives up a listing that was not read to its end. */
   async close(): Promise<void> {
     await this.#pulling?.catch(() => undefined)

@@ -70,7 +70,7 @@ export interface Mount {
   status(): MountStatus
 }
 
-export const VALIDITY_MS = 1000
+const VALIDITY_MS = 1000
 /** How often files whose publish failed are tried again. */
 const RETRY_MS = 10_000
 

@@ -25,6 +25,12 @@ export class DirectoryState {
   readonly removals = new Map<string, number>()
   /** Names seen absent, with when: a create that follows its lookup asks no second time. */
   readonly absences = new Map<string, number>()
+  /** When a name was last found absent by asking for it alone. */
+  missedAt = -Infinity
+  /** The listing that answers for names one after another that are not there, while it runs. */
+  relisting: Promise<void> | undefined
+  /** It has more entries than such a listing is worth. */
+  isLarge = false
   /** Fetches of single names under way, which later askers join. */
   readonly pending = new Map<string, Promise<Node | undefined>>()
   /** The last listing, for fetching attributes ahead of lookups that follow it. */

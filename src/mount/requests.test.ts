@@ -256,3 +256,40 @@ test('a file that is unlinked before it was ever published costs nothing', async
   await it.kernel.close(file)
   assert.deepEqual(counted.taken(), {})
 })
+
+test('creating many files in a directory, or missing many names in it, costs a listing a validity, not requests a name', async () => {
+  const memory = openMemoryStore()
+  await memory.put('dir/there', Buffer.from('x'), { guard: ABSENT })
+  const counted = counting(untold(memory))
+  await using it = await rig(counted.store)
+  await it.kernel.stat('dir')
+  counted.taken()
+  for (let index = 0; index < 100; index++) await it.kernel.exists(`dir/none${index}`)
+  assert.deepEqual(counted.taken(), { stat: 1, list: 1 })
+  assert.equal(await it.kernel.exists('dir/there'), true)
+  await memory.put('dir/none7', Buffer.from('x'), { guard: ABSENT })
+  it.clock.ms += 1001
+  assert.equal(await it.kernel.exists('dir/none7'), true)
+  counted.taken()
+  for (let index = 0; index < 50; index++) {
+    it.clock.ms += 100
+    await it.kernel.writeFile(`dir/new${index}`, 'x')
+  }
+  const { put, list = 0, stat = 0 } = counted.taken()
+  assert.equal(put, 50)
+  // In five seconds, which are five validities: the directory itself, a first miss, and then a listing for each.
+  assert.ok(list <= 6 && stat <= 12, `${list} listings, ${stat} stats`)
+})
+
+test('a directory with more entries than a page is not listed for names that are not there', async () => {
+  const memory = openMemoryStore()
+  for (let index = 0; index < 3000; index++) await memory.put(`dir/f${index}`, Buffer.alloc(0), { guard: ABSENT })
+  const counted = counting(memory)
+  await using it = await rig(counted.store)
+  await it.kernel.stat('dir')
+  counted.taken()
+  for (let index = 0; index < 20; index++) assert.equal(await it.kernel.exists(`dir/none${index}`), false)
+  const { list = 0, stat } = counted.taken()
+  assert.ok(list <= 2, `${list} pages`)
+  assert.equal(stat, 20)
+})

@@ -31,9 +31,12 @@ export interface Moment {
 export class Resolver {
   readonly #state: MountState
   readonly #ahead: AttributeFetcher
+  /** Lists a directory, for what is learnt by that. */
+  readonly #relist: (directory: Node) => Promise<void>
 
-  constructor(state: MountState) {
+  constructor(state: MountState, relist: (directory: Node) => Promise<void>) {
     this.#state = state
+    this.#relist = relist
     this.#ahead = new AttributeFetcher(state, (parent, name) => this.fetch(parent, name))
   }
 
@@ -51,8 +54,31 @@ export class Resolver {
       if (this.#state.isFresh(known)) return known
     } else if (this.#state.listingValidFor(parent) > 0) {
       return undefined
+    } else if (this.#missesOften(parent)) {
+      return this.#lookupByListing(parent, name)
     }
     return this.fetch(parent, name)
+  }
+
+  /**
+   * Whether names that are not there are asked for one after another, as who creates many files or searches a path does. On
+   * S3 each costs two requests, while one page of a listing answers for all of them until its validity ends.
+   */
+  #missesOften(parent: Node): boolean {
+    const { isLarge, missedAt } = stateOf(parent)
+    return !isLarge && missedAt + this.#state.validityMs > this.#state.now()
+  }
+
+  async #lookupByListing(parent: Node, name: string): Promise<Node | undefined> {
+    const directory = stateOf(parent)
+    directory.relisting ??= this.#relist(parent).finally(() => {
+      directory.relisting = undefined
+    })
+    await directory.relisting
+    if (this.#state.listingValidFor(parent) === 0) return this.fetch(parent, name)
+    directory.missedAt = this.#state.now()
+    const found = directory.children.get(name)
+    return found === undefined || this.#state.isFresh(found) ? found : this.fetch(parent, name)
   }
 
   /** As `lookup`, and takes a lookup that has just found nothing for an answer: for a create, which comes after one. */
@@ -106,6 +132,7 @@ export class Resolver {
         const entry = await orAbsent(store.stat(path, { signal }))
         // A directory above was moved meanwhile: the answer may be about a path that means something else now.
         if (table.epoch !== epoch) continue
+        if (entry === undefined) directory.missedAt = moment.at
         return this.observe(parent, name, entry, moment)
       }
     } finally {
@@ -197,7 +224,7 @@ function isSameTime(node: Node, entry: Entry): boolean {
 }
 
 /** The entry, or undefined where nothing is there. */
-export async function orAbsent(entry: Promise<Entry>): Promise<Entry | undefined> {
+async function orAbsent(entry: Promise<Entry>): Promise<Entry | undefined> {
   try {
     return await entry
   } catch (error) {

@@ -39,6 +39,9 @@ import { Publisher } from './publisher.ts'
 import { Renaming } from './renaming.ts'
 import { Resolver } from './resolver.ts'
 
+/** One page of a listing of S3. */
+const RELIST_ENTRIES_MAX = 1000
+
 /** What a mount has in hand. */
 export interface StoreFileSystemStatus {
   readonly openFiles: number
@@ -61,7 +64,9 @@ export class StoreFileSystem implements FileSystem {
 
   constructor(options: StoreFileSystemOptions) {
     this.#state = new MountState(options)
-    this.#resolver = new Resolver(this.#state)
+    this.#resolver = new Resolver(this.#state, (directory) =>
+      new DirectoryHandle(directory, this.#state, this.#resolver).learn(RELIST_ENTRIES_MAX),
+    )
     this.#publisher = new Publisher(this.#state)
     this.#files = new Files(this.#state, this.#resolver, this.#publisher)
     this.#namespace = new Namespace(this.#state, this.#resolver, this.#publisher)
