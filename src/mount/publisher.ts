@@ -139,6 +139,10 @@ export class Publisher {
       file.failed = true
       this.#state.published.failed.inc()
       const path = this.#state.table.describe(node)
+      // Nobody is there to write it anew, and trying again cannot help: it goes where its owner finds it.
+      if (file.handles === 0 && isOperationError(error) && error.retry === 'never' && error.code !== 'ABORTED') {
+        await this.lose(node, file, error.message)
+      }
       this.#state.log.error({ err: error, path }, `Cannot publish "${path}"; what was written stays staged`)
       throw error
     }

@@ -371,6 +371,25 @@ test('a failed close says so, loses nothing, and is made good later', async () =
   assert.equal(it.fs.status.dirtyFiles, 0)
 })
 
+test('what the store refuses for good is an error of close, and then kept where its owner finds it', async () => {
+  const memory = openMemoryStore()
+  await elsewhere(memory, 'file', 'before')
+  const store = replacing(memory, {
+    put: async () => {
+      throw new OperationError('STORE_DENIED', 'Cannot put: these credentials may not')
+    },
+  })
+  await using it = await rig(store)
+  const file = await it.kernel.open('file', O_WRONLY | constants.O_TRUNC)
+  await it.kernel.write(file, 0, 'precious')
+  assert.equal(await codeOf(it.kernel.close(file)), 'STORE_DENIED')
+  await it.fs.publishFailed()
+  assert.equal(it.fs.status.dirtyFiles, 0)
+  const [kept] = readdirSync(join(it.stagingDirectory, 'conflicts'))
+  assert.equal(readFileSync(join(it.stagingDirectory, 'conflicts', kept ?? ''), 'utf8'), 'precious')
+  assert.equal((await it.kernel.readFile('file')).toString(), 'before')
+})
+
 test('truncation cuts, extends with zeros, and is in the store at once where nobody has the file open', async () => {
   const store = openMemoryStore()
   await using it = await rig(store)
