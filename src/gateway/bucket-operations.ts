@@ -5,12 +5,12 @@
  */
 import { isOperationError } from '#base/errors.ts'
 import { ABSENT } from '#store/store.ts'
-import { textOf, writeXml, type XmlNode } from '#store/s3/xml.ts'
+import { childOf, childrenOf, textOf, writeXml, type XmlNode } from '#store/s3/xml.ts'
 
 import { isNothingThere, S3Error, type S3ErrorCode } from './errors.ts'
 import { isoDate, ownerNodes } from './list-objects.ts'
 import { isBucketName } from './object-tree.ts'
-import { readXml, refuseAcl, refuseUnsupported, type Operation, type Request } from './operation.ts'
+import { parseBody, readXml, refuseAcl, refuseUnsupported, type Operation, type Request } from './operation.ts'
 
 /** What a client is told where no region is configured. */
 const REGION_DEFAULT = 'us-east-1'
@@ -180,10 +180,10 @@ export function putBucketSetting(name: string): Operation {
     takesBody: true,
     async run(request) {
       const { exchange, tree } = request
-      await request.openBody().bytes(SETTINGS_XML_BYTES_MAX)
+      const body = await request.openBody().bytes(SETTINGS_XML_BYTES_MAX)
       await tree.requireBucket(exchange.bucket, exchange.signal)
       if (name !== 'acl') throw new S3Error('NotImplemented', `This gateway keeps no ${name} of buckets`)
-      putAcl(request)
+      putAcl(request, body)
     },
   }
 }
@@ -227,10 +227,10 @@ export function putObjectSetting(name: string): Operation {
     takesBody: true,
     async run(request) {
       const { exchange, tree } = request
-      await request.openBody().bytes(SETTINGS_XML_BYTES_MAX)
+      const body = await request.openBody().bytes(SETTINGS_XML_BYTES_MAX)
       await tree.require(exchange.bucket, exchange.key, exchange.signal)
       if (name !== 'acl') throw new S3Error('NotImplemented', `This gateway keeps no ${name} of objects`)
-      putAcl(request)
+      putAcl(request, body)
     },
   }
 }
@@ -242,10 +242,20 @@ function answerSetting({ exchange, ...rest }: Request, setting: Setting | undefi
   exchange.answer(200, ['Content-Type', 'application/xml'], document.replace('<Grantee>', GRANTEE))
 }
 
-/** A canned ACL is in a header; one in a document would have to be kept. */
-function putAcl({ exchange }: Request): void {
-  if (exchange.header('x-amz-acl') === undefined) throw new S3Error('AccessControlListNotSupported')
+/** Takes an ACL that says what is in force anyway: canned in a header, or as the document that a GET gave. */
+function putAcl({ exchange, owner }: Request, body: Buffer): void {
   refuseAcl(exchange)
+  if (exchange.header('x-amz-acl') === undefined) {
+    const list = childOf(parseBody(body, 'AccessControlPolicy'), 'AccessControlList')
+    const grants = list === undefined ? [] : childrenOf(list, 'Grant')
+    const inForce = grants.every((grant) => {
+      const grantee = childOf(grant, 'Grantee')
+      return (
+        textOf(grant, 'Permission') === 'FULL_CONTROL' && grantee !== undefined && textOf(grantee, 'ID') === owner.id
+      )
+    })
+    if (grants.length === 0 || !inForce) throw new S3Error('AccessControlListNotSupported')
+  }
   exchange.answer(200)
 }
 

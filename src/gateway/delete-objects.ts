@@ -53,15 +53,14 @@ export const deleteObjects: Operation = {
       for (let index = next++; index < objects.length; index = next++) {
         const object = objects[index]
         if (object === undefined) return
-        const result = await deleteOne(tree, bucket, object, parents, signal)
-        if (result[0] === 'Error' || !quiet) results.push(result)
+        results[index] = await deleteOne(tree, bucket, object, parents, signal)
       }
     }
     await Promise.all(Array.from({ length: PARALLEL }, work))
     // Once for each directory, the deepest first, so that one pass is enough.
     const deepestFirst = [...parents].sort((a, b) => b.length - a.length)
     for (const parent of deepestFirst) await tree.pruneAbove(`${parent}/x`, signal)
-    exchange.answerXml('DeleteResult', results)
+    exchange.answerXml('DeleteResult', quiet ? results.filter(([name]) => name === 'Error') : results)
   },
 }
 

@@ -8,7 +8,7 @@ import type { Body, BodyOptions } from './body.ts'
 import { S3Error } from './errors.ts'
 import type { Exchange } from './exchange.ts'
 import type { ObjectTree } from './object-tree.ts'
-import type { UploadStaging } from './upload-staging.ts'
+import type { Upload, UploadStaging } from './upload-staging.ts'
 
 /** What operations work with. */
 export interface Service {
@@ -82,7 +82,11 @@ export async function readXml(
   bytesMax: number,
   options?: BodyOptions,
 ): Promise<XmlElement> {
-  const bytes = await request.openBody(options).bytes(bytesMax)
+  return parseBody(await request.openBody(options).bytes(bytesMax), root)
+}
+
+/** The root of the document that a body is. @throws S3Error `MalformedXML`. */
+export function parseBody(bytes: Buffer, root: string): XmlElement {
   if (bytes.length === 0) throw new S3Error('MissingRequestBodyError')
   let document: XmlElement
   try {
@@ -92,4 +96,9 @@ export async function readXml(
   }
   if (document.name !== root) throw new S3Error('MalformedXML')
   return document
+}
+
+/** The upload that a request names. @throws S3Error `NoSuchUpload`. */
+export function requireUpload({ exchange, uploads }: Request): Upload {
+  return uploads.require(exchange.query.get('uploadId') ?? '', exchange.bucket, exchange.key)
 }

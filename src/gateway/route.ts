@@ -21,12 +21,11 @@ import { S3Error } from './errors.ts'
 import type { Exchange } from './exchange.ts'
 import { getObject, headObject } from './get-object.ts'
 import { listObjects, listObjectsV2 } from './list-objects.ts'
+import { listMultipartUploads, listParts } from './list-uploads.ts'
 import {
   abortMultipartUpload,
   completeMultipartUpload,
   createMultipartUpload,
-  listMultipartUploads,
-  listParts,
   uploadPart,
   uploadPartCopy,
 } from './multipart-operations.ts'
