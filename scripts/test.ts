@@ -6,7 +6,7 @@
  *   node scripts/run.js scripts/test.ts [FILE...] [--node-test-option...]
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -21,6 +21,8 @@ const files =
   named.length > 0 ? named : [...globSync('src/**/*.test.ts').toSorted(), ...globSync('test/**/*.test.ts').toSorted()]
 
 const scratch = mkdtempSync(join(tmpdir(), 'eider-test-'))
+// Tests run parts as other users, who must be able to reach what is made below for them.
+chmodSync(scratch, 0o711)
 const marker = `EIDER_TEST_SCRATCH=${scratch}`
 const runner = spawn(
   process.execPath,
