@@ -112,6 +112,19 @@ describe('guards of the S3 store', () => {
     await isGone('removed')
   })
 
+  test('a removal under a version is one request', async () => {
+    const { version } = await store.put('one', randomBytes(10), { guard: ABSENT })
+    proxy.clear()
+    await store.remove('one', { guard: ifVersion(version) })
+    assert.deepEqual(
+      proxy.noted.map(({ method }) => method),
+      ['DELETE'],
+    )
+    await assert.rejects(store.remove('one', { guard: ifVersion(version) }), (error) =>
+      isOperationError(error, 'STORE_NOT_FOUND'),
+    )
+  })
+
   test('a removal of a version that another has replaced conflicts', async () => {
     const { version } = await store.put('kept', randomBytes(10), { guard: ABSENT })
     const bytes = randomBytes(10)

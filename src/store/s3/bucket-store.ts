@@ -6,14 +6,17 @@
  * file, or over a directory, is not refused. A path that has both then shows as the file to `stat` and as the directory in
  * listings.
  *
- * Requests, at best: stat of a file 1, of a directory or nothing 3; list 1 for 1,000 keys; read 1 for up to two parts; put 1 for up to
- * two parts, else 2 and one for each part; remove 2; symlink 1, or 3 where the path has to be free; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 4;
- * removeDirectory 2. A guard that the server does not check costs one more.
+ * Requests, at best: stat of a file 1, of a directory or nothing 3; list 1 for 1,000 keys; read 1 for up to two parts; put
+ * 1 for up to two parts, else 2 and one for each part; remove 1 under a version, else 2; symlink 1, or 3 where the path
+ * has to be free; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 4; removeDirectory 2. A guard that the
+ * server does not check costs one more.
  */
 import { checkAborted } from '#store/abort.ts'
-import { OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import {
   ABSENT,
+  ANY,
+  IMPLICIT_VERSION,
   type Attributes,
   type CallOptions,
   type Capabilities,
@@ -184,13 +187,24 @@ export class BucketStore implements Store {
   }
 
   async remove(path: string, options: MutateOptions): Promise<void> {
+    checkAborted(`remove "${path}"`, options.signal)
+    const { guard, signal } = options
+    const { honoured, keys } = this.#context
+    const decided = guard.kind === 'version' && guard.version !== IMPLICIT_VERSION && honoured.remove && path !== ''
+    if (decided) {
+      try {
+        await removeGuarded(this.#context, path, keys.file(path), guard, signal)
+        return
+      } catch (error) {
+        // What is there instead, if anything, decides below on what is said.
+        if (!isOperationError(error, 'STORE_CONFLICT')) throw error
+      }
+    }
     const found = await this.#require('remove', path, options)
     if (found.entry.kind === 'directory') throw isDirectory('remove', path)
-    checkGuard('remove', path, found.entry.version, options.guard)
-    const { honoured } = this.#context
+    checkGuard('remove', path, found.entry.version, guard)
     // Looked at just now: where the server checks nothing, looking again would make the race no shorter by much.
-    const guard = options.guard.kind === 'version' && honoured.remove ? options.guard : ({ kind: 'any' } as const)
-    await removeGuarded(this.#context, path, found.key, guard, options.signal)
+    await removeGuarded(this.#context, path, found.key, decided ? guard : ANY, signal)
   }
 
   async removeDirectory(path: string, options: CallOptions = {}): Promise<void> {
