@@ -31,7 +31,7 @@ async function killAfter(root: string, lines: number): Promise<Map<string, numbe
   return told
 }
 
-test('directory: SIGKILL at any point leaves old or new versions whole, and reopening removes what was unfinished', async () => {
+test('[S1, S2] directory: SIGKILL at any point leaves old or new versions whole, and reopening removes what was unfinished', async () => {
   const root = mkdtempSync(join(tmpdir(), 'eider-crash-'))
   try {
     let leftovers = 0

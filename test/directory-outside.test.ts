@@ -50,7 +50,7 @@ function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length
 }
 
-test('directory: no path leads out through a symlink in its middle', async () => {
+test('[S10] directory: no path leads out through a symlink in its middle', async () => {
   await inDirectory(async (store, root, outside) => {
     writeFileSync(join(outside, 'secret'), 'secret')
     mkdirSync(join(outside, 'sub'))
@@ -92,7 +92,7 @@ test('directory: no path leads out through a symlink in its middle', async () =>
   })
 })
 
-test('directory: its own area is no path, and is not shown', async () => {
+test('[S10] directory: its own area is no path, and is not shown', async () => {
   await inDirectory(async (store, root) => {
     await store.put('file', noise(1, 4), { guard: ABSENT })
     assert.ok(existsSync(join(root, '.eider/tmp')))

@@ -100,7 +100,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     await patient.close()
   })
 
-  test('a body that is cut goes on from where it broke, of the same version', async () => {
+  test('[S6] a body that is cut goes on from where it broke, of the same version', async () => {
     const bytes = await stored('cut', MIB)
     proxy.fault(isGet, { kind: 'cut', bytes: 500_000 }, 2)
     assert.deepEqual(await read('cut'), bytes)
@@ -137,7 +137,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     assert.equal(taken, 4 * MIB)
   })
 
-  test('a range that is shorter than it says, or another, is fetched again', async () => {
+  test('[S6] a range that is shorter than it says, or another, is fetched again', async () => {
     const bytes = await stored('short', 10_000)
     const short: Fault = {
       kind: 'alter',
@@ -157,7 +157,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     assert.equal(proxy.noted.length, 3)
   })
 
-  test('a body of another version under the same request is refused', async () => {
+  test('[S5] a body of another version under the same request is refused', async () => {
     const bytes = await stored('turned', 3 * MIB)
     const etag = '"0123456789abcdef0123456789abcdef"'
     const turned: Fault = { kind: 'alter', alter: (up) => ({ ...up, headers: { ...up.headers, etag } }) }
@@ -167,7 +167,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     await rejectsWith(read('turned'), 'STORE_CORRUPT')
   })
 
-  test('a wrong checksum is fetched again, then an error without data', async () => {
+  test('[S6] a wrong checksum is fetched again, then an error without data', async () => {
     const bytes = await stored('checked', 50_000)
     const checksum = { 'x-amz-checksum-crc32': crc32Base64(crc32(bytes)) }
     const wrong: Fault = {
@@ -257,7 +257,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     await rejectsWith(store.stat('copy-2'), 'STORE_NOT_FOUND')
   })
 
-  test('a put whose answer is lost has succeeded once, although its guard then fails', async () => {
+  test('[S9] a put whose answer is lost has succeeded once, although its guard then fails', async () => {
     const guarded = await open({ probe: true })
     proxy.clear()
     proxy.fault(isPut, { kind: 'lose' })
@@ -302,7 +302,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     await large.close()
   })
 
-  test('a completion whose answer is lost has succeeded', async () => {
+  test('[S9] a completion whose answer is lost has succeeded', async () => {
     const bytes = randomBytes(11 * MIB)
     const large = await open({ partBytes: 5 * MIB })
     proxy.clear()

@@ -45,7 +45,7 @@ describe('guards of the S3 store', () => {
   })
   beforeEach(() => proxy.clear())
 
-  test('the probe finds them all, and leaves nothing behind', async () => {
+  test('[S17] the probe finds them all, and leaves nothing behind', async () => {
     assert.deepEqual(store.capabilities.guards, {
       ...{ create: 'atomic', replace: 'atomic', remove: 'atomic', copy: 'atomic' },
     })
@@ -65,10 +65,10 @@ describe('guards of the S3 store', () => {
   })
 
   test('a guarded put is one request', async () => {
-    const first = await store.put('one', randomBytes(10), { guard: ABSENT })
-    await store.put('one', randomBytes(10), { guard: ifVersion(first.version) })
-    await conflicts(store.put('one', randomBytes(10), { guard: ifVersion(first.version) }))
-    await conflicts(store.put('one', randomBytes(10), { guard: ABSENT }))
+    const first = await store.put('single', randomBytes(10), { guard: ABSENT })
+    await store.put('single', randomBytes(10), { guard: ifVersion(first.version) })
+    await conflicts(store.put('single', randomBytes(10), { guard: ifVersion(first.version) }))
+    await conflicts(store.put('single', randomBytes(10), { guard: ABSENT }))
     assert.equal(proxy.noted.length, 4)
   })
 
@@ -113,14 +113,14 @@ describe('guards of the S3 store', () => {
   })
 
   test('a removal under a version is one request', async () => {
-    const { version } = await store.put('one', randomBytes(10), { guard: ABSENT })
+    const { version } = await store.put('single', randomBytes(10), { guard: ABSENT })
     proxy.clear()
-    await store.remove('one', { guard: ifVersion(version) })
+    await store.remove('single', { guard: ifVersion(version) })
     assert.deepEqual(
       proxy.noted.map(({ method }) => method),
       ['DELETE'],
     )
-    await assert.rejects(store.remove('one', { guard: ifVersion(version) }), (error) =>
+    await assert.rejects(store.remove('single', { guard: ifVersion(version) }), (error) =>
       isOperationError(error, 'STORE_NOT_FOUND'),
     )
   })

@@ -58,7 +58,7 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     await server?.stop()
   })
 
-  test('a file is an object of its bytes, with its type and the attributes of yas3fs', async () => {
+  test('[S11, S12] a file is an object of its bytes, with its type and the attributes of yas3fs', async () => {
     const attributes = { mode: 0o640, uid: 7, gid: 8, mtime: { seconds: 1_700_000_000, nanoseconds: 123_456_789 } }
     await store.put('page.html', Buffer.from('<p>'), { guard: ABSENT, attributes })
     const found = await head('root/page.html')
@@ -71,7 +71,7 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     assert.equal(found('x-amz-meta-xattr'), undefined)
   })
 
-  test('directories and symlinks are the objects that yas3fs has for them', async () => {
+  test('[S13, S14] directories and symlinks are the objects that yas3fs has for them', async () => {
     await store.makeDirectory('made', { guard: ABSENT, attributes: { mode: 0o711 } })
     await store.symlink('link', '../target', { guard: ABSENT, attributes: { uid: 1 } })
     const directory = await head('root/made/')
@@ -83,7 +83,7 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     assert.equal(await get('root/link'), '../target')
   })
 
-  test('what yas3fs of both eras wrote is read', async () => {
+  test('[S12] what yas3fs of both eras wrote is read', async () => {
     await put('root/old', 'x', [['x-amz-meta-attr', 'st_uid=5;st_gid=6;st_mode=33152;st_mtime=1355318001.5']])
     const old = await store.stat('old')
     assert.deepEqual([old.attributes?.uid, old.attributes?.mode, old.size], [5, 0o600, 1])
@@ -93,7 +93,7 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     assert.equal(await store.readLink('old-link'), 'here')
   })
 
-  test('a change of attributes keeps all else that the object has', async () => {
+  test('[S15] a change of attributes keeps all else that the object has', async () => {
     const kept: Header[] = [
       ['content-type', 'text/x-special'],
       ['cache-control', 'max-age=60'],
@@ -132,7 +132,7 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     await whole.close()
   })
 
-  test('without metadata no attribute is written or read, and directories still are', async () => {
+  test('[S16] without metadata no attribute is written or read, and directories still are', async () => {
     const plain = await open('s3://bucket/plain?metadata=false')
     assert.equal(plain.capabilities.attributes, false)
     await plain.put('f', Buffer.from('x'), { guard: ANY, attributes: { mode: 0o600 } })

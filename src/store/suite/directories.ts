@@ -19,7 +19,7 @@ export const directoryCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'directories: those above a path come into being with it',
+    name: '[S13] directories: those above a path come into being with it',
     run: async ({ store, at }) => {
       await store.put(at('a/b/c/file'), noise(1, 81), { guard: ABSENT })
       await store.makeDirectory(at('d/e/made'), { guard: ABSENT })

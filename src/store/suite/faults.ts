@@ -58,7 +58,7 @@ export const faultCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'faults: what somebody else wrote in between is never overwritten under a guard',
+    name: '[S3] faults: what somebody else wrote in between is never overwritten under a guard',
     run: async ({ store, at }) => {
       const faulty = openFaultyStore(store)
       const mine = await faulty.put(at('file'), noise(100, 127), { guard: ABSENT })
@@ -79,7 +79,7 @@ export const faultCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'faults: a body or listing that breaks off is an error, never a short one',
+    name: '[S6] faults: a body or listing that breaks off is an error, never a short one',
     run: async ({ store, at, directory }) => {
       const faulty = openFaultyStore(store)
       const bytes = noise(300_000, 130)

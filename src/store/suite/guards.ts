@@ -19,7 +19,7 @@ async function winnersOf(calls: readonly Promise<unknown>[]): Promise<number[]> 
 
 export const guardCases: readonly SuiteCase[] = [
   {
-    name: 'guards: a put with ABSENT creates once',
+    name: '[S3] guards: a put with ABSENT creates once',
     run: async ({ store, at }) => {
       const first = await store.put(at('file'), noise(10, 40), { guard: ABSENT })
       await rejectsWith(store.put(at('file'), noise(10, 41), { guard: ABSENT }), 'STORE_CONFLICT')
@@ -31,7 +31,7 @@ export const guardCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'guards: a put with a version replaces that version only',
+    name: '[S3] guards: a put with a version replaces that version only',
     run: async ({ store, at }) => {
       const first = await store.put(at('file'), noise(10, 42), { guard: ABSENT })
       const second = await store.put(at('file'), noise(10, 43), { guard: ifVersion(first.version) })
@@ -46,7 +46,7 @@ export const guardCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'guards: a removal with a version removes that version only',
+    name: '[S3] guards: a removal with a version removes that version only',
     run: async ({ store, at }) => {
       const first = await store.put(at('file'), noise(10, 48), { guard: ABSENT })
       const second = await store.put(at('file'), noise(10, 49), { guard: ANY })
@@ -74,7 +74,7 @@ export const guardCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'guards: of racing creates exactly one wins (where creates are atomic)',
+    name: '[S4] guards: of racing creates exactly one wins (where creates are atomic)',
     run: async ({ store, at, skip }) => {
       if (store.capabilities.guards.create !== 'atomic') return skip('creates are only checked')
       for (let round = 0; round < 5; round++) {

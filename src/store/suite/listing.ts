@@ -41,7 +41,7 @@ async function makeTree({ store, at, options }: SuiteContext): Promise<void> {
 
 export const listingCases: readonly SuiteCase[] = [
   {
-    name: 'listing: a directory by sort key, with kinds and sizes',
+    name: '[S7] listing: a directory by sort key, with kinds and sizes',
     run: async (context) => {
       const { store, directory } = context
       await makeTree(context)
@@ -61,7 +61,7 @@ export const listingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'listing: resumed after every key and between keys',
+    name: '[S7] listing: resumed after every key and between keys',
     run: async (context) => {
       const { store, directory } = context
       await makeTree(context)

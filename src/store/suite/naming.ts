@@ -47,7 +47,7 @@ const ODD_NAMES: readonly string[] = [
 
 export const namingCases: readonly SuiteCase[] = [
   {
-    name: 'names: odd ones are kept as they are, as files and as directories',
+    name: '[S8] names: odd ones are kept as they are, as files and as directories',
     run: async ({ store, at, directory, options }) => {
       const names = ODD_NAMES.filter((name) => !options.namesRefused.includes(name))
       await inParallel(names.length, options.parallel, async (index) => {
@@ -79,7 +79,7 @@ export const namingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'names: composed and decomposed accents are two files',
+    name: '[S8] names: composed and decomposed accents are two files',
     run: async ({ store, at }) => {
       await store.put(at('caf\u00e9'), noise(10, 60), { guard: ABSENT })
       await store.put(at('cafe\u0301'), noise(10, 61), { guard: ABSENT })
@@ -88,7 +88,7 @@ export const namingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'names: what cannot be held is refused, by every call, and nothing is altered',
+    name: '[S8] names: what cannot be held is refused, by every call, and nothing is altered',
     run: async ({ store, at, options }) => {
       const refused = ['/a', 'a/', 'a//b', '.', '..', 'a/./b', 'a/../b', 'a/..', 'nul\0', 'half \ud83e pair']
       for (const path of [...refused, ...options.namesRefused.map(at)]) {

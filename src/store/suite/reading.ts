@@ -84,7 +84,7 @@ export const readingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'read: pinned to a version, and what a replaced and a removed version answer',
+    name: '[S5] read: pinned to a version, and what a replaced and a removed version answer',
     run: async ({ store, at }) => {
       const first = await store.put(at('file'), noise(5000, 4), { guard: ABSENT })
       const pinned = await store.read(at('file'), { version: first.version, offset: 100, length: 50 })
@@ -99,7 +99,7 @@ export const readingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'read: one that has begun gives one version, or an error, when the file is replaced and removed meanwhile',
+    name: '[S5] read: one that has begun gives one version, or an error, when the file is replaced and removed meanwhile',
     run: async ({ store, at }) => {
       const old = noise(3 << 20, 6)
       await store.put(at('file'), old, { guard: ABSENT })
@@ -155,7 +155,7 @@ export const readingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'read: an abort before and during the body is ABORTED, never a short read',
+    name: '[S6] read: an abort before and during the body is ABORTED, never a short read',
     run: async ({ store, at }) => {
       await store.put(at('file'), noise(8 << 20, 10), { guard: ABSENT })
       await rejectsWith(store.read(at('file'), { signal: AbortSignal.abort() }), 'ABORTED')

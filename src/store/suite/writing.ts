@@ -50,7 +50,7 @@ export const writingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'put: a stream that lies about its size is INPUT_INVALID and stores nothing',
+    name: '[S1] put: a stream that lies about its size is INPUT_INVALID and stores nothing',
     run: async ({ store, at }) => {
       const kept = await store.put(at('kept'), noise(10, 22), { guard: ABSENT })
       for (const said of [0, 999, 1001, 5_000_000]) {
@@ -67,7 +67,7 @@ export const writingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'put: a stream that fails stores nothing and gives its own error',
+    name: '[S1] put: a stream that fails stores nothing and gives its own error',
     run: async ({ store, at, directory }) => {
       const failing = (error: Error): AsyncIterable<Uint8Array> =>
         (async function* () {
@@ -118,7 +118,7 @@ export const writingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: 'put: an abort before and during leaves what was there',
+    name: '[S1] put: an abort before and during leaves what was there',
     run: async ({ store, at, directory }) => {
       const kept = await store.put(at('kept'), noise(10, 28), { guard: ABSENT })
       const aborted = { guard: ANY, signal: AbortSignal.abort() }
