@@ -113,14 +113,14 @@ describe('guards of the S3 store', () => {
   })
 
   test('a removal under a version is one request', async () => {
-    const { version } = await store.put('single', randomBytes(10), { guard: ABSENT })
+    const { version } = await store.put('known-version', randomBytes(10), { guard: ABSENT })
     proxy.clear()
-    await store.remove('single', { guard: ifVersion(version) })
+    await store.remove('known-version', { guard: ifVersion(version) })
     assert.deepEqual(
       proxy.noted.map(({ method }) => method),
       ['DELETE'],
     )
-    await assert.rejects(store.remove('single', { guard: ifVersion(version) }), (error) =>
+    await assert.rejects(store.remove('known-version', { guard: ifVersion(version) }), (error) =>
       isOperationError(error, 'STORE_NOT_FOUND'),
     )
   })
