@@ -3,9 +3,10 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, test } from 'node:test'
 import { probeFuse } from '#fuse/probe.ts'
 import { type Gateway, startGateway } from '#gateway/gateway.ts'
@@ -13,7 +14,7 @@ import { unmountFuse } from '#os/fuse-unmount.ts'
 import { mounts, mountsOf } from '#os/mount-table.ts'
 import { openStore } from '#store/open-store.ts'
 import type { Store } from '#store/store.ts'
-import { eider, gone } from './eider-process.ts'
+import { eider, gone, startEider } from './eider-process.ts'
 
 const fuse = await probeFuse()
 const skip = fuse.available ? false : `no mount can be made here: ${fuse.why}`
@@ -136,6 +137,46 @@ test('a mount over a mount is refused', { skip }, async () => {
   }
 })
 
+test('told to end by a signal, it ends under a program that uses it', { skip }, async () => {
+  const folder = join(scratch, 'signalled')
+  const mount = startEider(['mount', bucketAt(gateway), folder, '--mkdir', '-f'], { env })
+  await present(folder)
+  const user = spawn('sh', ['-c', 'cd "$0" && echo in && exec sleep 100', folder], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    await once(user.stdout, 'data')
+    mount.child.kill('SIGTERM')
+    assert.equal(await mount.ended, 0)
+    assert.match(mount.stderr, /detached from under the programs that use it/)
+    assert.deepEqual(mountsOf(folder), [])
+  } finally {
+    mount.child.kill('SIGKILL')
+    user.kill('SIGKILL')
+  }
+})
+
+test('what cannot be stored is kept, and unmount names it and ends with 3', { skip }, async () => {
+  const folder = join(scratch, 'cut')
+  const away = await startGateway({
+    store,
+    host: '127.0.0.1',
+    port: 0,
+    ...KEYS,
+    stagingDirectory: join(scratch, 'away'),
+  })
+  await eider(['mount', bucketAt(away), folder, '--mkdir'], { env })
+  const file = await open(join(folder, 'lost'), 'w')
+  await file.write('bytes')
+  await away.close()
+  await assert.rejects(file.close(), { code: 'EIO' })
+  const outcome = await eider(['unmount', folder], { env })
+  assert.equal(outcome.code, 3)
+  const [, kept = ''] = /^eider: A file could not be stored; kept here:\n {2}(\S+)\n$/m.exec(outcome.stderr) ?? []
+  assert.equal(readFileSync(kept, 'utf8'), 'bytes')
+  assert.deepEqual(mountsOf(folder), [])
+})
+
 test('unmount leaves alone what is not its own', { skip }, async () => {
   const nothing = await eider(['unmount', scratch], { env })
   assert.equal(nothing.code, 1)
@@ -185,7 +226,7 @@ for (const [what, url, wrong, message] of WRONG) {
   }
 }
 
-test('[S32] no credentials at all are one sentence with a hint', { skip }, async () => {
+test('[S32] no credentials at all are one sentence with a hint', async () => {
   const outcome = await eider(['mount', bucketAt(gateway), join(scratch, 'none'), '--mkdir'], {
     env: { XDG_STATE_HOME: state, HOME: scratch },
   })
@@ -204,7 +245,7 @@ test('[S32] a wrong region is put right by what the endpoint says, or told in on
   }
 })
 
-test('a log file that cannot be written is told where the command was typed', { skip }, async () => {
+test('a log file that cannot be written is told where the command was typed', async () => {
   await writeFile(join(scratch, 'not-a-directory'), '')
   const outcome = await eider(['mount', bucketAt(gateway), scratch, '--log', join(scratch, 'not-a-directory', 'log')], {
     env,
@@ -224,6 +265,11 @@ function servingProcess(folder: string): number {
     }
   }
   throw new Error(`no process serves ${folder}`)
+}
+
+/** Resolves when something is mounted there. */
+async function present(folder: string): Promise<void> {
+  while (mountsOf(folder).length === 0) await delay(10)
 }
 
 async function endOf(child: ChildProcess): Promise<void> {

@@ -4,12 +4,13 @@
  */
 import { constants, existsSync } from 'node:fs'
 import { access, readFile, statfs } from 'node:fs/promises'
-import { homedir, release, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { homedir, release } from 'node:os'
+import { dirname, join } from 'node:path'
 import { type FuseProbe, probeFuse } from '#fuse/probe.ts'
 import { withDeadline } from '#os/deadline.ts'
 import { probeFanotify } from '#os/fanotify.ts'
 import { findHelper } from '#os/fusermount.ts'
+import { statePath } from './places.ts'
 
 export interface Finding {
   readonly subject: string
@@ -137,11 +138,9 @@ async function allowOther(): Promise<Told> {
 function fanotify(): Told {
   const notify = probeFanotify('notify')
   const preContent = kernelIsAtLeast(6, 14) ? probeFanotify('pre-content') : 'needs Linux 6.14'
-  return {
-    state: notify === 'yes' && preContent === 'yes' ? 'ok' : 'weak',
-    found: `watching a whole file system: ${notify}; filling files on first access: ${preContent}`,
-    ...(notify === 'EPERM' ? { advice: 'Only root may; a mount does not need it.' } : {}),
-  }
+  const found = `watching a whole file system: ${notify}; filling files on first access: ${preContent}`
+  if (notify === 'yes' && preContent === 'yes') return { state: 'ok', found }
+  return { state: 'weak', found, advice: 'A mount does not need it; both take root (CAP_SYS_ADMIN).' }
 }
 
 async function rights(): Promise<Told> {
@@ -171,7 +170,8 @@ async function openFiles(): Promise<Told> {
 }
 
 async function room(): Promise<Told> {
-  const directory = tmpdir()
+  let directory = statePath()
+  while (!existsSync(directory)) directory = dirname(directory)
   const { bavail, bsize } = await statfs(directory)
   const bytes = bavail * bsize
   const found = `${(bytes / 1024 ** 3).toFixed(1)} GiB free in ${directory}, where files being written are staged`

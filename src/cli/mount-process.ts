@@ -42,8 +42,12 @@ export async function serveMount(
   const target = mountPath(directory)
   const stagingDirectory = values.staging ?? usualStaging(target)
   const keptBefore = keptIn(stagingDirectory)
+  // Every path is absolute by now. Who stands elsewhere keeps no file system busy, and starts no helper in the mount.
+  process.chdir('/')
   const store = await openStore(url, { signal, readOnly: values.readOnly, s3: s3OptionsOf(values) })
   try {
+    const metrics = values.metrics && (await serveMetrics(values.metrics, () => !signal.aborted))
+    if (metrics !== undefined) log.info({ address: formatHostPort(metrics.address) }, 'serving metrics')
     const mount = await mountStore({
       store,
       directory: target,
@@ -79,8 +83,7 @@ async function serve(
   }
   try {
     writeMountRecord(record)
-    const metrics = values.metrics === undefined ? undefined : await serveMetrics(values.metrics, () => !signal.aborted)
-    log.info({ store: store.url, directory, metrics: metrics && formatHostPort(metrics.address) }, 'mounted')
+    log.info({ store: store.url, directory }, 'mounted')
     await tellReady({ store: store.url, directory })
     await Promise.race([stopped(signal), mount.ended])
   } finally {

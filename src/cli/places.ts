@@ -8,14 +8,14 @@ const isRoot = (): boolean => process.getuid?.() === 0
 
 /** For what outlives a restart of the machine, such as key pairs that were made here. */
 export function stateDirectory(): string {
+  return ensure(statePath())
+}
+
+/** Where `stateDirectory` is, or would be made. */
+export function statePath(): string {
   const base = process.env['XDG_STATE_HOME']
-  return ensure(
-    base !== undefined && base !== ''
-      ? join(base, 'eider')
-      : isRoot()
-        ? '/var/lib/eider'
-        : join(homedir(), '.local', 'state', 'eider'),
-  )
+  if (base !== undefined && base !== '') return join(base, 'eider')
+  return isRoot() ? '/var/lib/eider' : join(homedir(), '.local', 'state', 'eider')
 }
 
 /** For the logs of what runs in the background. */

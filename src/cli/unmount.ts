@@ -75,7 +75,9 @@ async function outcome(target: string, pid: number): Promise<ExitCode> {
       `Cannot tell whether all is in the store: process ${pid}, which served '${target}', died; its log: ${record.log ?? 'none'}`,
     )
   }
-  process.stderr.write(`eider: ${unpublished.length} files could not be stored:\n`)
+  process.stderr.write(
+    `eider: ${unpublished.length === 1 ? 'A file' : `${unpublished.length} files`} could not be stored; kept here:\n`,
+  )
   for (const line of unpublished) process.stderr.write(`  ${line}\n`)
   return EXIT.partly
 }
