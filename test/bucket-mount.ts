@@ -92,9 +92,9 @@ export class BucketMount implements AsyncDisposable {
   async unmount(): Promise<void> {
     const server = this.#server
     assert.ok(server !== undefined, 'it is mounted')
-    const ended = once(server, 'exit')
+    const exit = once(server, 'exit')
     server.kill('SIGTERM')
-    assert.deepEqual(await ended, [0, null], this.#log)
+    assert.deepEqual(await exit, [0, null], this.#log)
     this.#server = undefined
   }
 
@@ -102,9 +102,9 @@ export class BucketMount implements AsyncDisposable {
   async kill(): Promise<void> {
     const server = this.#server
     assert.ok(server !== undefined, 'it is mounted')
-    const ended = once(server, 'exit')
+    const exit = once(server, 'exit')
     server.kill('SIGKILL')
-    await ended
+    await exit
     this.#server = undefined
   }
 
