@@ -35,9 +35,10 @@ test('it works through a link, as npm makes one, and in any directory', { skip }
 })
 
 test('a signal to the launcher reaches the program, which ends in order', { skip }, async () => {
+  const scratch = mkdtempSync(join(tmpdir(), 'eider-launcher-'))
   const child = spawn(node, [LAUNCHER, 'serve', 's3', 'memory:', '--listen', '127.0.0.1:0'], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, EIDER_ACCESS_KEY: 'AK', EIDER_SECRET_KEY: 'secret-for-a-test' },
+    env: { ...process.env, EIDER_ACCESS_KEY: 'AK', EIDER_SECRET_KEY: 'secret-for-a-test', XDG_STATE_HOME: scratch },
   })
   try {
     // Its first line says that it serves, and that its handlers are in place.
@@ -46,5 +47,6 @@ test('a signal to the launcher reaches the program, which ends in order', { skip
     assert.deepEqual(await once(child, 'exit'), [0, null])
   } finally {
     child.kill('SIGKILL')
+    rmSync(scratch, { recursive: true, force: true })
   }
 })
