@@ -7,7 +7,7 @@
  * right one named, from which clients correct themselves; with none configured any region is accepted, since a
  * gateway is nowhere in particular and its clients have all kinds of defaults.
  */
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { createSecretKey, hash, timingSafeEqual, type KeyObject } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 
 import {
@@ -57,7 +57,7 @@ export interface Signed {
   readonly payloadHash: string
   readonly amzDate: string
   readonly scope: string
-  readonly key: Buffer
+  readonly key: KeyObject
   /** Of the head; the first chunk's signature is chained to it. */
   readonly signature: string
 }
@@ -79,11 +79,13 @@ interface Claim {
 export class Authenticator {
   readonly #credentials: Credentials
   readonly #accessKeyHash: Buffer
-  readonly #keys = new Map<string, Buffer>()
+  readonly #keys = new Map<string, KeyObject>()
+  #dateLast = ''
+  #timeLast = 0
 
   constructor(credentials: Credentials) {
     this.#credentials = credentials
-    this.#accessKeyHash = createHash('sha256').update(credentials.accessKey).digest()
+    this.#accessKeyHash = hash('sha256', credentials.accessKey, 'buffer')
   }
 
   /** @throws S3Error where the request is unsigned, wrongly signed, too old, or not well formed. */
@@ -100,7 +102,7 @@ export class Authenticator {
     else if (query.some(([name]) => name === 'AWSAccessKeyId')) throw unsupportedAlgorithm()
     else throw new S3Error('AccessDenied')
     this.#checkScope(claim, presigned)
-    const timeMs = timeOf(claim.amzDate)
+    const timeMs = this.#timeOf(claim.amzDate)
     if (presigned) checkLife(query, timeMs, nowMs)
     else checkSkew(claim.amzDate, timeMs, nowMs)
     checkSignedHeaders(head, claim.signedHeaders)
@@ -109,8 +111,8 @@ export class Authenticator {
 
   #checkScope(claim: Claim, presigned: boolean): void {
     // Hashed first, so that the time of the comparison tells nothing of where two keys begin to differ.
-    const hash = createHash('sha256').update(claim.accessKey).digest()
-    if (!timingSafeEqual(hash, this.#accessKeyHash)) throw new S3Error('InvalidAccessKeyId')
+    if (!timingSafeEqual(hash('sha256', claim.accessKey, 'buffer'), this.#accessKeyHash))
+      throw new S3Error('InvalidAccessKeyId')
     const malformed = presigned ? 'AuthorizationQueryParametersError' : 'AuthorizationHeaderMalformed'
     if (claim.date !== claim.amzDate.slice(0, 8)) {
       throw new S3Error(malformed, `Invalid credential date "${claim.date}": it is not that of the request`)
@@ -149,12 +151,21 @@ export class Authenticator {
     return { payloadHash, amzDate, scope, key, signature: expected }
   }
 
-  #key(date: string, region: string): Buffer {
+  /** Requests come many a second, and parsing a date costs as much as signing. */
+  #timeOf(amzDate: string): number {
+    if (amzDate !== this.#dateLast) {
+      this.#timeLast = timeOf(amzDate)
+      this.#dateLast = amzDate
+    }
+    return this.#timeLast
+  }
+
+  #key(date: string, region: string): KeyObject {
     const name = `${date}/${region}`
     let key = this.#keys.get(name)
     if (key === undefined) {
       if (this.#keys.size >= KEYS_MAX) this.#keys.clear()
-      key = signingKey(this.#credentials.secretKey, date, region)
+      key = createSecretKey(signingKey(this.#credentials.secretKey, date, region))
       this.#keys.set(name, key)
     }
     return key
@@ -250,10 +261,10 @@ function dateOf(headers: IncomingHttpHeaders): string {
 }
 
 function timeOf(amzDate: string): number {
-  const match = /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z$/.exec(amzDate)
-  const ms =
-    match === null ? Number.NaN : Date.parse(amzDate.replace(/^(....)(..)(.....)(..)(..)Z$/, '$1-$2-$3:$4:$5Z'))
-  if (Number.isNaN(ms)) {
+  const match = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(amzDate)
+  const [year, month, day, hour, minute, second] = (match ?? []).slice(1).map(Number)
+  const ms = Date.UTC(year ?? Number.NaN, (month ?? 0) - 1, day, hour, minute, second)
+  if (Number.isNaN(ms) || amzDateOf(ms) !== amzDate) {
     throw new S3Error('AccessDenied', 'AWS authentication requires a valid date in the form 20261121T013700Z')
   }
   return ms

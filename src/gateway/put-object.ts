@@ -51,13 +51,14 @@ async function putFile(request: Request, body: Body, description: Description, g
   const path = tree.pathOf(bucket, key)
   const withMd5 = body.size <= MD5_BYTES_MAX
   const modified = uniqueNow()
-  const fallback = body.md5Expected ?? randomEtag()
+  let random: string | undefined
   // A store that asks for the attributes after it has read the bytes gets what was computed from them; one that asks
   // before gets what is known by then, which is as true and says less.
   const attributes: Attributes = {
     mtime: modified,
     get xattrs() {
-      const facts = factsOf(body.md5 ?? fallback, body.checksum ?? body.checksumExpected)
+      const etag = body.md5 ?? body.md5Expected ?? (random ??= randomEtag())
+      const facts = factsOf(etag, body.checksum ?? body.checksumExpected)
       return attributeOf(description, facts, body.size, modified)
     },
   }
