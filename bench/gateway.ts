@@ -42,7 +42,7 @@ export async function run(): Promise<BenchTable> {
       title: `S3 gateway over a directory, on one core`,
       rows: [...small, ...large],
       notes: [
-        `Small: ${IN_FLIGHT} connections, best of ${ROUNDS} rounds; puts are to new keys and durable when answered. CPU is the gateway process\'s.`,
+        `Small: ${IN_FLIGHT} connections, best of ${ROUNDS} rounds; puts are to new keys and durable when answered. CPU is the gateway process's.`,
         `Large: ${LARGE_BYTES / 2 ** 20} MiB by curl and by cp in turns, medians of ${ROUNDS}; "of cp" is cp's time over ours.`,
         'An upload is durable when it is answered, a cp is not; "of cp, synced" is against cp and then sync of its file.',
       ],
