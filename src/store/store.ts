@@ -72,7 +72,16 @@ export type Source =
   | Uint8Array
   | { readonly kind: 'file'; readonly segments: readonly FileSegment[] }
   /** Where `size` is given and the stream has another length, nothing is stored and the put is `INPUT_INVALID`. */
-  | { readonly kind: 'stream'; readonly stream: AsyncIterable<Uint8Array>; readonly size?: number }
+  | {
+      readonly kind: 'stream'
+      readonly stream: AsyncIterable<Uint8Array>
+      readonly size?: number
+      /**
+       * Told of each chunk that the store has no more use for, by stores that can tell; its memory can then be freed at
+       * once, where else a gigabyte of chunks costs a third of a second of garbage collections.
+       */
+      readonly release?: (chunk: Uint8Array) => void
+    }
 
 export interface FileSegment {
   readonly fd: number
@@ -132,6 +141,11 @@ export interface RenameOptions extends CallOptions {
   readonly guard: Guard
   /** Of the target. A directory replaces only an empty directory, else `STORE_NOT_EMPTY`. */
   readonly targetGuard: Guard
+  /**
+   * Told of each file whose version the move changed, by its new path, before the call resolves. A store whose moves keep
+   * versions never calls it; what it is not told of has the version that it had.
+   */
+  readonly onVersionChanged?: (path: string, before: Version, after: Version) => void
 }
 
 export interface CopyOptions extends CallOptions {
