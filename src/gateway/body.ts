@@ -72,6 +72,8 @@ export class Body {
   #md5: string | undefined
   #checksum: Checksum | undefined
   #failure: Error | undefined
+  /** By the memory of a chunk as it came: how many bytes of payload in it are still in use. */
+  readonly #inUse = new WeakMap<ArrayBufferLike, number>()
 
   /** @throws S3Error where the head contradicts itself or lacks a length. */
   constructor(exchange: Exchange, signed: Signed, options: BodyOptions = {}) {
@@ -134,6 +136,8 @@ export class Body {
         pieces = []
         if (decoder === undefined) pieces.push(raw)
         else decoder.push(raw, take)
+        // Small buffers are slices of memory that others use as well.
+        if (raw.length === raw.buffer.byteLength) this.#inUse.set(raw.buffer, sizeOfAll(pieces))
         for (const piece of pieces) {
           count += piece.length
           if (count > size) throw new S3Error('IncompleteBody', 'The body has more bytes than its length says')
@@ -152,6 +156,14 @@ export class Body {
       throw error
     }
     this.#ended = true
+  }
+
+  /** Frees the memory of a piece that nobody needs any more, once that holds for all that share it. */
+  readonly release = (piece: Uint8Array): void => {
+    const { buffer } = piece
+    const left = (this.#inUse.get(buffer) ?? Number.NaN) - piece.length
+    if (left > 0) this.#inUse.set(buffer, left)
+    else if (left === 0 && buffer instanceof ArrayBuffer) buffer.transfer(0)
   }
 
   #verify(
@@ -174,6 +186,10 @@ export class Body {
     if (value !== claimed) throw new S3Error('BadDigest', `The ${algorithm} you specified did not match what we got`)
     this.#checksum = { algorithm, value }
   }
+}
+
+function sizeOfAll(pieces: readonly Uint8Array[]): number {
+  return pieces.reduce((sum, piece) => sum + piece.length, 0)
 }
 
 function expectationsOf(exchange: Exchange, signed: Signed, options: BodyOptions): Expectations {

@@ -12,6 +12,7 @@ import { isNotModified } from './conditions.ts'
 import { isNothingThere, S3Error } from './errors.ts'
 import { unquoteEtag } from './etag.ts'
 import type { Exchange, FlatHeaders } from './exchange.ts'
+import { freeChunk } from './free-chunk.ts'
 import { checksumHeaders, descriptionHeaders } from './object-metadata.ts'
 import { objectOf, type ObjectTree, type StoredObject } from './object-tree.ts'
 import type { Operation } from './operation.ts'
@@ -237,7 +238,7 @@ async function answerBody(exchange: Exchange, object: StoredObject, extent: Exte
   exchange.head(status, headers)
   for await (const chunk of reading.body) {
     sentBytes.inc(chunk.length)
-    if (!res.write(chunk)) await drained(exchange)
+    if (!res.write(chunk, () => freeChunk(chunk))) await drained(exchange)
   }
   res.end()
 }

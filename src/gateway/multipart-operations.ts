@@ -25,6 +25,7 @@ import { copyResult, findSource } from './copy-object.ts'
 import { S3Error } from './errors.ts'
 import { MD5_BYTES_MAX, multipartEtag, randomEtag, unquoteEtag } from './etag.ts'
 import type { Exchange, FlatHeaders } from './exchange.ts'
+import { freeChunk } from './free-chunk.ts'
 import { describeObject, type ByteFacts } from './object-metadata.ts'
 import { objectOf } from './object-tree.ts'
 import { readXml, refuseUnsupported, requireUpload, XML_BYTES_MAX, type Operation, type Request } from './operation.ts'
@@ -94,10 +95,8 @@ export const uploadPart: Operation = {
       throw new S3Error('InvalidRequest', `Checksum Type mismatch occurred, expected ${planned}, actual ${actual}`)
     }
     const withMd5 = body.size <= MD5_BYTES_MAX
-    const part = await upload.writePart(number, body.size, body.stream(withMd5), () => ({
-      etag: body.md5 ?? randomEtag(),
-      checksum: body.checksum,
-    }))
+    const finish = (): Pick<Part, 'etag' | 'checksum'> => ({ etag: body.md5 ?? randomEtag(), checksum: body.checksum })
+    const part = await upload.writePart(number, body.size, body.stream(withMd5), finish, body.release)
     const { checksum } = part
     const checksumHeaders = checksum === undefined ? [] : [checksumHeader(checksum.algorithm), checksum.value]
     exchange.answer(200, ['ETag', `"${part.etag}"`, ...checksumHeaders])
@@ -140,12 +139,13 @@ async function copyPart(request: Request, upload: Upload, number: number): Promi
   }
   let digested = false
   try {
-    return await upload.writePart(number, length, hashed(), () => {
+    const finish = (): Pick<Part, 'etag' | 'checksum'> => {
       digested = true
       const value = hasher?.digest().toString('base64')
       const checksum = algorithm === undefined || value === undefined ? undefined : { algorithm, value }
       return { etag: md5?.digest('hex') ?? randomEtag(), checksum }
-    })
+    }
+    return await upload.writePart(number, length, hashed(), finish, freeChunk)
   } finally {
     if (!digested) hasher?.cancel()
     reading.cancel()

@@ -4,7 +4,7 @@
  */
 import { isOperationError } from '#base/errors.ts'
 import { compareTimestamps, timestamp, timestampNow, type Timestamp } from '#base/time.ts'
-import { ANY, ifVersion, type Attributes, type Entry, type Guard } from '#store/store.ts'
+import { ANY, ifVersion, type Attributes, type Entry, type Guard, type Source } from '#store/store.ts'
 
 import type { Body, Checksum } from './body.ts'
 import type { ByteFacts } from './object-metadata.ts'
@@ -76,12 +76,12 @@ async function putFile(request: Request, body: Body, description: Description, g
   }
 }
 
-type PutSource = Buffer | { readonly kind: 'stream'; readonly stream: AsyncIterable<Buffer>; readonly size: number }
+type PutSource = Buffer | Extract<Source, { kind: 'stream' }>
 
 async function withBuffer(body: Body, withMd5: boolean, put: (source: PutSource) => Promise<Entry>): Promise<Entry> {
   const { size } = body
   if (size > BUFFER_BYTES_MAX || bufferedBytes + size > BUFFERED_BYTES_MAX) {
-    return put({ kind: 'stream', stream: body.stream(withMd5), size })
+    return put({ kind: 'stream', stream: body.stream(withMd5), size, release: body.release })
   }
   bufferedBytes += size
   try {

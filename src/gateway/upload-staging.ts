@@ -88,11 +88,12 @@ export class Upload {
     size: number,
     stream: AsyncIterable<Uint8Array>,
     finish: () => Pick<Part, 'etag' | 'checksum'>,
+    release: (chunk: Uint8Array) => void = () => {},
   ): Promise<Part> {
     this.#check()
     const region = this.#allocate(size)
     try {
-      await this.#writeBytes(region, stream)
+      await this.#writeBytes(region, stream, release)
       const part = { number, ...region, ...finish(), modifiedMs: Date.now() }
       this.#check()
       await this.#append(part)
@@ -142,7 +143,11 @@ export class Upload {
     return { offset: found.offset, size }
   }
 
-  async #writeBytes(region: Region, stream: AsyncIterable<Uint8Array>): Promise<void> {
+  async #writeBytes(
+    region: Region,
+    stream: AsyncIterable<Uint8Array>,
+    release: (chunk: Uint8Array) => void,
+  ): Promise<void> {
     const file = await open(join(this.#directory, 'data'), 'r+')
     try {
       let waiting: Uint8Array[] = []
@@ -154,6 +159,7 @@ export class Upload {
         assert(position + waitingBytes <= region.offset + region.size, 'a part has no more bytes than it said')
         if (waitingBytes < WRITE_BYTES) continue
         await writeAll(file, waiting, waitingBytes, position)
+        waiting.forEach(release)
         position += waitingBytes
         waiting = []
         waitingBytes = 0

@@ -119,7 +119,10 @@ export interface Reading {
   readonly entry: Entry
   /** How many bytes the body has. */
   readonly length: number
-  /** Chunks in order; throws `STORE_CORRUPT` or another code where bytes are missing or wrong: never a short read. */
+  /**
+   * Chunks in order; throws `STORE_CORRUPT` or another code where bytes are missing or wrong: never a short read. A chunk
+   * that fills its buffer is its taker's alone, who may free or transfer the memory.
+   */
   readonly body: AsyncIterable<Uint8Array>
   /** The whole body in one buffer of `length` bytes. */
   bytes(): Promise<Buffer>

@@ -115,12 +115,12 @@ async function writeBytes(
 async function writeStream(
   fd: number,
   path: string,
-  { stream, size }: Extract<Source, { kind: 'stream' }>,
+  { stream, size, release }: Extract<Source, { kind: 'stream' }>,
   signal: AbortSignal | undefined,
   progress: Progress,
 ): Promise<number> {
   const iterator = stream[Symbol.asyncIterator]()
-  const gathered = new Gathered(fd, progress)
+  const gathered = new Gathered(fd, progress, release)
   let total = 0
   let ended = false
   try {
@@ -160,14 +160,16 @@ async function nextOf(
 class Gathered {
   readonly #fd: number
   readonly #progress: Progress
+  readonly #release: ((chunk: Uint8Array) => void) | undefined
   #chunks: Uint8Array[] = []
   #bytes = 0
   #position = 0
   #writing: Promise<void> | undefined
 
-  constructor(fd: number, progress: Progress) {
+  constructor(fd: number, progress: Progress, release: ((chunk: Uint8Array) => void) | undefined) {
     this.#fd = fd
     this.#progress = progress
+    this.#release = release
   }
 
   async add(chunk: Uint8Array): Promise<void> {
@@ -192,12 +194,17 @@ class Gathered {
   async #flush(): Promise<void> {
     await this.#writing
     this.#progress.reached(this.#position)
-    this.#writing = this.#chunks.length === 0 ? undefined : writtenAll(this.#fd, this.#chunks, this.#position)
+    this.#writing = this.#chunks.length === 0 ? undefined : this.#write(this.#chunks, this.#position)
     // Awaited by the next flush or by finish; until then its failure must not count as unhandled.
     this.#writing?.catch(() => undefined)
     this.#position += this.#bytes
     this.#chunks = []
     this.#bytes = 0
+  }
+
+  async #write(chunks: readonly Uint8Array[], position: number): Promise<void> {
+    await writtenAll(this.#fd, chunks, position)
+    if (this.#release !== undefined) for (const chunk of chunks) this.#release(chunk)
   }
 }
 

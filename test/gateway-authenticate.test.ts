@@ -1,10 +1,10 @@
+/** Signatures as the gateway verifies them: the published examples, and everything that must be refused. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 
+import { Authenticator, type RequestHead } from '#gateway/authenticate.ts'
+import { S3Error } from '#gateway/errors.ts'
 import { presigned, signedHeaders } from '#test/servers/signed-request.ts'
-
-import { Authenticator, type RequestHead } from './authenticate.ts'
-import { S3Error } from './errors.ts'
 
 /** The key pair and the time of the examples in the S3 API reference. */
 const EXAMPLE = {
