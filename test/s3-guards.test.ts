@@ -14,7 +14,7 @@ import { makeBucket, s3OptionsOf } from '#test/servers/bucket.ts'
 import { errorDocument, startFaultProxy, type FaultProxy, type Noted } from '#test/servers/fault-proxy.ts'
 import { startTestGateway, type TestGateway } from '#test/servers/gateway.ts'
 
-const QUICK: S3Options = { attemptsMax: 4, backoffMs: 1, timeoutMs: 5000, partBytes: 5 * 2 ** 20 }
+const QUICK: S3Options = { attemptsMax: 4, backoffMs: 1, patienceMs: 0, timeoutMs: 5000, partBytes: 5 * 2 ** 20 }
 const isPut = ({ method }: Noted): boolean => method === 'PUT'
 const isDelete = ({ method, url }: Noted): boolean => method === 'DELETE' && !url.includes('uploadId')
 const isComplete = ({ method, url }: Noted): boolean => method === 'POST' && url.includes('uploadId')
@@ -131,6 +131,62 @@ describe('guards of the S3 store', () => {
     await store.put('kept', bytes, { guard: ANY })
     await conflicts(store.remove('kept', { guard: ifVersion(version) }))
     assert.deepEqual(await content('kept'), bytes)
+  })
+
+  test('[S3] a directory rename leaves what somebody puts under its target meanwhile, and undoes itself', async () => {
+    for (const name of ['a', 'b', 'c']) await store.put(`moving/${name}`, Buffer.from(name), { guard: ABSENT })
+    const theirs = randomBytes(10)
+    await store.put('taken/b', theirs, { guard: ABSENT })
+    // The target looks empty, as it does to who looks just before the other puts.
+    const empty = '<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>'
+    const isList = ({ method, url }: Noted): boolean => method === 'GET' && url.includes('prefix=taken%2F')
+    proxy.fault(isList, { kind: 'answer', status: 200, body: empty }, 10)
+    await conflicts(store.rename('moving', 'taken', { guard: ANY, targetGuard: ANY }))
+    proxy.clear()
+    assert.deepEqual(await content('taken/b'), theirs)
+    await isGone('taken/a')
+    await isGone('taken/c')
+    for (const name of ['a', 'b', 'c']) assert.equal((await content(`moving/${name}`)).toString(), name)
+  })
+
+  test('a directory rename that fails leaves the empty directory that its target was', async () => {
+    await store.makeDirectory('emptied', { guard: ABSENT, attributes: { mode: 0o700 } })
+    await store.put('full/file', randomBytes(10), { guard: ABSENT })
+    await store.makeDirectory('full', { guard: ANY })
+    proxy.fault(({ headers }) => 'x-amz-copy-source' in headers, {
+      kind: 'answer',
+      status: 403,
+      body: errorDocument('AccessDenied'),
+    })
+    await assert.rejects(store.rename('full', 'emptied', { guard: ANY, targetGuard: ANY }), (error) =>
+      isOperationError(error, 'STORE_DENIED'),
+    )
+    assert.equal((await store.stat('emptied')).attributes?.mode, 0o700)
+  })
+
+  test('a directory rename tells which files have another version by it', async () => {
+    // The server gives what it copies in parts an etag of its own.
+    const { version } = await store.put('telling/large', Buffer.alloc(17 * 2 ** 20), { guard: ABSENT })
+    await store.put('telling/small', randomBytes(10), { guard: ABSENT })
+    const told: [string, string, string][] = []
+    await store.rename('telling', 'told', {
+      guard: ANY,
+      targetGuard: ABSENT,
+      onVersionChanged: (...change) => told.push(change),
+    })
+    const after = (await store.stat('told/large')).version
+    assert.deepEqual(told, after === version ? [] : [['told/large', version, after]])
+  })
+
+  test('an endpoint that restarts is waited for', async () => {
+    const options = s3OptionsOf(
+      { ...server, endpoint: proxy.endpoint },
+      { ...QUICK, attemptsMax: 2, patienceMs: 60_000 },
+    )
+    const patient = await openS3Store('s3://guards', options)
+    proxy.fault(isPut, { kind: 'refuse' }, 7)
+    await patient.put('patient', randomBytes(10), { guard: ABSENT })
+    await patient.close()
   })
 
   test('copies, changes of attributes and renames whose answers are lost have succeeded', async () => {

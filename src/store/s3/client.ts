@@ -13,7 +13,7 @@ import { logger } from '#base/log.ts'
 import { counter, histogram } from '#base/metrics.ts'
 import { credentialSource, type CredentialSource } from './credentials.ts'
 import { endpointOf, requestPath, type Endpoint, type S3Location } from './endpoint.ts'
-import { canRetry, connectionError, refusalOf, S3Error, s3ErrorOf } from './errors.ts'
+import { canRetry, connectionError, isUnreachable, refusalOf, S3Error, s3ErrorOf } from './errors.ts'
 import { pause, pauseMs, RetryBudget } from './retry.ts'
 import { Signer, type Header } from './signer.ts'
 import { exchange, openPool, type Answer, type Sink } from './transport.ts'
@@ -50,6 +50,10 @@ const CONNECTIONS = 64
 const ATTEMPTS_MAX = 6
 const BACKOFF_MS = 100
 const TIMEOUT_MS = 30_000
+/** A server of ours or a load balancer is back within some seconds of a restart. */
+const PATIENCE_MS = 20_000
+/** Between attempts to connect: what costs so little need not wait longer. */
+const CONNECT_PAUSE_MS_MAX = 1000
 /** The slowest that a server is taken to copy: 10 MB a second. */
 const SERVER_BYTES_PER_MS = 10_000
 
@@ -82,6 +86,8 @@ export class S3Client {
   #closed = false
   /** Times that a request is sent; fewer while the store is being opened. */
   attemptsMax: number
+  /** How long an endpoint that cannot be connected to is tried again; 0 while the store is being opened. */
+  patienceMs: number
   /** Whether bodies are sent with a checksum: until the endpoint says that it knows of none. */
   checksums = true
 
@@ -91,6 +97,7 @@ export class S3Client {
     this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS
     this.#backoffMs = options.backoffMs ?? BACKOFF_MS
     this.attemptsMax = options.attemptsMax ?? ATTEMPTS_MAX
+    this.patienceMs = options.patienceMs ?? PATIENCE_MS
     this.#credentials = credentialSource(options)
     this.#endpoint = endpointOf(bucket, region, options)
     this.#pool = this.#openPool()
@@ -113,6 +120,7 @@ export class S3Client {
   async send<T>(request: S3Request, read: (answer: S3Answer) => T): Promise<T> {
     let failures = 0
     let progress = 0
+    const begin = performance.now()
     for (let attempts = 1; ; attempts++) {
       const outcome = await this.#attempt(request, attempts, read)
       if ('value' in outcome) return outcome.value
@@ -123,10 +131,14 @@ export class S3Client {
       const before = progress
       progress = request.sink?.taken ?? 0
       failures = progress > before ? 1 : failures + 1
-      if (!canRetry(error) || this.#closed || failures >= this.attemptsMax || !this.#budget.take()) throw error
+      if (!canRetry(error) || this.#closed) throw error
+      // Nobody is there to be overrun by these, so they are not paid from the budget either.
+      const waits = isUnreachable(error) && performance.now() - begin < this.patienceMs
+      if (!waits && (failures >= this.attemptsMax || !this.#budget.take())) throw error
       this.#metricsOf(request.operation).retries.inc()
       log.debug({ operation: request.operation, attempts, err: error }, 'sends a request again')
-      await pause(this.action(request), pauseMs(this.#backoffMs, failures), request.signal)
+      const ms = Math.min(pauseMs(this.#backoffMs, failures), waits ? CONNECT_PAUSE_MS_MAX : Infinity)
+      await pause(this.action(request), ms, request.signal)
     }
   }
 

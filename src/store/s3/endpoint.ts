@@ -46,6 +46,8 @@ export interface S3Options {
   readonly attemptsMax?: number
   /** Longest pause before the second attempt; it doubles with each. */
   readonly backoffMs?: number
+  /** How long an endpoint that cannot be connected to is tried again, beyond the number of times: it may be restarting. */
+  readonly patienceMs?: number
   /** How long an answer's head, and then each next piece of its body, may take. */
   readonly timeoutMs?: number
   /** Of the opening itself. */

@@ -152,6 +152,11 @@ function errorCode(error: unknown): string {
   return ''
 }
 
+/** Whether nobody answers at the endpoint: refused, unknown by name, or broken off before an answer. */
+export function isUnreachable(error: unknown): boolean {
+  return error instanceof OperationError && !(error instanceof S3Error) && error.code === 'STORE_UNAVAILABLE'
+}
+
 /** Whether the same request may be sent again. */
 export function canRetry(error: unknown): boolean {
   if (error instanceof S3Error) return error.again

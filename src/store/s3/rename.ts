@@ -4,7 +4,7 @@
  */
 import { OperationError } from '#base/errors.ts'
 import { isWithin } from '#store/path.ts'
-import { IMPLICIT_VERSION, ifVersion, type Entry, type RenameOptions } from '#store/store.ts'
+import { ABSENT, IMPLICIT_VERSION, ifVersion, type Entry, type Guard, type RenameOptions } from '#store/store.ts'
 import type { S3Context } from './context.ts'
 import { copyGuarded } from './copy.ts'
 import { find, hasKeys, implicitEntry, writtenEntry, type Found } from './entries.ts'
@@ -29,7 +29,7 @@ export async function rename(context: S3Context, from: string, to: string, optio
   }
   checkGuard('rename to', to, target?.entry.version, options.targetGuard)
   if (from === to) return source.entry
-  if (directory) return renameDirectory(context, source, from, to, target, signal)
+  if (directory) return renameDirectory(context, source, from, to, target, options)
   if (target?.entry.kind === 'directory') {
     throw new OperationError('STORE_IS_DIRECTORY', `Cannot rename "${from}": "${to}" is a directory`)
   }
@@ -62,7 +62,7 @@ async function renameDirectory(
   from: string,
   to: string,
   target: Found | undefined,
-  signal: AbortSignal | undefined,
+  { onVersionChanged, signal }: RenameOptions,
 ): Promise<Entry> {
   if (target !== undefined && target.entry.kind !== 'directory') {
     throw new OperationError('STORE_NOT_DIRECTORY', `Cannot rename "${from}": "${to}" is not a directory`)
@@ -72,25 +72,44 @@ async function renameDirectory(
   const toBase = context.keys.under(to)
   const moved: Seen[] = []
   const made: Seen[] = []
+  let own: ListedObject | undefined
+  const copyOne = async (object: ListedObject, guard: Guard): Promise<void> => {
+    const key = toBase + object.key.slice(base.length)
+    const version = await copyListed(context, object, key, guard, signal)
+    moved.push({ key: object.key, version: object.version })
+    made.push({ key, version })
+  }
   try {
     for await (const page of listPages(context.client, { prefix: base, delimited: false, signal })) {
       const objects = page.items.filter((item) => 'key' in item)
-      await inParallel(objects, COPIES_AT_ONCE, async (object) => {
-        const key = toBase + object.key.slice(base.length)
-        const version = await copyListed(context, object, key, signal)
-        moved.push({ key: object.key, version: object.version })
-        made.push({ key, version })
-      })
+      own = objects.find(({ key }) => key === base) ?? own
+      const others = objects.filter(({ key }) => key !== base)
+      // Under ABSENT: the target was empty when it was looked at, and what somebody puts there meanwhile is theirs.
+      await inParallel(others, COPIES_AT_ONCE, (object) => copyOne(object, ABSENT))
     }
+    // Last, since it may replace the target's own object, which a failure could not put back.
+    if (own !== undefined) await copyOne(own, markerGuard(target))
   } catch (error) {
     await removeLeftovers(context, made)
     throw error
   }
   await removeMoved(context, from, moved, signal)
+  for (const [index, { version }] of made.entries()) {
+    const before = moved[index]
+    if (before === undefined || before.version === version || before.key === base) continue
+    const path = `${to}/${before.key.slice(base.length)}`
+    onVersionChanged?.(path.endsWith('/') ? path.slice(0, -1) : path, before.version, version)
+  }
   const marker = made.find(({ key }) => key === toBase)
   const implicit = implicitEntry(context, to)
   const { modified, attributes } = source.entry
   return marker === undefined ? implicit : { ...implicit, version: marker.version, modified, attributes }
+}
+
+/** What the target's own object must be for the source's to take its place. */
+function markerGuard(target: Found | undefined): Guard {
+  if (target === undefined || target.entry.version === IMPLICIT_VERSION) return ABSENT
+  return ifVersion(target.entry.version)
 }
 
 /**
@@ -144,6 +163,7 @@ async function copyListed(
   context: S3Context,
   object: ListedObject,
   to: string,
+  guard: Guard,
   signal: AbortSignal | undefined,
 ): Promise<Seen['version']> {
   const { key, size, version, modified } = object
@@ -166,7 +186,7 @@ async function copyListed(
     from: key,
     head,
     to,
-    guard: { kind: 'any' },
+    guard,
     signal,
   })
   return written.version

@@ -24,13 +24,16 @@ const OPEN_ATTEMPTS_MAX = 3
 export async function openS3Store(url: string, options: S3Options = {}): Promise<Store> {
   const location = parseS3Url(url, options)
   const client = new S3Client(location, await firstRegion(location.options))
-  const { attemptsMax } = client
+  const { attemptsMax, patienceMs } = client
   client.attemptsMax = Math.min(attemptsMax, OPEN_ATTEMPTS_MAX)
+  // Whoever opens a store waits for its answer; a wrong endpoint is told at once.
+  client.patienceMs = 0
   try {
     const keys = new Keys(location.prefix)
     await checkBucket(client, location, keys)
     const honoured = await honouredBy(client, location, keys)
     client.attemptsMax = attemptsMax
+    client.patienceMs = patienceMs
     const context: S3Context = {
       client,
       keys,
