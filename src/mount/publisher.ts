@@ -17,7 +17,7 @@ import { createHash } from 'node:crypto'
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
-import { ABSENT, ifVersion, type Attributes, type Entry, type Source } from '#store/store.ts'
+import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Source } from '#store/store.ts'
 
 import type { MountState } from './mount-state.ts'
 import { OpenFile, type Node } from './node.ts'
@@ -74,22 +74,26 @@ export class Publisher {
     const { store, table, signal } = this.#state
     const { file, version } = node
     assert(file !== undefined && version !== undefined, 'what is downloaded is open and in the store')
+    const expected = Math.min(length, node.size)
     const staged = this.#state.staging.create()
     try {
       const reading = await store.read(table.pathOf(node), { version, length, signal })
       await staged.fill(reading.body)
-      if (staged.size !== Math.min(length, node.size)) {
+      if (staged.size !== expected) {
         throw new OperationError('STORE_CORRUPT', `Cannot fetch "${node.name}": ${staged.size} bytes came`)
       }
-      file.staged = staged
-      return staged
     } catch (error) {
       staged.close()
+      if (file.staged !== undefined) return file.staged
       if (isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) {
         throw this.stale(node, error)
       }
       throw error
     }
+    // A truncation to nothing needs no bytes and did not wait: its file, and what was written to it since, is the newer.
+    if (file.staged === undefined) file.staged = staged
+    else staged.close()
+    return file.staged
   }
 
   /** Puts what is ahead of the store into it. Claims the tree. */
@@ -131,20 +135,30 @@ export class Publisher {
       this.#state.published.ok.inc()
     } catch (error) {
       file.attributesDirty = true
-      if (isOperationError(error, 'STORE_CONFLICT') && (await this.#isOurs(node, file))) return
-      if (isOperationError(error, 'STORE_CONFLICT') || (!withBytes && isOperationError(error, 'STORE_NOT_FOUND'))) {
-        await this.lose(node, file, error)
+      let failure = error
+      let isLost = !withBytes && isOperationError(error, 'STORE_NOT_FOUND')
+      if (isOperationError(error, 'STORE_CONFLICT')) {
+        try {
+          if (await this.#isOurs(node, file)) return
+          isLost = true
+        } catch (unanswered) {
+          // Whose it is nobody knows yet: that is a publish that failed, and is tried again.
+          failure = unanswered
+        }
+      }
+      if (isLost) {
+        await this.lose(node, file, failure)
         return
       }
       file.failed = true
       this.#state.published.failed.inc()
-      const path = this.#state.table.describe(node)
       // Nobody is there to write it anew, and trying again cannot help: it goes where its owner finds it.
-      if (file.handles === 0 && isOperationError(error) && error.retry === 'never' && error.code !== 'ABORTED') {
-        await this.lose(node, file, error.message)
+      if (file.handles === 0 && isOperationError(failure) && failure.retry === 'never' && failure.code !== 'ABORTED') {
+        await this.lose(node, file, failure.message)
       }
-      this.#state.log.error({ err: error, path }, `Cannot publish "${path}"; what was written stays staged`)
-      throw error
+      const path = this.#state.table.describe(node)
+      this.#state.log.error({ err: failure, path }, `Cannot publish "${path}"; what was written stays staged`)
+      throw failure
     }
   }
 
@@ -180,8 +194,9 @@ export class Publisher {
    */
   async #isOurs(node: Node, file: OpenFile): Promise<boolean> {
     if (file.attempts.length === 0) return false
-    const { store, table, signal } = this.#state
-    const reading = await store.read(table.pathOf(node), { signal })
+    const reading = await this.#readStored(node)
+    if (reading === undefined) return false
+    const { table } = this.#state
     if (!file.attempts.some(({ size }) => size === reading.length)) {
       reading.cancel()
       return false
@@ -193,6 +208,17 @@ export class Publisher {
     node.version = reading.entry.version
     table.touch(node)
     return true
+  }
+
+  /** What is stored under the name now; undefined where that is no file. */
+  async #readStored(node: Node): Promise<Reading | undefined> {
+    const { store, table, signal } = this.#state
+    try {
+      return await store.read(table.pathOf(node), { signal })
+    } catch (error) {
+      if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY', 'STORE_IS_DIRECTORY')) return undefined
+      throw error
+    }
   }
 
   #setAttributes(node: Node, changes: Attributes): Promise<Entry> {
