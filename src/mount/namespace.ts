@@ -95,6 +95,7 @@ export class Namespace {
   async #unlink(parent: Node, node: Node): Promise<void> {
     const { store, table, signal } = this.#state
     await this.#publisher.keepReadable(node)
+    await this.#publisher.learnStored(node)
     if (node.version !== undefined) {
       await this.keepDirectory(parent)
       const guard = ifVersion(node.version)

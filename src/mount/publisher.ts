@@ -189,6 +189,14 @@ export class Publisher {
   }
 
   /**
+   * Before the name of `node` is changed, for who holds its lock: where a put failed and may have taken effect all the same,
+   * asks the store, so that what it left there goes with the name.
+   */
+  async learnStored(node: Node): Promise<void> {
+    if (node.file !== undefined && node.detached === undefined) await this.#isOurs(node, node.file)
+  }
+
+  /**
    * After a conflict: whether what is stored is an earlier put of ours, which took effect and lost its answer. Then that is
    * the version to go on from, and no conflict.
    */

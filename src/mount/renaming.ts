@@ -89,6 +89,8 @@ export class Renaming {
   async #moveLocked(from: Place, to: Place, source: Node, target: Node | undefined): Promise<void> {
     const { store, table, signal } = this.#state
     if (target !== undefined) await this.#publisher.keepReadable(target)
+    await this.#publisher.learnStored(source)
+    if (target !== undefined) await this.#publisher.learnStored(target)
     if (source.version === undefined) {
       // Never published: it will be, under the new name, in place of what has that name now.
       if (target !== undefined) {
