@@ -96,15 +96,15 @@ describe('tags', () => {
 describe('keys and buckets', () => {
   test('a key that cannot be a path in its bucket is refused', () => {
     const tree = new ObjectTree(openMemoryStore())
-    assert.equal(tree.pathOf('b', 'x/y'), 'b/x/y')
-    assert.equal(tree.pathOf('b', 'x/y/'), 'b/x/y')
-    assert.equal(tree.pathOf('b', '..x/...'), 'b/..x/...')
+    assert.equal(tree.pathOf('bucket', 'x/y'), 'bucket/x/y')
+    assert.equal(tree.pathOf('bucket', 'x/y/'), 'bucket/x/y')
+    assert.equal(tree.pathOf('bucket', '..x/...'), 'bucket/..x/...')
     for (const key of ['/', '//', '/x', 'x//y', 'x//', '.', '..', '../x', 'x/../y', 'x/.', 'x\u0000y', '\ud800']) {
-      assert.throws(() => tree.pathOf('b', key), { code: 'InvalidArgument' }, JSON.stringify(key))
-      assert.equal(tree.pathSought('b', key), undefined)
+      assert.throws(() => tree.pathOf('bucket', key), { code: 'InvalidArgument' }, JSON.stringify(key))
+      assert.equal(tree.pathSought('bucket', key), undefined)
     }
     for (const key of ['x'.repeat(256), 'ü'.repeat(128), 'x/'.repeat(513)]) {
-      assert.throws(() => tree.pathOf('b', key), { code: 'KeyTooLongError' })
+      assert.throws(() => tree.pathOf('bucket', key), { code: 'KeyTooLongError' })
     }
   })
 

@@ -73,6 +73,10 @@ export function isBucketName(name: string): boolean {
   return /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(name) && !name.includes('..') && !/^\d+\.\d+\.\d+\.\d+$/.test(name)
 }
 
+function noSuchBucket(bucket: string): S3Error {
+  return new S3Error('NoSuchBucket', undefined, { details: [['BucketName', bucket]] })
+}
+
 /** The objects of a store. */
 export class ObjectTree {
   readonly store: Store
@@ -86,6 +90,7 @@ export class ObjectTree {
 
   /** The path of a key, without a slash at its end. @throws S3Error where it cannot be one. */
   pathOf(bucket: string, key: string): string {
+    if (!isBucketName(bucket)) throw noSuchBucket(bucket)
     if (key.length * 3 > KEY_BYTES_MAX && Buffer.byteLength(key) > KEY_BYTES_MAX) throw new S3Error('KeyTooLongError')
     const relative = key.endsWith('/') ? key.slice(0, -1) : key
     try {
@@ -149,7 +154,7 @@ export class ObjectTree {
     const until = this.#bucketsKnown.get(bucket)
     if (until !== undefined && until > performance.now()) return
     if ((await this.bucketEntry(bucket, signal)) === undefined) {
-      throw new S3Error('NoSuchBucket', undefined, { details: [['BucketName', bucket]] })
+      throw noSuchBucket(bucket)
     }
     if (this.#bucketsKnown.size >= BUCKETS_KNOWN_MAX) this.#bucketsKnown.clear()
     this.#bucketsKnown.set(bucket, performance.now() + BUCKET_KNOWN_MS)
