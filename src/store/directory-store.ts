@@ -30,7 +30,7 @@ import { statusAt, statusOf, type Status } from '#os/status.ts'
 import { xattrNamesOf, xattrsWork } from '#os/xattr.ts'
 
 import { checkAborted } from './abort.ts'
-import { applyAttributes, keptAttributes, keptAttributesOf } from './directory/attributes.ts'
+import { applyAttributes, checkXattrNames, keptAttributes, keptAttributesOf } from './directory/attributes.ts'
 import { attempt, Changes } from './directory/changes.ts'
 import type { DirectoryToSync } from './directory/directory-syncs.ts'
 import { entryOf, kindOf, NOTHING_KEPT, sameBytes } from './directory/entry.ts'
@@ -103,6 +103,8 @@ export async function openDirectoryStore(root: string, options: DirectoryStoreOp
       listingComplete: true,
       renameAtomic: true,
       attributes: xattrsWork(inodePath(fd)),
+      checkAttributes: (path, kind, { xattrs }) =>
+        checkXattrNames(xattrs ?? new Map(), kind === 'symlink', `set attributes of "${path}"`),
       pathBytesMax: PATH_BYTES_MAX,
       fileBytesMax: FILE_BYTES_MAX,
     }

@@ -47,6 +47,7 @@ const CAPABILITIES: Capabilities = {
   listingComplete: true,
   renameAtomic: true,
   attributes: true,
+  checkAttributes: () => undefined,
   pathBytesMax: PATH_BYTES_MAX,
   fileBytesMax: FILE_BYTES_MAX,
 }

@@ -182,6 +182,11 @@ export interface Capabilities {
   readonly renameAtomic: boolean
   /** Modes, owners, times and extended attributes are kept. */
   readonly attributes: boolean
+  /**
+   * Throws for attributes that no put of such an entry would take, as far as the store knows without asking, and with
+   * room for whatever modes, owners and times the entry may get later: `STORE_ATTRIBUTES_TOO_LARGE`, `STORE_UNSUPPORTED`.
+   */
+  readonly checkAttributes: (path: string, kind: Kind, attributes: Attributes) => void
   /** Longest path in bytes of UTF-8. */
   readonly pathBytesMax: number
   /** Largest file in bytes. */

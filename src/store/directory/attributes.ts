@@ -56,13 +56,8 @@ export function applyAttributes(fd: number, attributes: Attributes, action: stri
   if (atime !== undefined || mtime !== undefined) changeTimes(fd, atime, mtime)
 }
 
-function setXattrs(
-  fd: number,
-  xattrs: ReadonlyMap<string, Uint8Array>,
-  link: boolean,
-  action: string,
-  fresh: boolean,
-): void {
+/** @throws OperationError `STORE_UNSUPPORTED` for an extended attribute of a name that is not kept. */
+export function checkXattrNames(xattrs: ReadonlyMap<string, Uint8Array>, link: boolean, action: string): void {
   for (const name of xattrs.keys()) {
     if (link || !name.startsWith('user.') || name === OWNER_XATTR) {
       throw new OperationError(
@@ -71,6 +66,16 @@ function setXattrs(
       )
     }
   }
+}
+
+function setXattrs(
+  fd: number,
+  xattrs: ReadonlyMap<string, Uint8Array>,
+  link: boolean,
+  action: string,
+  fresh: boolean,
+): void {
+  checkXattrNames(xattrs, link, action)
   if (link) return
   const path = inodePath(fd)
   const before = new Map<string, Uint8Array>(fresh ? [] : keptAttributes(path, xattrNames(path)).xattrs)

@@ -40,6 +40,7 @@ import { fileEntry, find, findDirectory, writtenEntry, type Found } from './entr
 import { entryPages } from './entry-listing.ts'
 import { checkGuard, strengthsOf } from './guards.ts'
 import { listPage } from './listing.ts'
+import { checkMetadata } from './metadata.ts'
 import { PARTS_MAX, PART_BYTES_MAX } from './multipart.ts'
 import { headObject } from './objects.ts'
 import { removeGuarded } from './removal.ts'
@@ -66,6 +67,7 @@ export class BucketStore implements Store {
       listingComplete: false,
       renameAtomic: false,
       attributes: context.metadata,
+      checkAttributes: checkMetadata,
       pathBytesMax: context.keys.pathBytesMax,
       fileBytesMax: FILE_BYTES_MAX,
     }

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 
 import type { Attributes, Kind } from '#store/store.ts'
 import { isOperationError } from '#base/errors.ts'
-import { decodeMetadata, encodeMetadata } from './metadata.ts'
+import { checkMetadata, decodeMetadata, encodeMetadata } from './metadata.ts'
 
 const roundTrip = (kind: Kind, attributes: Attributes): ReturnType<typeof decodeMetadata> => {
   const { attr, xattr } = encodeMetadata('p', kind, 5, attributes)
@@ -92,6 +92,8 @@ test('more than S3 holds is refused', () => {
   )
 })
 
+const isTooLarge = (error: unknown): boolean => isOperationError(error, 'STORE_ATTRIBUTES_TOO_LARGE')
+
 const times = fc.record(
   {
     seconds: fc.integer({ min: -(2 ** 40), max: 2 ** 40 }),
@@ -133,4 +135,40 @@ test('all that is written is read again, in printable ASCII without two spaces i
     }),
     { seed: 7, numRuns: 300 },
   )
+})
+
+test('extended attributes that the check lets pass fit, whatever the others become', () => {
+  const others = fc.record(
+    {
+      mode: fc.integer({ min: 0, max: 0o7777 }),
+      uid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+      gid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+      atime: times,
+      mtime: times,
+      ctime: times,
+    },
+    { noNullPrototype: true },
+  )
+  let passed = 0
+  fc.assert(
+    fc.property(others, fc.integer({ min: 1600, max: 2100 }), fc.nat(2 ** 45), (attributes, length, size) => {
+      const xattrs = new Map([['user.big', Buffer.alloc(length, 'x')]])
+      try {
+        checkMetadata('p', 'file', { xattrs })
+      } catch (error) {
+        assert.ok(isTooLarge(error))
+        return
+      }
+      passed++
+      encodeMetadata('p', 'file', size, { ...attributes, xattrs })
+    }),
+    { seed: 8, numRuns: 300 },
+  )
+  assert.ok(passed > 30 && passed < 270, `${passed} of 300 passed`)
+})
+
+test('the check is of extended attributes alone, and leaves most of the room to them', () => {
+  checkMetadata('p', 'file', { mode: 0o644 })
+  checkMetadata('p', 'file', { xattrs: new Map([['user.big', Buffer.alloc(1700, 'x')]]) })
+  assert.throws(() => checkMetadata('p', 'file', { xattrs: new Map([['user.big', Buffer.alloc(3000)]]) }), isTooLarge)
 })

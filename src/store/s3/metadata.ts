@@ -94,6 +94,21 @@ export function encodeMetadata(
   return result
 }
 
+/** The longest that the others can become, for a check of extended attributes before the rest is known. */
+const LONGEST_TIME: Timestamp = { seconds: 99_999_999_999_999, nanoseconds: 999_999_999 }
+const LONGEST: Attributes = {
+  mode: 0o7777,
+  ...{ uid: 0xffff_ffff, gid: 0xffff_ffff },
+  ...{ atime: LONGEST_TIME, mtime: LONGEST_TIME, ctime: LONGEST_TIME },
+}
+const LONGEST_SIZE = 99_999_999_999_999
+
+/** @throws OperationError `STORE_ATTRIBUTES_TOO_LARGE` where the extended ones leave too little room for the others. */
+export function checkMetadata(path: string, kind: Kind, { xattrs }: Attributes): void {
+  if (xattrs === undefined || xattrs.size === 0) return
+  encodeMetadata(path, kind, LONGEST_SIZE, { ...LONGEST, xattrs })
+}
+
 function encodeXattrs(xattrs: ReadonlyMap<string, Uint8Array>): string {
   const members = [...xattrs].map(([name, value]) => {
     const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)

@@ -1,6 +1,7 @@
 /** Cases of the store suite: modes, owners, times and extended attributes, and symlinks. */
 import assert from 'node:assert/strict'
 
+import { isOperationError } from '#base/errors.ts'
 import { ABSENT, ANY, ifVersion, type Attributes } from '#store/store.ts'
 
 import { assertContent, assertGone, listAll, noise, rejectsWith, type SuiteCase } from './case.ts'
@@ -111,6 +112,23 @@ export const attributeCases: readonly SuiteCase[] = [
       assertAttributes((await store.stat(at('implied'))).attributes, { mode: 0o700, uid: 9 })
       await store.remove(at('implied/file'), { guard: ANY })
       assertAttributes((await store.stat(at('implied'))).attributes, { mode: 0o700, uid: 9 })
+    },
+  },
+  {
+    name: 'attributes: what the check refuses a put refuses, too, and it lets pass what is kept (where the store keeps them)',
+    run: async ({ store, at, skip }) => {
+      const { attributes: kept, checkAttributes } = store.capabilities
+      if (!kept) return skip('the store keeps no attributes')
+      checkAttributes(at('file'), 'file', ALL)
+      const others = [new Map([['user.big', Buffer.alloc(40_000, 'x')]]), new Map([['trusted.x', Buffer.from('x')]])]
+      for (const xattrs of others) {
+        try {
+          checkAttributes(at('file'), 'file', { xattrs })
+        } catch (error) {
+          assert.ok(isOperationError(error, 'STORE_ATTRIBUTES_TOO_LARGE', 'STORE_UNSUPPORTED'))
+          await rejectsWith(store.put(at('file'), noise(1, 99), { guard: ANY, attributes: { xattrs } }), error.code)
+        }
+      }
     },
   },
   {
