@@ -13,6 +13,7 @@ import type { Caller, Handle, MaybePromise, OpenAnswer } from '#fuse/file-system
 import { FOPEN_KEEP_CACHE } from '#fuse/protocol.ts'
 import { joinPath } from '#store/path.ts'
 
+import { changeAttributes } from './attribute-changes.ts'
 import type { MountState } from './mount-state.ts'
 import { newAttributes, permissionsOf, withoutPrivileges } from './node-attributes.ts'
 import { OpenFile, type Node } from './node.ts'
@@ -226,8 +227,8 @@ export class Files {
     const now = timestampNow()
     const mode = permissionsOf(node)
     const kept = uid === 0 ? mode : withoutPrivileges(mode)
-    const attributes = { ...node.attributes, mtime: now, ctime: now }
-    node.attributes = kept === mode ? attributes : { ...attributes, mode: kept }
+    const times = { mtime: now, ctime: now }
+    changeAttributes(node, kept === mode ? times : { ...times, mode: kept })
     const wasDirty = file.dirty
     file.dirty = true
     file.failed = false

@@ -9,6 +9,7 @@ import type { AttributeRequest, MaybePromise, StatfsAnswer } from '#fuse/file-sy
 import { NAME_BYTES_MAX } from '#store/path.ts'
 import { ANY, ifVersion, type Attributes } from '#store/store.ts'
 
+import { changeAttributes } from './attribute-changes.ts'
 import type { Files } from './files.ts'
 import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
@@ -90,25 +91,32 @@ export class Metadata {
     const { file } = node
     const { store, tree, table } = this.#state
     const isHere = node.detached !== undefined || !store.capabilities.attributes
-    // What is being written is published by its close, with whatever has changed until then.
-    const waits = file !== undefined && (file.writers > 0 || node.version === undefined)
-    if (file !== undefined && (file.dirty || file.attributesDirty || waits)) {
-      node.attributes = { ...node.attributes, ...changes }
+    if (file !== undefined && this.#isPublishedLater(node)) {
+      changeAttributes(node, changes)
       if (node.detached !== 'removed') file.attributesDirty = true
       table.touch(node)
       this.#state.countDirty(node)
-      if (waits || isHere) return
+      if (isHere || this.#isBeingWritten(node)) return
       await this.#publisher.publish(node)
       this.#publisher.release(node)
       return
     }
     if (isHere) {
-      node.attributes = { ...node.attributes, ...changes }
+      changeAttributes(node, changes)
       table.touch(node)
       return
     }
     await tree.shared([node], () => node.lock.run(() => this.#store(node, changes)))
     this.#publisher.release(node)
+  }
+
+  /** Its close publishes it, with whatever has changed until then. */
+  #isBeingWritten(node: Node): boolean {
+    return node.file !== undefined && (node.file.writers > 0 || node.version === undefined)
+  }
+
+  #isPublishedLater(node: Node): boolean {
+    return (node.file !== undefined && node.isAhead) || this.#isBeingWritten(node)
   }
 
   async #store(node: Node, changes: Attributes): Promise<void> {
@@ -156,6 +164,11 @@ export class Metadata {
     }
     if ((flags & XATTR_REPLACE) !== 0 && !xattrs.has(name)) throw noXattr(node, name)
     xattrs.set(name, kept)
+    // What waits for a publish has to fit then, or its bytes would wait with it.
+    if (this.#isPublishedLater(node)) {
+      const { checkAttributes } = this.#state.store.capabilities
+      checkAttributes(this.#state.table.describe(node), node.kind, { ...node.attributes, xattrs })
+    }
     await this.#change(node, { xattrs, ctime: timestampNow() })
   }
 

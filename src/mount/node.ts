@@ -7,10 +7,12 @@
  * node and the old one is `superseded`, as a local disk has it. So all handles of a node read one version, always, and
  * its cached pages are of one version.
  */
+import type { OperationError } from '#base/errors.ts'
 import type { NodeId } from '#fuse/file-system.ts'
 import type { Timestamp } from '#base/time.ts'
 import type { Attributes, Entry, Kind, Version } from '#store/store.ts'
 
+import { AttributeChanges } from './attribute-changes.ts'
 import { Mutex } from './locks.ts'
 import type { StagedFile } from './staging.ts'
 
@@ -60,6 +62,10 @@ export class OpenFile {
   dirty = false
   /** The attributes are not those of the store. */
   attributesDirty = false
+  /** Of the attributes, since what the store has of them. */
+  changes = new AttributeChanges()
+  /** What the store has refused of the attributes, until whoever publishes is told. */
+  refused: OperationError | undefined
   /** The last publish failed, and its closer was told. */
   failed = false
   /** What puts that failed have sent, of which one may have taken effect; until one succeeds. */

@@ -19,6 +19,7 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
 import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Source } from '#store/store.ts'
 
+import { AttributeChanges } from './attribute-changes.ts'
 import type { MountState } from './mount-state.ts'
 import { OpenFile, type Node } from './node.ts'
 import type { StagedFile } from './staging.ts'
@@ -53,6 +54,7 @@ export class Publisher {
   /** Stages a file that was just created. */
   stageEmpty(node: Node): OpenFile {
     node.file = new OpenFile()
+    node.file.changes.isNew = true
     this.#stagedEmpty(node)
     return node.file
   }
@@ -107,6 +109,9 @@ export class Publisher {
       while (node.file !== undefined && (node.file.dirty || node.file.attributesDirty)) {
         await this.#publishOnce(node, node.file)
       }
+      const refused = node.file?.refused
+      if (node.file !== undefined) node.file.refused = undefined
+      if (refused !== undefined) throw refused
     })
   }
 
@@ -119,14 +124,23 @@ export class Publisher {
       await this.lose(node, file, 'another has replaced it since it was opened')
       return
     }
-    const withBytes = file.dirty
-    file.attributesDirty = false
-    if (!withBytes && !this.#state.store.capabilities.attributes) {
+    if (!file.dirty && !this.#state.store.capabilities.attributes) {
+      file.attributesDirty = false
       this.#state.countDirty(node)
       return
     }
-    const sent = node.attributes ?? {}
+    let withBytes = file.dirty
+    let changes: AttributeChanges | undefined
+    let sent: Attributes = {}
     try {
+      const stored = this.#mustAsk(node, file) ? await this.#storedAttributes(node) : (node.attributes ?? {})
+      if (node.detached !== undefined) return
+      // From here to the start of the put nothing waits, so these are the changes up to the bytes that it sends.
+      withBytes = file.dirty
+      changes = file.changes
+      file.changes = new AttributeChanges()
+      file.attributesDirty = false
+      sent = withBytes || changes.isNew ? changes.over(stored) : changes.alone(stored)
       const entry = withBytes ? await this.#put(node, file, sent) : await this.#setAttributes(node, sent)
       this.published(node, entry, sent)
       if (withBytes) file.dirty = false
@@ -135,6 +149,11 @@ export class Publisher {
       this.#state.published.ok.inc()
     } catch (error) {
       file.attributesDirty = true
+      if (changes !== undefined) {
+        changes.add(file.changes)
+        file.changes = changes
+      }
+      if (this.#giveUpXattrs(node, file, error, sent)) return
       let failure = error
       let isLost = !withBytes && isOperationError(error, 'STORE_NOT_FOUND')
       if (isOperationError(error, 'STORE_CONFLICT')) {
@@ -160,6 +179,39 @@ export class Publisher {
       this.#state.log.error({ err: failure, path }, `Cannot publish "${path}"; what was written stays staged`)
       throw failure
     }
+  }
+
+  /** Whether what is sent goes over attributes that may no more be what is stored: others change them, too. */
+  #mustAsk(node: Node, { dirty, changes }: OpenFile): boolean {
+    const { store, validityMs } = this.#state
+    if (changes.isNew || node.version === undefined || !store.capabilities.attributes) return false
+    return (dirty || changes.hasXattrs) && node.validatedAt + validityMs <= this.#state.now()
+  }
+
+  async #storedAttributes(node: Node): Promise<Attributes> {
+    const { store, table, signal } = this.#state
+    try {
+      return (await store.stat(table.pathOf(node), { signal })).attributes ?? {}
+    } catch (error) {
+      // The guard of what is sent decides on what that means.
+      if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return {}
+      throw error
+    }
+  }
+
+  /**
+   * Whether a publish that the store has refused for its attributes can go without some of them: the bytes must not wait for
+   * an extended attribute. Whoever publishes is told of it once they are stored.
+   */
+  #giveUpXattrs(node: Node, file: OpenFile, error: unknown, sent: Attributes): boolean {
+    if (!isOperationError(error, 'STORE_ATTRIBUTES_TOO_LARGE', 'STORE_UNSUPPORTED')) return false
+    if (!file.changes.giveUpXattrs(sent)) return false
+    // What is known here has them; the next try asks for those that are stored.
+    node.validatedAt = -Infinity
+    file.refused = error
+    const path = this.#state.table.describe(node)
+    this.#state.log.error({ err: error, path }, `Cannot store all attributes of "${path}"; it goes without them`)
+    return true
   }
 
   async #put(node: Node, file: OpenFile, attributes: Attributes): Promise<Entry> {
@@ -243,10 +295,9 @@ export class Publisher {
     if (cachedIsCurrent) node.cachedVersion = entry.version
     node.modified = entry.modified
     node.modifiedGuessed = true
-    // What was changed here while the put ran is newer than what the store answers.
-    if (node.attributes === sent || sent === undefined) {
-      node.attributes = { ...sent, ...entry.attributes }
-    }
+    // What was changed here while the call ran is newer than what the store answers.
+    const stored = { ...sent, ...entry.attributes }
+    node.attributes = node.file === undefined ? stored : node.file.changes.over(stored)
     node.validatedAt = this.#state.now()
     table.touch(node)
   }
@@ -289,6 +340,8 @@ export class Publisher {
   #settle(node: Node, file: OpenFile): void {
     file.dirty = false
     file.attributesDirty = false
+    file.changes = new AttributeChanges()
+    file.refused = undefined
     this.#state.countDirty(node)
   }
 

@@ -1,0 +1,86 @@
+/**
+ * What was changed of a file's attributes here and is not yet in the store. Machines that share a store each change what
+ * they mean to change: a publish sends what is stored with these changes over it, so that a write here keeps the mode that
+ * another machine has set, which no guard would notice where a version stands for the bytes alone (S3's etag).
+ */
+import type { Attributes } from '#store/store.ts'
+
+import type { Node } from './node.ts'
+
+type Xattrs = ReadonlyMap<string, Uint8Array>
+const NO_XATTRS: Xattrs = new Map()
+
+export class AttributeChanges {
+  /** The file was made here: it has its own attributes, and nothing of what is stored under its name. */
+  isNew = false
+  /** The store has refused them: the file goes there without any extended attributes. */
+  #withoutXattrs = false
+  /** All that were changed but the extended ones. */
+  readonly #others: Attributes = {}
+  /** By name; undefined: removed. */
+  readonly #xattrs = new Map<string, Uint8Array | undefined>()
+
+  get hasXattrs(): boolean {
+    return this.#xattrs.size > 0 || this.#withoutXattrs
+  }
+
+  /** Notes a change of what was `before`. */
+  note(changes: Attributes, before: Attributes | undefined): void {
+    const { xattrs } = changes
+    if (xattrs === undefined) {
+      Object.assign(this.#others, changes)
+      return
+    }
+    const { xattrs: _, ...others } = changes
+    Object.assign(this.#others, others)
+    const old = before?.xattrs ?? NO_XATTRS
+    for (const name of old.keys()) if (!xattrs.has(name)) this.#xattrs.set(name, undefined)
+    for (const [name, value] of xattrs) if (old.get(name) !== value) this.#xattrs.set(name, value)
+  }
+
+  /** Takes in changes made after these. */
+  add(later: AttributeChanges): void {
+    Object.assign(this.#others, later.#others)
+    for (const [name, value] of later.#xattrs) this.#xattrs.set(name, value)
+  }
+
+  /** All attributes, where `stored` are those in the store, with or without these changes. */
+  over(stored: Attributes): Attributes {
+    const attributes = { ...stored, ...this.#others }
+    return this.hasXattrs ? { ...attributes, xattrs: this.#xattrsOver(stored) } : attributes
+  }
+
+  /** What alone has to be sent to a store that keeps what it is not told of. */
+  alone(stored: Attributes): Attributes {
+    return this.hasXattrs ? { ...this.#others, xattrs: this.#xattrsOver(stored) } : { ...this.#others }
+  }
+
+  #xattrsOver(stored: Attributes): Xattrs {
+    if (this.#withoutXattrs) return NO_XATTRS
+    const xattrs = new Map(stored.xattrs)
+    for (const [name, value] of this.#xattrs) {
+      if (value === undefined) xattrs.delete(name)
+      else xattrs.set(name, value)
+    }
+    return xattrs
+  }
+
+  /**
+   * Gives up extended attributes that the store refuses: first what was changed here, then all. False where there are no
+   * more to give up.
+   */
+  giveUpXattrs(sent: Attributes): boolean {
+    if (this.#withoutXattrs || (sent.xattrs?.size ?? 0) === 0) return false
+    if (this.#xattrs.size > 0 && !this.isNew) this.#xattrs.clear()
+    else this.#withoutXattrs = true
+    return true
+  }
+}
+
+/** Changes attributes of a node here; of an open file the next publish sends them. */
+export function changeAttributes(node: Node, changes: Attributes): void {
+  // The other attributes are not known: a publish has to ask for them.
+  if (node.attributes === undefined) node.validatedAt = -Infinity
+  node.file?.changes.note(changes, node.attributes)
+  node.attributes = { ...node.attributes, ...changes }
+}
