@@ -1,12 +1,25 @@
 /**
- * Staged files: what is being written, on local disk until it is in the store. A staged file loses its name as soon as it
- * is made, so a process that dies leaves nothing behind; the few microseconds between are covered by sweeping at start.
+ * Staged files: what is being written, on local disk until it is in the store. A staged file has no name, so a process that
+ * dies leaves nothing behind; where the file system has no files without names it has one, which the next start sweeps.
  * Writes and reads are synchronous: they go to the page cache, and an answer at once is cheaper than any promise.
  *
- * What could not be published and must not be lost is kept as an ordinary file under `conflicts/`.
+ * What could not be published and must not be lost is kept under `conflicts/`: the staged file gets a name there, which
+ * takes no more room, since the disk may be full by then. Only where that cannot be its bytes are copied.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { closeSync, constants, ftruncateSync, openSync, readSync, unlinkSync, write, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  ftruncateSync,
+  futimesSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  unlinkSync,
+  write,
+  writeSync,
+} from 'node:fs'
 import { copyFile, mkdir, readdir, rm, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
@@ -14,20 +27,26 @@ import { promisify } from 'node:util'
 
 import { OperationError } from '#base/errors.ts'
 import { timestampToMs, type Timestamp } from '#base/time.ts'
+import { linkDescriptor, O_TMPFILE } from '#os/at.ts'
 
 const PREFIX = 'staged-'
 const DIGEST_BYTES = 1 << 20
 const CONFLICTS = 'conflicts'
+/** How file systems and old kernels say that they know no `O_TMPFILE`. */
+const NO_NAMELESS: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EISDIR', 'EINVAL'])
 const writeAsync = promisify(write)
 
 /** One file being written. Not to be used after `close`. */
 export class StagedFile {
   readonly fd: number
   size: number
+  /** Its name, where it could not be made without one. */
+  #path: string | undefined
 
-  constructor(fd: number, size: number) {
+  constructor(fd: number, path?: string) {
     this.fd = fd
-    this.size = size
+    this.size = 0
+    this.#path = path
   }
 
   /** @throws OperationError `STAGING_NO_SPACE`, and then nothing has been written. */
@@ -95,14 +114,27 @@ export class StagedFile {
     }
   }
 
+  /** Makes it an ordinary file with that name, which stays when this is closed; copies nothing. */
+  giveName(path: string): void {
+    if (this.#path === undefined) {
+      linkDescriptor(this.fd, path)
+    } else {
+      renameSync(this.#path, path)
+      this.#path = undefined
+    }
+  }
+
   close(): void {
     closeSync(this.fd)
+    if (this.#path !== undefined) unlinkSync(this.#path)
   }
 }
 
 export class StagingArea {
   readonly directory: string
   #count = 0
+  /** The file system has no files without names. */
+  #named = false
 
   private constructor(directory: string) {
     this.directory = directory
@@ -126,29 +158,60 @@ export class StagingArea {
 
   /** A new, empty file. */
   create(): StagedFile {
-    const path = join(this.directory, `${PREFIX}${process.pid}-${++this.#count}`)
     try {
-      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
-      unlinkSync(path)
-      return new StagedFile(fd, 0)
+      return this.#createNameless() ?? this.#createNamed()
     } catch (error) {
       throw stagingError('create', error)
     }
   }
 
+  #createNameless(): StagedFile | undefined {
+    if (this.#named) return undefined
+    try {
+      return new StagedFile(openSync(this.directory, constants.O_RDWR | O_TMPFILE, 0o600))
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException
+      if (!NO_NAMELESS.has(code)) throw error
+      this.#named = true
+      return undefined
+    }
+  }
+
+  #createNamed(): StagedFile {
+    const path = join(this.directory, `${PREFIX}${process.pid}-${++this.#count}`)
+    return new StagedFile(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600), path)
+  }
+
   /** Keeps the bytes of a file that could not be published under `conflicts/`; gives the path. */
   async keep(staged: StagedFile, name: string, modified: Timestamp): Promise<string> {
-    const stamp = new Date().toISOString().replaceAll(':', '-')
-    // 255 bytes are the bound of a name; the front says when and which, so the end of a long name may go.
-    const path = join(this.directory, CONFLICTS, clip(`${stamp}-${randomBytes(2).toString('hex')}-${name}`))
+    const path = this.#conflictPath(name)
     try {
-      // The staged file has no name of its own: this link to its descriptor is one. COPYFILE_FICLONE shares blocks.
+      this.#giveName(staged, path, modified)
+      return path
+    } catch {
+      // `conflicts` lies in another file system, or this one does not link: the copy tells why that cannot be either.
+    }
+    try {
+      // This link to the descriptor stands for a name. COPYFILE_FICLONE shares blocks.
       await copyFile(`/proc/self/fd/${staged.fd}`, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
       await utimes(path, new Date(), new Date(timestampToMs(modified)))
       return path
     } catch (error) {
-      throw stagingError(`keep "${path}"`, error)
+      throw stagingError(`keep as "${path}"`, error)
     }
+  }
+
+  #giveName(staged: StagedFile, path: string, modified: Timestamp): void {
+    // Its owner may have tidied up.
+    mkdirSync(join(this.directory, CONFLICTS), { recursive: true, mode: 0o700 })
+    futimesSync(staged.fd, new Date(), new Date(timestampToMs(modified)))
+    staged.giveName(path)
+  }
+
+  /** 255 bytes are the bound of a name; the front says when and which, so the end of a long name may go. */
+  #conflictPath(name: string): string {
+    const stamp = new Date().toISOString().replaceAll(':', '-')
+    return join(this.directory, CONFLICTS, clip(`${stamp}-${randomBytes(2).toString('hex')}-${name}`))
   }
 }
 

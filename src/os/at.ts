@@ -12,6 +12,8 @@ import { SystemCallError } from './libc.ts'
 /** Open flags that Node does not name (asm-generic/fcntl.h; those that differ on arm64 are taken from Node). */
 export const O_PATH = 0o10000000
 const O_CLOEXEC = 0o2000000
+/** A new file without a name, in the directory that is opened; EOPNOTSUPP where the file system has no such files. */
+export const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
 
 const SYS_OPENAT2 = 437
 const RESOLVE_NO_MAGICLINKS = 0x02
@@ -19,6 +21,8 @@ const RESOLVE_NO_SYMLINKS = 0x04
 const RESOLVE_BENEATH = 0x08
 const AT_REMOVEDIR = 0x200
 const RENAME_NOREPLACE = 1
+const AT_FDCWD = -100
+const AT_SYMLINK_FOLLOW = 0x400
 
 const calls = once(() => ({
   openat2: bind<[number, number, string, Uint8Array, number]>(
@@ -130,6 +134,14 @@ export function renameNoReplaceAt(fromDir: number, from: string, toDir: number, 
     throw new SystemCallError('renameat2', linked === ERRNO.EPERM ? ERRNO.EINVAL : linked)
   }
   unlinkAt(fromDir, from)
+}
+
+/**
+ * Gives the open file a name, in the file system that it lies in, unless something has it (EEXIST). A file that has lost
+ * all its names cannot get one again (ENOENT); one that was made by `O_TMPFILE` can.
+ */
+export function linkDescriptor(fd: number, path: string): void {
+  checked('linkat', calls().linkat(AT_FDCWD, `/proc/self/fd/${fd}`, AT_FDCWD, path, AT_SYMLINK_FOLLOW))
 }
 
 export function symlinkAt(target: string, dir: number, name: string): void {
