@@ -108,6 +108,22 @@ export class BucketMount implements AsyncDisposable {
     this.#server = undefined
   }
 
+  /** SIGKILL for the server of the bucket: the store is there no more. */
+  async killGateway(): Promise<void> {
+    const exit = once(this.#gateway, 'exit')
+    this.#gateway.kill('SIGKILL')
+    await exit
+  }
+
+  /** The exit code of the process that serves the mount, after the signal or when it ends by itself. */
+  async ends(signal?: NodeJS.Signals): Promise<number | null> {
+    const server = this.#server
+    assert.ok(server !== undefined, 'it is mounted')
+    if (signal !== undefined) server.kill(signal)
+    if (server.exitCode === null && server.signalCode === null) await once(server, 'exit')
+    return server.exitCode
+  }
+
   async remount(): Promise<void> {
     await this.unmount()
     await this.mount()

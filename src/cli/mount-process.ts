@@ -3,17 +3,16 @@
  * or it is told to stop. It never touches its own mount, and starts no process while it has one.
  *
  * The end, however it came: what is open is published, then the record tells what could not be, then the process ends. So
- * whoever waits for the end of the process knows that all is in the store.
+ * whoever waits for the end of the process knows that all is in the store, or where it is kept. Its exit code says the
+ * same: 0 all is stored, 3 some of it is kept, 1 some of it is lost.
  */
 import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { logger, logToFile, logToStderr } from '#base/log.ts'
-import { type Mount, mountStore } from '#mount/mount.ts'
+import { type Mount, type MountEnd, mountStore } from '#mount/mount.ts'
 import { mountPath } from '#os/mount-table.ts'
 import { openStore } from '#store/open-store.ts'
-import type { Store } from '#store/store.ts'
 import { EXIT, type ExitCode } from './command.ts'
 import { serveMetrics } from './metrics-server.ts'
 import type { MOUNT_OPTIONS } from './mount.ts'
@@ -28,7 +27,8 @@ import { s3OptionsOf } from './store-options.ts'
 const log = logger('cli/mount')
 /** For programs that still have files open when the mount is told to end; then they get ENOTCONN. */
 const DETACHED_MS_MAX = 10_000
-const LOOK_MS = 50
+/** For storing when told to end: less than who sent the signal waits before SIGKILL (`eider up` 60 s, systemd 90 s). */
+const PUBLISH_MS_MAX = 45_000
 
 /** Serves until the mount ends or a signal comes. @throws OperationError for what keeps it from being mounted. */
 export async function serveMount(
@@ -48,6 +48,13 @@ export async function serveMount(
   try {
     const metrics = values.metrics && (await serveMetrics(values.metrics, () => !signal.aborted))
     if (metrics !== undefined) log.info({ address: formatHostPort(metrics.address) }, 'serving metrics')
+    const record: MountRecord = {
+      directory: target,
+      store: store.url,
+      process: identityOf(process.pid),
+      ...(values.log === undefined ? {} : { log: values.log }),
+    }
+    const kept = (): string[] => keptIn(stagingDirectory).filter((path) => !keptBefore.includes(path))
     const mount = await mountStore({
       store,
       directory: target,
@@ -56,69 +63,40 @@ export async function serveMount(
       stagingDirectory,
       validityMs: values.validity,
       signal,
+      onStuck: (paths) => writeMountRecord({ ...record, unpublished: kept(), lost: [...paths] }),
     })
-    const kept = await serve(mount, store, values, signal, () =>
-      keptIn(stagingDirectory).filter((path) => !keptBefore.includes(path)),
-    )
-    return kept.length === 0 ? EXIT.done : EXIT.partly
+    const { lost } = await serve(mount, record, signal)
+    const unpublished = kept()
+    for (const path of unpublished) log.error({ path }, 'kept what could not be stored')
+    for (const path of lost) log.fatal({ path }, 'lost what could neither be stored nor kept')
+    if (unpublished.length === 0 && lost.length === 0) removeMountRecord(target, process.pid)
+    else writeMountRecord({ ...record, unpublished, lost: [...lost] })
+    if (lost.length > 0) return EXIT.failed
+    return unpublished.length === 0 ? EXIT.done : EXIT.partly
   } finally {
     await store.close()
   }
 }
 
-/** From the mount to its end; gives the paths of what could not be stored. */
-async function serve(
-  mount: Mount,
-  store: Store,
-  values: OptionValues<typeof MOUNT_OPTIONS & CommonOptions>,
-  signal: AbortSignal,
-  kept: () => string[],
-): Promise<string[]> {
-  const { directory } = mount
-  const record: MountRecord = {
-    directory,
-    store: store.url,
-    process: identityOf(process.pid),
-    ...(values.log === undefined ? {} : { log: values.log }),
-  }
+/** From the mount to its end, which is waited for also where telling that it is ready fails. */
+async function serve(mount: Mount, record: MountRecord, signal: AbortSignal): Promise<MountEnd> {
+  const { directory, store } = record
   try {
     writeMountRecord(record)
-    log.info({ store: store.url, directory }, 'mounted')
-    await tellReady({ store: store.url, directory })
-    await Promise.race([stopped(signal), mount.ended])
-  } finally {
-    await takeDown(mount, signal)
+    log.info({ store, directory }, 'mounted')
+    await tellReady({ store, directory })
+    const ended = await Promise.race([stopped(signal), mount.ended])
+    if (ended !== undefined) return ended
+  } catch (error) {
+    await stop(mount, 'failed')
+    throw error
   }
-  const unpublished = kept()
-  if (unpublished.length === 0) removeMountRecord(directory, process.pid)
-  else writeMountRecord({ ...record, unpublished })
-  for (const path of unpublished) log.error({ path }, 'kept what could not be stored')
-  return unpublished
+  return stop(mount, String(signal.reason))
 }
 
-/** Ends the mount, also under programs that use it: who sent a signal will not wait for them. */
-async function takeDown(mount: Mount, signal: AbortSignal): Promise<void> {
-  let ended = false
-  const end = mount.ended.then(() => {
-    ended = true
-  })
-  if (!signal.aborted) {
-    // Taken away by others, or failed right after the start.
-    await Promise.race([end, delay(0)])
-    if (ended) return
-  }
-  log.info({ reason: String(signal.reason ?? 'failed') }, 'unmounting')
-  try {
-    await mount.unmount()
-    return
-  } catch (error) {
-    if (ended) return
-    log.warn({ err: error }, 'detached from under the programs that use it')
-  }
-  const detached = mount.unmount({ lazy: true })
-  detached.catch((error: unknown) => log.error({ err: error }, 'cannot detach'))
-  const deadline = performance.now() + DETACHED_MS_MAX
-  while (!ended && mount.status().openFiles > 0 && performance.now() < deadline) await delay(LOOK_MS)
+function stop(mount: Mount, reason: string): Promise<MountEnd> {
+  log.info({ reason }, 'unmounting')
+  return mount.stop({ graceMs: DETACHED_MS_MAX, publishMs: PUBLISH_MS_MAX })
 }
 
 /** A directory for each mount point: two mounts must not share one, and the next mount there finds what was kept. */

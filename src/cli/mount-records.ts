@@ -17,8 +17,10 @@ const RecordSchema = v.object({
   process: v.object({ pid: v.number(), startTicks: v.number() }),
   /** Where its log goes; absent: its standard error. */
   log: v.optional(v.string()),
-  /** What could not be stored, once the mount has ended. */
+  /** Where what could not be stored is kept, once the mount has ended. */
   unpublished: v.optional(v.array(v.string())),
+  /** Paths in the mount of what can be neither stored nor kept; while the process runs it goes on trying. */
+  lost: v.optional(v.array(v.string())),
 })
 
 export type MountRecord = v.InferOutput<typeof RecordSchema>

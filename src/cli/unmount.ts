@@ -46,7 +46,7 @@ export const unmount = command({
       )
       return EXIT.partly
     }
-    await ending(record.process, record.store)
+    await ending(target, record.process, record.store)
     return outcome(target, record.process.pid)
   },
 })
@@ -55,11 +55,29 @@ export const unmount = command({
 const TYPE = 'fuse.eider'
 const PATIENCE_MS = 1000
 
-async function ending(process_: { pid: number; startTicks: number }, store: string): Promise<void> {
-  const { hasEnded } = await import('./process-identity.ts')
-  if (await hasEnded(process_, PATIENCE_MS)) return
-  process.stderr.write(`Waiting until all is in ${store} (process ${process_.pid}) …\n`)
-  await hasEnded(process_)
+/** @throws OperationError `LOCAL_FAILED` where the process goes on since it can neither store nor keep some of it. */
+async function ending(target: string, process_: { pid: number; startTicks: number }, store: string): Promise<void> {
+  const [{ hasEnded }, { readMountRecord }] = await Promise.all([
+    import('./process-identity.ts'),
+    import('./mount-records.ts'),
+  ])
+  for (let looks = 0; !(await hasEnded(process_, PATIENCE_MS)); looks++) {
+    const record = readMountRecord(target)
+    if (record?.process.pid === process_.pid && record.lost !== undefined) {
+      throw new OperationError(
+        'LOCAL_FAILED',
+        `Cannot store or keep ${record.lost.length} files of '${target}': ${named(record.lost)}; process ${process_.pid} still has them and goes on trying until it gets SIGTERM; its log: ${record.log ?? 'none'}`,
+      )
+    }
+    if (looks === 0) process.stderr.write(`Waiting until all is in ${store} (process ${process_.pid}) …\n`)
+  }
+}
+
+const NAMED_MAX = 5
+
+function named(paths: readonly string[]): string {
+  const first = paths.slice(0, NAMED_MAX).map((path) => `'${path}'`)
+  return paths.length > NAMED_MAX ? `${first.join(', ')}, …` : first.join(', ')
 }
 
 async function outcome(target: string, pid: number): Promise<ExitCode> {
@@ -68,7 +86,13 @@ async function outcome(target: string, pid: number): Promise<ExitCode> {
   // The process removes its record when all is well.
   if (record === undefined || record.process.pid !== pid) return EXIT.done
   removeMountRecord(target, pid)
-  const { unpublished } = record
+  const { unpublished, lost = [] } = record
+  if (lost.length > 0) {
+    throw new OperationError(
+      'LOCAL_FAILED',
+      `Cannot store or keep ${lost.length} files of '${target}', and they are lost: ${named(lost)}; log: ${record.log ?? 'none'}`,
+    )
+  }
   if (unpublished === undefined) {
     throw new OperationError(
       'LOCAL_FAILED',

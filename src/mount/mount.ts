@@ -2,12 +2,16 @@
  * A mount of a store, from the mount point to its end: takes away what a crashed predecessor left there, mounts, serves, and
  * ends only when all that was written is in the store, or kept where the log says.
  *
- *   mountStore --INIT answered--> mounted --unmount()--> publishing --umount(2)--> ended
- *                                    '----umount by others, connection cut-------> ended
+ *   mountStore --INIT answered--> mounted --umount by others, connection cut--------> storing --all stored or kept--> ended
+ *                                    '--stop()--> detached --free, or out of time--> storing
+ *
+ * Storing begins when no request can come any more: so no write is acknowledged that the last publish does not see.
  *
  * The process that serves a mount never touches it: each path looked at here lies outside, and the mount point itself is
  * left to `os/`, which looks at it under a deadline and from a thread.
  */
+import { setTimeout as delay } from 'node:timers/promises'
+
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { SESSION_DEFAULTS, startSession, type Session, type SessionEnd } from '#fuse/session.ts'
@@ -41,15 +45,23 @@ export interface MountOptions {
   readonly nonEmpty?: boolean
   /** Gives up mounting; a mount that is up is ended by `unmount`. */
   readonly signal?: AbortSignal
+  /** Told, as often as it is tried, of what can neither be stored nor kept by a mount that is unmounted. */
+  readonly onStuck?: (paths: readonly string[]) => void
 }
 
-/** How a mount ended: unmounted (by us or others), or cut by the kernel. */
-export type EndReason = SessionEnd
+/** How a mount ended. */
+export interface MountEnd {
+  /** Unmounted by us or others, cut by the kernel, or refused to programs that went on using it. */
+  readonly how: SessionEnd
+  /** Paths in the mount of what is neither in the store nor kept; only after `stop`. */
+  readonly lost: readonly string[]
+}
 
-export interface UnmountOptions {
-  /** Takes it off the tree even while programs use it; they keep what they have open until this process ends. */
-  readonly lazy?: boolean
-  readonly signal?: AbortSignal
+export interface StopOptions {
+  /** For programs that have files open: they can go on and close them for so long. */
+  readonly graceMs: number
+  /** What cannot be stored in so long, from now on, is kept. */
+  readonly publishMs: number
 }
 
 export interface MountStatus extends StoreFileSystemStatus {
@@ -60,19 +72,20 @@ export interface MountStatus extends StoreFileSystemStatus {
 
 export interface Mount {
   readonly directory: string
-  /** Never rejects. When it resolves all that was written is in the store, or kept in `conflicts/` and logged. */
-  readonly ended: Promise<EndReason>
   /**
-   * Publishes all that is dirty, then unmounts; resolves when all of it is in the store.
-   * @throws OperationError `MOUNT_BUSY` while programs use it; whatever kept files from being published. It stays mounted then.
+   * Never rejects. When it resolves all that was written is in the store, or kept in `conflicts/` and logged; or, after
+   * `stop`, lost. Without a `stop` there is no giving up: what can neither be stored nor kept is tried again.
    */
-  unmount(options?: UnmountOptions): Promise<void>
+  readonly ended: Promise<MountEnd>
+  /** Ends it within bounds, also under programs that use it. Never rejects. */
+  stop(options: StopOptions): Promise<MountEnd>
   status(): MountStatus
 }
 
 const VALIDITY_MS = 1000
 /** How often files whose publish failed are tried again. */
 const RETRY_MS = 10_000
+const LOOK_MS = 50
 
 const log = logger('mount')
 
@@ -128,10 +141,14 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
 
 class StoreMount implements Mount {
   readonly directory: string
-  readonly ended: Promise<EndReason>
+  readonly ended: Promise<MountEnd>
   readonly #options: MountOptions
   readonly #fileSystem: StoreFileSystem
+  readonly #session: Session
+  /** Gives up what is asked of the store. */
   readonly #ending: AbortController
+  readonly #stopping = new AbortController()
+  #refuses = false
   readonly #retrying: NodeJS.Timeout
   #retryRuns = false
 
@@ -139,24 +156,41 @@ class StoreMount implements Mount {
     this.directory = options.directory
     this.#options = options
     this.#fileSystem = fileSystem
+    this.#session = session
     this.#ending = ending
     this.#retrying = setInterval(() => void this.#retry(), RETRY_MS)
     this.#retrying.unref()
     this.ended = session.ended.then((how) => this.#end(how))
   }
 
-  async unmount({ lazy = false, signal }: UnmountOptions = {}): Promise<void> {
-    // What is open for writing keeps the mount busy, and is published by its close; lazily, there is no waiting for that.
-    const failed = lazy ? await this.#fileSystem.publishAll() : await this.#fileSystem.publishFailed()
-    if (failed.length > 0 && !lazy) {
-      throw new OperationError(
-        'STORE_UNAVAILABLE',
-        `Cannot unmount "${this.directory}": ${failed.length} files cannot be published: ${messageOf(failed[0])}`,
-        { cause: failed[0] },
-      )
+  async stop({ graceMs, publishMs }: StopOptions): Promise<MountEnd> {
+    this.#stopping.abort()
+    const late = setTimeout(() => {
+      this.#ending.abort(new OperationError('ABORTED', `Cannot go on: "${this.directory}" was told to end`))
+    }, publishMs)
+    try {
+      // Whatever is mounted there after the end of the session is not this one.
+      if (!this.#refuses) await this.#detach(graceMs)
+      return await this.ended
+    } finally {
+      clearTimeout(late)
     }
-    await unmountFuse(this.directory, { lazy }, signal)
-    await this.ended
+  }
+
+  async #detach(graceMs: number): Promise<void> {
+    const deadline = performance.now() + graceMs
+    try {
+      await unmountFuse(this.directory, { deadlineMs: graceMs })
+      return
+    } catch (error) {
+      if (this.#refuses) return
+      log.warn({ err: error }, 'detached from under the programs that use it')
+    }
+    await unmountFuse(this.directory, { lazy: true, deadlineMs: graceMs }).catch((error: unknown) => {
+      log.error({ err: error }, `Cannot take "${this.directory}" off the tree`)
+    })
+    while (!this.#refuses && this.#fileSystem.status.openFiles > 0 && performance.now() < deadline) await delay(LOOK_MS)
+    await this.#session.destroy()
   }
 
   status(): MountStatus {
@@ -175,16 +209,26 @@ class StoreMount implements Mount {
     }
   }
 
-  async #end(how: SessionEnd): Promise<EndReason> {
+  async #end(how: SessionEnd): Promise<MountEnd> {
+    this.#refuses = true
     clearInterval(this.#retrying)
-    const failed = await this.#fileSystem.publishAll()
-    if (failed.length > 0) await this.#fileSystem.keepUnpublished()
+    const lost = await this.#storeOrKeep()
     this.#ending.abort(new OperationError('ABORTED', `Cannot go on: "${this.directory}" is unmounted`))
     log.info({ directory: this.directory, how }, 'unmounted')
-    return how
+    return { how, lost }
   }
-}
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  /** Gives the paths of what could neither be stored nor kept. */
+  async #storeOrKeep(): Promise<string[]> {
+    const { signal } = this.#stopping
+    for (;;) {
+      const isLast = signal.aborted
+      await this.#fileSystem.publishAll()
+      const left = await this.#fileSystem.keepUnpublished()
+      if (left.length === 0 || isLast) return left
+      this.#options.onStuck?.(left)
+      // A stop ends the wait, and there is one more try.
+      await delay(RETRY_MS, undefined, { signal }).catch(() => undefined)
+    }
+  }
 }

@@ -377,10 +377,34 @@ export class Publisher {
     return errors
   }
 
-  /** Keeps what could not be published, at the end of a mount. */
-  async keepAll(): Promise<void> {
-    for (const node of [...this.#state.dirty]) {
-      if (node.file !== undefined) await this.lose(node, node.file, 'the mount ends').catch(() => undefined)
+  /**
+   * Keeps what could not be published, at the end of a mount. Gives the paths of what could not even be kept: it stays
+   * dirty, so another try may do.
+   */
+  async keepAll(): Promise<string[]> {
+    const { dirty, log, staging, table } = this.#state
+    const left: string[] = []
+    for (const node of [...dirty]) {
+      const { file } = node
+      if (file === undefined || node.detached === 'removed') continue
+      const path = table.describe(node)
+      if (!file.dirty || file.staged === undefined) {
+        log.error({ path }, `Cannot publish the attributes of "${path}", and attributes cannot be kept`)
+        left.push(path)
+        continue
+      }
+      try {
+        const kept = await staging.keep(file.staged, node.name, node.attributes?.mtime ?? timestampNow())
+        log.warn({ path, kept }, `Cannot publish "${path}": the mount ends; what was written is kept in "${kept}"`)
+        if (node.detached === undefined) table.supersede(node)
+        file.staged.close()
+        file.staged = undefined
+        this.#settle(node, file)
+      } catch (error) {
+        log.error({ err: error, path }, `Cannot keep what was written to "${path}"`)
+        left.push(path)
+      }
     }
+    return left
   }
 }

@@ -94,8 +94,8 @@ export class StoreFileSystem implements FileSystem {
     return this.#publisher.publishAll((node) => node.file?.handles === 0)
   }
 
-  /** Keeps what could not be published under `conflicts/`, at the very end. */
-  keepUnpublished(): Promise<void> {
+  /** Keeps what could not be published under `conflicts/`, at the very end; gives the paths of what could not be kept. */
+  keepUnpublished(): Promise<string[]> {
     return this.#publisher.keepAll()
   }
 

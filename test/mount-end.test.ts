@@ -1,0 +1,154 @@
+/**
+ * How a mount ends while there is something that the store does not have: by signals and by `eider unmount`, with a store
+ * that is gone, and under programs that go on writing. What a write or close has acknowledged is in the store or is kept,
+ * and the exit code says which: 0 all is stored, 3 some is kept, 1 some is neither.
+ */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+
+import { probeFuse } from '#fuse/probe.ts'
+import { mountsOf } from '#os/mount-table.ts'
+
+import { BucketMount } from './bucket-mount.ts'
+import { eider } from './eider-process.ts'
+
+const fuse = await probeFuse()
+const skip = fuse.available ? false : `no mount can be made here: ${fuse.why}`
+const skipUnlessRoot = skip || (process.getuid?.() === 0 ? false : 'mounting a small disk needs root')
+
+const BYTES = 4_000_000
+
+/** Python with the mount and the local directory at hand. */
+function python(code: string): string {
+  return `python3 - <<'EOF'
+import errno, os, time
+mount, work = os.environ['M'], os.environ['W']
+def mark(name, text=''):
+    with open(work + '/' + name + '.new', 'w') as file: file.write(text)
+    os.rename(work + '/' + name + '.new', work + '/' + name)
+def wait_for(name):
+    while not os.path.exists(work + '/' + name): time.sleep(0.02)
+${code}
+EOF
+`
+}
+
+/** Writes a file and leaves its close to fail, as the store is gone by then. */
+async function writeToGoneStore(mount: BucketMount): Promise<void> {
+  const writing = mount.attempt(
+    python(`
+file = os.open(mount + '/only', os.O_WRONLY | os.O_CREAT)
+assert os.write(file, b'P' * ${BYTES}) == ${BYTES}
+mark('written'); wait_for('gone')
+try:
+    os.close(file)
+except OSError as error:
+    assert error.errno == errno.EIO, error
+    mark('failed')`),
+  )
+  await marked(mount, 'written')
+  await mount.killGateway()
+  writeFileSync(join(mount.work, 'gone'), '')
+  const { code, stderr } = await writing
+  assert.equal(code, 0, stderr)
+  assert.ok(existsSync(join(mount.work, 'failed')), 'the close told that the store does not have it')
+}
+
+/** Resolves when a script has marked something as done. */
+async function marked(mount: BucketMount, name: string): Promise<void> {
+  await mount.sh(`for i in $(seq 3000); do [ ! -e "$W/${name}" ] || break; sleep 0.02; done; [ -e "$W/${name}" ]`)
+}
+
+function theKept(mount: BucketMount): Buffer {
+  const [name, ...others] = mount.keptNames
+  assert.ok(name !== undefined && others.length === 0, `one file is kept: ${mount.keptNames.join(' ')}`)
+  return readFileSync(join(mount.staging, 'conflicts', name))
+}
+
+describe('the end of a mount', { skip, concurrency: 8 }, () => {
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    test(`[S30] ${signal} while the store is gone keeps what was written, and says where`, async () => {
+      await using mount = await BucketMount.start()
+      await writeToGoneStore(mount)
+      assert.equal(await mount.ends(signal), 3, mount.log)
+      assert.ok(theKept(mount).equals(Buffer.alloc(BYTES, 'P')))
+      assert.match(mount.log, new RegExp(`"path":"[^"]*${mount.keptNames[0]}"[^\\n]*kept what could not be stored`))
+      assert.deepEqual(mountsOf(mount.directory), [])
+    })
+  }
+
+  for (const gone of [false, true]) {
+    const where = gone ? 'kept, as the store is gone' : 'stored'
+    test(`[S30] under a program that goes on writing, all that was acknowledged before the end is ${where}`, async () => {
+      await using mount = await BucketMount.start()
+      const writing = mount.attempt(
+        python(`
+file = os.open(mount + '/growing', os.O_WRONLY | os.O_CREAT)
+done = os.write(file, b'G' * 1000)
+mark('written')
+try:
+    while True:
+        done += os.write(file, b'G' * 1000)
+        time.sleep(0.01)
+except OSError as error:
+    mark('refused', str(done))`),
+      )
+      await marked(mount, 'written')
+      if (gone) await mount.killGateway()
+      assert.equal(await mount.ends('SIGTERM'), gone ? 3 : 0, mount.log)
+      await writing
+      const acknowledged = Number(readFileSync(join(mount.work, 'refused'), 'utf8'))
+      const bytes = gone ? theKept(mount) : readFileSync(join(mount.bucket, 'growing'))
+      assert.ok(bytes.length >= acknowledged, `${bytes.length} of ${acknowledged} bytes`)
+      assert.ok(acknowledged > 1000, 'the program wrote on after the signal')
+      assert.ok(bytes.equals(Buffer.alloc(bytes.length, 'G')))
+      assert.deepEqual(mountsOf(mount.directory), [])
+    })
+  }
+
+  test('a full staging disk does not keep unmount from keeping what is staged', { skip: skipUnlessRoot }, async () => {
+    const small = mkdtempSync(join(tmpdir(), 'eider-small-'))
+    assert.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'small', small], { cwd: '/' }).status, 0)
+    try {
+      await using mount = await BucketMount.start({ staging: join(small, 'staging') })
+      await writeToGoneStore(mount)
+      const outcome = await eider(['unmount', mount.directory])
+      assert.equal(outcome.code, 3, outcome.stderr)
+      const [, path = ''] = /A file could not be stored; kept here:\n {2}(\S+)\n$/.exec(outcome.stderr) ?? []
+      assert.ok(readFileSync(path).equals(Buffer.alloc(BYTES, 'P')))
+      assert.equal(statSync(path).nlink, 1)
+      assert.equal(await mount.ends(), 3)
+    } finally {
+      spawnSync('umount', ['-l', small], { cwd: '/' })
+      rmSync(small, { recursive: true, force: true })
+    }
+  })
+
+  test('what can neither be stored nor kept is named by unmount, and kept once that can be', async () => {
+    await using mount = await BucketMount.start()
+    await writeToGoneStore(mount)
+    const conflicts = join(mount.staging, 'conflicts')
+    rmSync(conflicts, { recursive: true })
+    writeFileSync(conflicts, 'in the way')
+    const outcome = await eider(['unmount', mount.directory])
+    assert.equal(outcome.code, 1)
+    assert.match(outcome.stderr, /^eider: Cannot store or keep 1 files of '[^']+': '[^']*only'; process \d+ still has/m)
+    rmSync(conflicts)
+    assert.equal(await mount.ends(), 3)
+    assert.ok(theKept(mount).equals(Buffer.alloc(BYTES, 'P')))
+  })
+
+  test('a signal ends a mount also where something can neither be stored nor kept, with 1 and its path', async () => {
+    await using mount = await BucketMount.start()
+    await writeToGoneStore(mount)
+    rmSync(join(mount.staging, 'conflicts'), { recursive: true })
+    writeFileSync(join(mount.staging, 'conflicts'), 'in the way')
+    assert.equal(await mount.ends('SIGTERM'), 1)
+    assert.match(mount.log, /"path":"[^"]*only"[^\n]*lost what could neither be stored nor kept/)
+    assert.deepEqual(mountsOf(mount.directory), [])
+  })
+})
