@@ -173,6 +173,7 @@ describe('signatures', () => {
       verdict({}, (headers) => void delete headers['authorization']),
       'AccessDenied',
     )
+    assert.equal(verdict({ headers: { 'x-amz-security-token': 'x' } }), 'InvalidToken')
     const change = (from: RegExp, to: string) => (headers: Record<string, string>) =>
       void (headers['authorization'] = headers['authorization']?.replace(from, to) ?? '')
     assert.equal(verdict({}, change(/AKIA\w+/, 'AKIAOTHER')), 'InvalidAccessKeyId')

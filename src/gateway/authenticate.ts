@@ -93,6 +93,9 @@ export class Authenticator {
     const { authorization } = head.headers
     const query = parseQuery(head.rawQuery)
     const presigned = query.some(([name]) => name === 'X-Amz-Algorithm' || name === 'X-Amz-Signature')
+    if (head.headers['x-amz-security-token'] !== undefined || query.some(([name]) => name === 'X-Amz-Security-Token')) {
+      throw new S3Error('InvalidToken', 'This gateway has one lasting key pair and gives no session tokens')
+    }
     if (authorization !== undefined && presigned) {
       throw new S3Error('InvalidArgument', 'Only one auth mechanism is allowed: the header or the query')
     }
@@ -331,7 +334,7 @@ function joinedRaw(rawHeaders: readonly string[], name: string): string {
 }
 
 /** Node gives header bytes as Latin-1; most senders mean UTF-8, and signed that. */
-export function headerText(value: string): string {
+function headerText(value: string): string {
   // oxlint-disable-next-line no-control-regex -- anything that is not ASCII is what must be found
   if (!/[^\u0000-\u007f]/.test(value)) return value
   const text = Buffer.from(value, 'latin1').toString()

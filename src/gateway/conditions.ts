@@ -67,8 +67,6 @@ export interface WriteCondition {
   readonly ifNoneMatch: boolean
 }
 
-export const NO_CONDITION: WriteCondition = { ifMatch: undefined, ifNoneMatch: false }
-
 /** The condition in a write's headers. @throws S3Error `NotImplemented` where it is none that S3 has for writes. */
 export function writeCondition(exchange: Exchange): WriteCondition {
   const ifMatch = exchange.header('if-match')
@@ -83,7 +81,7 @@ export function writeCondition(exchange: Exchange): WriteCondition {
 }
 
 /** The guard for a write. @throws S3Error `PreconditionFailed`, or `NoSuchKey` where If-Match finds nothing. */
-export async function guardOf(
+async function guardOf(
   tree: ObjectTree,
   bucket: string,
   key: string,

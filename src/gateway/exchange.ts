@@ -18,7 +18,7 @@ const requestIdPrefix = randomBytes(5).toString('hex').toUpperCase()
 let requestCount = 0
 
 /** 16 hex digits: of this process, then a count. */
-export function nextRequestId(): string {
+function nextRequestId(): string {
   requestCount = (requestCount + 1) % 0x1000000
   return requestIdPrefix + requestCount.toString(16).toUpperCase().padStart(6, '0')
 }

@@ -13,7 +13,7 @@ import type { Store } from '#store/store.ts'
 
 import { Authenticator, type Signed } from './authenticate.ts'
 import { Body } from './body.ts'
-import { s3ErrorOf, type S3Error } from './errors.ts'
+import { S3Error, s3ErrorOf } from './errors.ts'
 import { Exchange, targetOf, type Target } from './exchange.ts'
 import { HTTP_LIMITS, HttpServer, type HttpLimits } from './http-server.ts'
 import { ObjectTree } from './object-tree.ts'
@@ -137,6 +137,8 @@ class RunningGateway {
       },
       this.#nowMs(),
     )
+    const expectedOwner = exchange.header('x-amz-expected-bucket-owner')
+    if (expectedOwner !== undefined && expectedOwner !== this.#service.owner.id) throw new S3Error('AccessDenied')
     const operation = routeOf(exchange)
     exchange.operation = operation.name
     const request: Request = {
