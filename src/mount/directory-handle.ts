@@ -183,7 +183,7 @@ export class DirectoryHandle {
     const valid = table.epoch === snapshot.epoch && this.node.detached === undefined
     for (const child of [...directory.children.values()]) {
       if (snapshot.seen.has(child.name)) continue
-      if (child.isAhead || child.changedAt > snapshot.moment.clock) {
+      if (child.isAhead || child.changedAt > snapshot.moment.clock || directory.changing.has(child.name)) {
         snapshot.names.push(child.name)
         snapshot.modes.push(modeOfNode(child))
       } else if (valid && child.validatedAt < snapshot.moment.at) {
@@ -192,6 +192,7 @@ export class DirectoryHandle {
     }
     // Where a node was dropped for lack of room meanwhile, the children are not all there is.
     let all = valid
+    for (const clock of directory.unsure.values()) all &&= clock <= snapshot.moment.clock
     for (const name of snapshot.seen) all &&= directory.children.has(name) || this.#wasRemovedHere(name, snapshot)
     if (all) directory.completeAt = snapshot.moment.at
     snapshot.seen.clear()

@@ -61,6 +61,8 @@ export class Files {
   }
 
   #opened(node: Node, flags: number): MaybePromise<OpenAnswer> {
+    // What is open when a name goes is brought here first; a handle made after that would have nothing to read.
+    if (node.leaving !== undefined) return node.leaving.then(() => this.#opened(node, flags))
     if (node.kind !== 'file') {
       const code = node.kind === 'directory' ? 'STORE_IS_DIRECTORY' : 'INPUT_INVALID'
       throw new OperationError(code, `Cannot open "${node.name}": it is a ${node.kind}`)
@@ -70,7 +72,8 @@ export class Files {
     if ((flags & constants.O_TRUNC) === 0) return this.#handle(node, flags)
     if (this.#state.readOnly) throw readOnlyError('truncate', node)
     const truncated = this.truncate(node, 0)
-    return truncated === undefined ? this.#handle(node, flags) : truncated.then(() => this.#handle(node, flags))
+    if (truncated === undefined) return this.#handle(node, flags)
+    return truncated.then(() => this.#opened(node, flags & ~constants.O_TRUNC))
   }
 
   #handle(node: Node, flags: number): OpenAnswer {
@@ -101,7 +104,8 @@ export class Files {
   ): Promise<{ node: Node; opened: OpenAnswer }> {
     const { table, tree } = this.#state
     return tree.shared([parent], async () => {
-      const found = await this.#resolver.lookupForCreate(parent, name)
+      // What was seen absent may have been seen by another look since, between that answer and this line.
+      const found = (await this.#resolver.lookupForCreate(parent, name)) ?? table.childOf(parent, name)
       if (found !== undefined) {
         if ((flags & constants.O_EXCL) !== 0) {
           throw new OperationError('FILE_EXISTS', `Cannot create "${table.describe(found)}": it exists`)
@@ -168,7 +172,7 @@ export class Files {
         const moved = tree.settled(node)
         if (moved !== undefined) await moved
         const same = node.detached === undefined && node.version === version && table.pathOf(node) === path
-        if (same) throw this.#publisher.stale(node, error)
+        if (same) throw this.#publisher.replaced(node, error)
       }
     }
   }

@@ -342,7 +342,10 @@ function restless(store: Store): Store {
       const entry = await store.rename(from, to, options)
       for await (const page of store.list('', { recursive: true })) {
         for (const { path: at } of page) {
-          if (isWithin(at, to)) await store.setAttributes(at, {}, { guard: { kind: 'any' } })
+          if (!isWithin(at, to)) continue
+          const { version } = await store.stat(at)
+          const after = await store.setAttributes(at, {}, { guard: { kind: 'any' } })
+          if (after.kind !== 'directory') options.onVersionChanged?.(at, version, after.version)
         }
       }
       return entry.kind === 'directory' ? entry : store.stat(to)

@@ -5,7 +5,7 @@
  */
 import { isOperationError, OperationError } from '#base/errors.ts'
 import type { Caller } from '#fuse/file-system.ts'
-import { checkName } from '#store/path.ts'
+import { checkName, joinPath } from '#store/path.ts'
 import { ABSENT, ANY, ifVersion, IMPLICIT_VERSION, type Entry } from '#store/store.ts'
 
 import { checkPathLength } from './files.ts'
@@ -56,28 +56,28 @@ export class Namespace {
       // The guard would find what is in the store, but not what is here only.
       const known = table.childOf(parent, name)
       if (known !== undefined && this.#state.validFor(known) > 0) throw existsError(path)
-      let entry: Entry
       try {
-        entry = await make(path)
+        return await table.changing([{ parent, name }], async () => this.#made(parent, name, await make(path)))
       } catch (error) {
         // Taken by somebody else, or made with its answer lost: the next look asks the store.
-        if (parent.directory !== undefined) parent.directory.completeAt = -Infinity
-        parent.directory?.absences.delete(name)
         if (isOperationError(error, 'STORE_CONFLICT')) throw existsError(path, error)
         throw error
       }
-      const now = this.#state.now()
-      const stale = table.childOf(parent, name)
-      if (stale !== undefined) table.detach(stale, 'superseded')
-      const node = table.add(parent, name, factsOf(entry, now))
-      node.modifiedGuessed = true
-      table.touch(node)
-      stateOf(parent).absences.delete(name)
-      // Made this moment, so whatever it has was made after this.
-      if (node.directory !== undefined) node.directory.completeAt = now
-      this.#state.entriesChanged(parent)
-      return node
     })
+  }
+
+  #made(parent: Node, name: string, entry: Entry): Node {
+    const { table } = this.#state
+    const now = this.#state.now()
+    const stale = table.childOf(parent, name)
+    if (stale !== undefined) table.detach(stale, 'superseded')
+    const node = table.add(parent, name, factsOf(entry, now))
+    node.modifiedGuessed = true
+    stateOf(parent).absences.delete(name)
+    // Made this moment, so whatever it has was made after this.
+    if (node.directory !== undefined) node.directory.completeAt = now
+    this.#state.entriesChanged(parent)
+    return node
   }
 
   async unlink(parent: Node, name: string): Promise<void> {
@@ -87,21 +87,36 @@ export class Namespace {
       if (node.kind === 'directory') {
         throw new OperationError('STORE_IS_DIRECTORY', `Cannot unlink "${table.pathOf(node)}": it is a directory`)
       }
-      await node.lock.run(() => this.#unlink(parent, node))
+      await node.lock.run(() => this.leaving(node, () => this.#unlink(parent, name, node)))
       this.#publisher.release(node)
     })
   }
 
-  async #unlink(parent: Node, node: Node): Promise<void> {
+  /** Runs what takes the name off `node`, in its lock; who opens it meanwhile waits. */
+  async leaving<T>(node: Node, work: () => Promise<T>): Promise<T> {
+    // It was lost while this waited for the lock: at ESTALE the kernel looks the name up anew, and tries once more.
+    if (node.detached !== undefined) throw this.#publisher.stale(node)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    node.leaving = promise
+    try {
+      return await work()
+    } finally {
+      node.leaving = undefined
+      resolve()
+    }
+  }
+
+  async #unlink(parent: Node, name: string, node: Node): Promise<void> {
     const { store, table, signal } = this.#state
     await this.#publisher.keepReadable(node)
     await this.#publisher.learnStored(node)
     if (node.version !== undefined) {
       await this.keepDirectory(parent)
       const guard = ifVersion(node.version)
-      await this.guarded(node, () => store.remove(table.pathOf(node), { guard, signal }))
+      await this.#remove(parent, name, (path) => store.remove(path, { guard, signal }))
+    } else if (node.detached === undefined) {
+      table.detach(node, 'removed')
     }
-    if (node.detached === undefined) table.detach(node, 'removed')
     this.#forgetDirt(node)
     this.#state.entriesChanged(parent)
   }
@@ -116,7 +131,7 @@ export class Namespace {
 
   /** Detaches what a rename has just replaced in the store. */
   replaced(node: Node): void {
-    this.#state.table.detach(node, 'removed')
+    if (node.detached === undefined) this.#state.table.detach(node, 'removed')
     this.#forgetDirt(node)
     this.#publisher.release(node)
   }
@@ -130,8 +145,7 @@ export class Namespace {
       }
       this.checkNothingUnpublished(node)
       await this.keepDirectory(parent)
-      await this.guarded(node, () => store.removeDirectory(table.pathOf(node), { signal }))
-      if (node.detached === undefined) table.detach(node, 'removed')
+      await this.#remove(parent, name, (path) => store.removeDirectory(path, { signal }))
       this.#state.entriesChanged(parent)
     })
   }
@@ -146,14 +160,17 @@ export class Namespace {
   }
 
   /** Runs a removal; what was gone already is as good, and a lost race makes the next look ask the store. */
-  async guarded(node: Node, remove: () => Promise<void>): Promise<void> {
-    try {
-      await remove()
-    } catch (error) {
-      if (isOperationError(error, 'STORE_NOT_FOUND')) return
-      this.expire(node)
-      throw error
-    }
+  async #remove(parent: Node, name: string, remove: (path: string) => Promise<void>): Promise<void> {
+    const { table } = this.#state
+    await table.changing([{ parent, name }], async () => {
+      try {
+        await remove(joinPath(table.pathOf(parent), name))
+      } catch (error) {
+        if (!isOperationError(error, 'STORE_NOT_FOUND')) throw error
+      }
+      const node = table.childOf(parent, name)
+      if (node !== undefined) table.detach(node, 'removed')
+    })
   }
 
   /** Has the next look at `node` ask the store. */

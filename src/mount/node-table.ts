@@ -12,7 +12,7 @@ import { ROOT_NODE, type NodeId } from '#fuse/file-system.ts'
 import { joinPath } from '#store/path.ts'
 import { IMPLICIT_VERSION } from '#store/store.ts'
 
-import { Node, type Detachment, type DirectoryState, type NodeFacts } from './node.ts'
+import { Node, type Change, type Detachment, type DirectoryState, type NodeFacts, type Place } from './node.ts'
 
 const IDLE_NODES_MAX = 200_000
 
@@ -117,6 +117,12 @@ export class NodeTable {
     this.settle(parent)
   }
 
+  /** Detaches `node` because the store has something else, or nothing, under its name: the next look asks what. */
+  supersede(node: Node): void {
+    if (node.parent !== undefined) stateOf(node.parent).completeAt = -Infinity
+    this.detach(node, 'superseded')
+  }
+
   /** Gives `node` another name; what had that name must have been detached. */
   move(node: Node, parent: Node, name: string): void {
     const old = node.parent
@@ -133,6 +139,63 @@ export class NodeTable {
     to.absences.delete(name)
     this.#idle.delete(parent)
     this.settle(old)
+  }
+
+  /**
+   * Runs a change of `places` in the store, with what it does to this table when it has succeeded. What the store is asked
+   * about them meanwhile, it may answer as it was before, as it is after, or half-way: none of that is taken in (see
+   * `Resolver`). When the change has failed, it may have happened or not, and the next look asks.
+   * `work` must not look these places up: that would wait for itself.
+   */
+  async changing<T>(places: readonly Place[], work: () => Promise<T>): Promise<T> {
+    const begun = places.map((place) => this.#begin(place))
+    try {
+      const result = await work()
+      for (const place of places) this.#changed(place)
+      return result
+    } catch (error) {
+      for (const place of places) this.#unsure(place)
+      throw error
+    } finally {
+      for (const [index, { parent, name }] of places.entries()) {
+        const change = begun[index]
+        if (change === undefined || --change.count > 0) continue
+        stateOf(parent).changing.delete(name)
+        change.end()
+      }
+    }
+  }
+
+  #begin({ parent, name }: Place): Change {
+    const { changing } = stateOf(parent)
+    let change = changing.get(name)
+    if (change === undefined) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      change = { count: 0, ended: promise, end: resolve }
+      changing.set(name, change)
+    }
+    change.count++
+    return change
+  }
+
+  /** What was asked about a place before this is overtaken. */
+  #changed({ parent, name }: Place): void {
+    const { children, removals, fetches } = stateOf(parent)
+    const known = children.get(name)
+    if (known !== undefined) this.touch(known)
+    else if (fetches > 0) removals.set(name, ++this.#clock)
+  }
+
+  #unsure({ parent, name }: Place): void {
+    const state = stateOf(parent)
+    const known = state.children.get(name)
+    if (known !== undefined) {
+      this.touch(known)
+      known.validatedAt = -Infinity
+    }
+    if (state.fetches > 0) state.unsure.set(name, ++this.#clock)
+    state.absences.delete(name)
+    state.completeAt = -Infinity
   }
 
   /** One more reference of the kernel. */

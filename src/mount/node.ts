@@ -25,6 +25,10 @@ export class DirectoryState {
   fetches = 0
   /** Names removed here, by the clock of the table, kept while such fetches are under way. */
   readonly removals = new Map<string, number>()
+  /** Names that a call from here is changing in the store just now. */
+  readonly changing = new Map<string, Change>()
+  /** Names whose change from here failed, by the clock of the table, kept while such fetches are under way. */
+  readonly unsure = new Map<string, number>()
   /** Names seen absent, with when: a create that follows its lookup asks no second time. */
   readonly absences = new Map<string, number>()
   /** When a name was last found absent by asking for it alone. */
@@ -37,6 +41,20 @@ export class DirectoryState {
   readonly pending = new Map<string, Promise<Node | undefined>>()
   /** The last listing, for fetching attributes ahead of lookups that follow it. */
   walk: AttributeWalk | undefined
+}
+
+/** A name in a directory. */
+export interface Place {
+  readonly parent: Node
+  readonly name: string
+}
+
+/** The calls from here that change a name in the store. */
+export interface Change {
+  count: number
+  /** Resolves when the last of them has ended, and what is known here says so. */
+  readonly ended: Promise<void>
+  readonly end: () => void
 }
 
 /** How far lookups have followed a listing. */
@@ -118,6 +136,8 @@ export class Node {
 
   readonly directory: DirectoryState | undefined
   file: OpenFile | undefined
+  /** While the name is about to go to another file, or to none: who opens it now waits, and looks again. */
+  leaving: Promise<void> | undefined
   #lock: Mutex | undefined
 
   constructor(id: NodeId, parent: Node | undefined, name: string, facts: NodeFacts) {

@@ -21,6 +21,7 @@ import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Sour
 
 import { AttributeChanges } from './attribute-changes.ts'
 import type { MountState } from './mount-state.ts'
+import { stateOf } from './node-table.ts'
 import { OpenFile, type Node } from './node.ts'
 import type { StagedFile } from './staging.ts'
 
@@ -72,7 +73,32 @@ export class Publisher {
     return new OperationError('FILE_STALE', message, { cause })
   }
 
+  /** As `stale`, where the store has just said so: the next look at the name asks what it has now. */
+  replaced(node: Node, cause: unknown): OperationError {
+    if (node.detached === undefined && !node.isAhead) this.#state.table.supersede(node)
+    return this.stale(node, cause)
+  }
+
+  /** Tries again where the version or the path was another only because of a change made here meanwhile. */
   async #download(node: Node, length: number): Promise<StagedFile> {
+    const { table, tree } = this.#state
+    for (;;) {
+      const { version } = node
+      const path = table.pathOf(node)
+      try {
+        return await this.#downloadOnce(node, length)
+      } catch (error) {
+        if (!isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) throw error
+        await tree.settled(node)
+        // Not the lock of the node: its holder may be waiting for this.
+        if (node.parent !== undefined) await stateOf(node.parent).changing.get(node.name)?.ended
+        if (node.detached !== undefined) throw this.stale(node, error)
+        if (node.version === version && table.pathOf(node) === path) throw this.replaced(node, error)
+      }
+    }
+  }
+
+  async #downloadOnce(node: Node, length: number): Promise<StagedFile> {
     const { store, table, signal } = this.#state
     const { file, version } = node
     assert(file !== undefined && version !== undefined, 'what is downloaded is open and in the store')
@@ -87,9 +113,6 @@ export class Publisher {
     } catch (error) {
       staged.close()
       if (file.staged !== undefined) return file.staged
-      if (isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) {
-        throw this.stale(node, error)
-      }
       throw error
     }
     // A truncation to nothing needs no bytes and did not wait: its file, and what was written to it since, is the newer.
@@ -318,7 +341,7 @@ export class Publisher {
       message = `Cannot publish "${path}": ${why}; what was written is kept in "${kept}"`
     }
     log.warn({ path }, message)
-    if (node.detached === undefined) table.detach(node, 'superseded')
+    if (node.detached === undefined) table.supersede(node)
     file.staged?.close()
     file.staged = undefined
     this.#settle(node, file)
@@ -347,14 +370,20 @@ export class Publisher {
 
   /**
    * Before the name of an open file goes away: has its bytes here, so that it stays readable and writable.
-   * A file whose version the store has lost already is left: its readers get ESTALE.
+   * A file whose version the store has lost already is left: its readers get ESTALE. So is one for which there is no room
+   * here: a full disk must not keep anybody from removing files.
    */
   async keepReadable(node: Node): Promise<void> {
     if (node.kind !== 'file' || node.file === undefined || node.file.handles === 0) return
     try {
       await this.stage(node)
     } catch (error) {
-      if (!isOperationError(error, 'FILE_STALE')) throw error
+      if (isOperationError(error, 'FILE_STALE')) return
+      if (!isOperationError(error, 'STAGING_NO_SPACE')) throw error
+      this.#state.log.warn(
+        { err: error },
+        `Cannot keep "${node.name}" readable for who has it open; its name goes all the same`,
+      )
     }
   }
 
@@ -406,5 +435,21 @@ export class Publisher {
       }
     }
     return left
+  }
+
+  /** As `keepAll`, without a wait, for a process that ends at once. */
+  keepAtOnce(): void {
+    const { dirty, log, staging, table } = this.#state
+    for (const node of dirty) {
+      const { file } = node
+      if (file?.staged === undefined || !file.dirty || node.detached === 'removed') continue
+      const path = table.describe(node)
+      try {
+        const kept = staging.keepAtOnce(file.staged, node.name, node.attributes?.mtime ?? timestampNow())
+        log.error({ path, kept }, `Cannot publish "${path}": the process ends; what was written is kept in "${kept}"`)
+      } catch (error) {
+        log.fatal({ err: error, path }, `Cannot keep what was written to "${path}", and it is lost`)
+      }
+    }
   }
 }

@@ -3,22 +3,23 @@
  * never published only changes its name here. A file that is replaced while it is open has its bytes brought here before, so
  * that it stays readable and writable. The move of a directory has its subtree to itself (see `locks.ts`).
  */
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { OperationError } from '#base/errors.ts'
 import { checkName, joinPath } from '#store/path.ts'
-import { ABSENT, ANY, ifVersion, type Guard } from '#store/store.ts'
+import { ABSENT, ANY, ifVersion, type Guard, type RenameOptions, type Version } from '#store/store.ts'
 
 import { checkPathLength } from './files.ts'
 import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
-import type { Node } from './node.ts'
+import { stateOf } from './node-table.ts'
+import type { Node, Place } from './node.ts'
 import type { Publisher } from './publisher.ts'
 import type { Resolver } from './resolver.ts'
 
 const RENAME_NOREPLACE = 1
 
-export interface Place {
-  readonly parent: Node
-  readonly name: string
+interface VersionChange {
+  readonly before: Version
+  readonly after: Version
 }
 
 export class Renaming {
@@ -80,17 +81,25 @@ export class Renaming {
     if (source.version !== undefined) await this.#publisher.publishClaimed(source)
     const locked = [source, ...(target === undefined ? [] : [target])].sort((a, b) => a.id - b.id)
     const [first, second] = locked
-    const move = (): Promise<void> => this.#moveLocked(from, to, source, target)
+    const move = (): Promise<void> =>
+      target === undefined
+        ? this.#moveLocked(from, to, source, target)
+        : this.#namespace.leaving(target, () => this.#moveLocked(from, to, source, target))
     await first?.lock.run(() => (second === undefined ? move() : second.lock.run(move)))
     this.#publisher.release(source)
     if (target !== undefined) this.#publisher.release(target)
   }
 
   async #moveLocked(from: Place, to: Place, source: Node, target: Node | undefined): Promise<void> {
-    const { store, table, signal } = this.#state
+    const { table, signal } = this.#state
+    // It was lost while this waited for its lock: at ESTALE the kernel looks it up anew, and tries once more.
+    if (source.detached !== undefined) throw this.#publisher.stale(source)
     if (target !== undefined) await this.#publisher.keepReadable(target)
     await this.#publisher.learnStored(source)
     if (target !== undefined) await this.#publisher.learnStored(target)
+    // Somebody else has replaced, removed or made the target, as was just found out: likewise.
+    const found = table.childOf(to.parent, to.name)
+    if (found !== target) throw this.#publisher.stale(found ?? source)
     if (source.version === undefined) {
       // Never published: it will be, under the new name, in place of what has that name now.
       if (target !== undefined) {
@@ -103,66 +112,84 @@ export class Renaming {
     await this.#namespace.keepDirectory(from.parent)
     const guard = ifVersion(source.version)
     const targetGuard: Guard = target?.version === undefined ? ABSENT : ifVersion(target.version)
-    const path = joinPath(table.pathOf(to.parent), to.name)
-    const entry = await this.#tried(
-      () => store.rename(table.pathOf(source), path, { guard, targetGuard, signal }),
-      source,
-      target,
-    )
-    if (target !== undefined) this.#namespace.replaced(target)
-    table.move(source, to.parent, to.name)
-    this.#publisher.published(source, entry)
+    await this.#rename(from, to, source, target, { guard, targetGuard, signal })
   }
 
-  /** A lost race makes what was believed of both names stale, so that the kernel's second try sees what is there. */
-  async #tried<T>(rename: () => Promise<T>, source: Node, target: Node | undefined): Promise<T> {
-    try {
-      return await rename()
-    } catch (error) {
-      this.#namespace.expire(source)
-      if (target !== undefined) this.#namespace.expire(target)
-      throw error
-    }
+  /** Moves the names in the store, then here. A lost race has the kernel's second try ask what is there. */
+  async #rename(
+    from: Place,
+    to: Place,
+    source: Node,
+    target: Node | undefined,
+    options: RenameOptions,
+    moved: () => void = () => undefined,
+  ): Promise<void> {
+    const { store, table } = this.#state
+    const path = joinPath(table.pathOf(from.parent), from.name)
+    const newPath = joinPath(table.pathOf(to.parent), to.name)
+    await table.changing([from, to], async () => {
+      const entry = await store.rename(path, newPath, options)
+      if (target !== undefined) this.#namespace.replaced(target)
+      // Whoever had one of the names lost it meanwhile, by a lost race or for lack of room: the next look asks.
+      const other = table.childOf(to.parent, to.name)
+      if (other !== undefined) this.#namespace.replaced(other)
+      if (source.detached === undefined) {
+        table.move(source, to.parent, to.name)
+        this.#publisher.published(source, entry)
+        moved()
+        return
+      }
+      const left = table.childOf(from.parent, from.name)
+      if (left !== undefined) table.supersede(left)
+      stateOf(to.parent).completeAt = -Infinity
+      stateOf(to.parent).absences.delete(to.name)
+    })
   }
 
   async #moveDirectory(from: Place, to: Place, source: Node, target: Node | undefined): Promise<void> {
-    const { store, table, signal } = this.#state
+    const { table, signal } = this.#state
     if (target !== undefined) this.#namespace.checkNothingUnpublished(target)
     for (const node of [...table.below(source)]) {
       if (node.version !== undefined && node.isAhead) await this.#publisher.publishClaimed(node)
     }
     await this.#namespace.keepDirectory(from.parent)
     const targetGuard = target === undefined ? ABSENT : ANY
-    const path = joinPath(table.pathOf(to.parent), to.name)
-    const entry = await this.#tried(
-      () => store.rename(table.pathOf(source), path, { guard: ANY, targetGuard, signal }),
-      source,
-      target,
-    )
-    if (target !== undefined) this.#namespace.replaced(target)
-    table.move(source, to.parent, to.name)
-    table.epoch++
-    this.#publisher.published(source, entry)
-    await this.#relearn(source)
+    const changes = new Map<string, VersionChange>()
+    const onVersionChanged = (path: string, before: Version, after: Version): void => {
+      changes.set(path, { before, after })
+    }
+    try {
+      await this.#rename(from, to, source, target, { guard: ANY, targetGuard, signal, onVersionChanged }, () => {
+        table.epoch++
+        this.#relearn(source, changes)
+      })
+    } catch (error) {
+      table.epoch++
+      for (const node of table.below(source)) this.#namespace.expire(node)
+      throw error
+    }
   }
 
   /**
-   * After the move of a directory the versions of what lies in it may be others (S3 copies objects): what is open goes on
-   * with the version that it has now, the rest is asked for when it is looked at.
+   * After the move of a directory the versions of what lies in it may be others (S3 copies objects). What is open goes on
+   * with the version that its own was copied to; a file that somebody else had replaced before the move is superseded.
    */
-  async #relearn(directory: Node): Promise<void> {
-    const { store, table, signal } = this.#state
+  #relearn(directory: Node, changes: ReadonlyMap<string, VersionChange>): void {
+    const { table } = this.#state
+    stateOf(directory).completeAt = -Infinity
     for (const node of [...table.below(directory)]) {
-      if (node.directory !== undefined) node.directory.completeAt = -Infinity
-      if (node.isAhead) continue
-      node.validatedAt = -Infinity
-      if (node.file === undefined) continue
-      try {
-        const entry = await store.stat(table.pathOf(node), { signal })
-        if (entry.kind === 'file' && entry.size === node.size) this.#publisher.published(node, entry)
-      } catch (error) {
-        if (!isOperationError(error, 'STORE_NOT_FOUND')) throw error
+      if (node.detached !== undefined) continue
+      const change = node.version === undefined ? undefined : changes.get(table.pathOf(node))
+      if (change !== undefined && change.before === node.version) {
+        if (node.cachedVersion === node.version) node.cachedVersion = change.after
+        node.version = change.after
+      } else if (change !== undefined && node.file !== undefined && !node.isAhead) {
+        table.supersede(node)
+        continue
       }
+      table.touch(node)
+      this.#namespace.expire(node)
+      if (node.directory !== undefined) node.directory.completeAt = -Infinity
     }
   }
 }

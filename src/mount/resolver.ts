@@ -1,7 +1,8 @@
 /**
  * From names to nodes: what is believed where that is fresh, what the store says where it is not. This is the one place
  * where an answer of the store changes the inode table, under three rules:
- * - An answer that a change made here has overtaken is not stored (each fetch notes the clock of the table first).
+ * - An answer that a change made here has overtaken is not stored (each fetch notes the clock of the table first), nor is
+ *   one about a name that a call from here is just changing: the store may be half-way.
  * - What is ahead of the store (being written, not yet published) is the truth here until it is published.
  * - A file that is open keeps its node and its version. When the store has another one, the name gets a new node and the
  *   old one is superseded: its readers get ESTALE for what they have not read yet, never bytes of two versions.
@@ -124,14 +125,21 @@ export class Resolver {
     directory.fetches++
     try {
       for (;;) {
-        const moving = tree.settled(parent)
-        if (moving !== undefined) await moving
+        const moving = tree.settled(parent) ?? directory.changing.get(name)?.ended
+        if (moving !== undefined) {
+          await moving
+          continue
+        }
+        const known = directory.children.get(name)
+        if (known !== undefined && this.#state.isFresh(known)) return known
         const { epoch } = table
         const moment = this.moment()
         const path = joinPath(table.pathOf(parent), name)
         const entry = await orAbsent(store.stat(path, { signal }))
-        // A directory above was moved meanwhile: the answer may be about a path that means something else now.
-        if (table.epoch !== epoch) continue
+        await directory.changing.get(name)?.ended
+        // A directory above was moved meanwhile: the answer may be about a path that means something else now. Or a change
+        // of this name failed: the answer may be older than what it has done all the same.
+        if (table.epoch !== epoch || (directory.unsure.get(name) ?? 0) > moment.clock) continue
         if (entry === undefined) directory.missedAt = moment.at
         return this.observe(parent, name, entry, moment)
       }
@@ -146,6 +154,7 @@ export class Resolver {
     directory.fetches--
     if (directory.fetches > 0) return
     directory.removals.clear()
+    directory.unsure.clear()
     this.#state.table.settle(parent)
   }
 
@@ -159,8 +168,9 @@ export class Resolver {
   /** Takes in what the store said about a name, as of `moment`; gives the node that the name leads to now. */
   observe(parent: Node, name: string, entry: Entry | undefined, moment: Moment): Node | undefined {
     const { table } = this.#state
-    const { children, removals, absences } = stateOf(parent)
+    const { children, removals, unsure, absences, changing } = stateOf(parent)
     const known = children.get(name)
+    if (changing.has(name) || (unsure.get(name) ?? 0) > moment.clock) return known
     if (known !== undefined && (known.isAhead || known.changedAt > moment.clock)) return known
     if (known === undefined && (removals.get(name) ?? 0) > moment.clock) return undefined
     if (parent.detached !== undefined) return undefined
