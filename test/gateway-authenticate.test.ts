@@ -78,7 +78,7 @@ describe('signatures', () => {
     )
   })
 
-  test('anything that was signed and then changed is refused', () => {
+  test('[S34] anything that was signed and then changed is refused', () => {
     assert.equal(verdict(), 'accepted')
     assert.equal(
       verdict({}, () => {}, { target: '/bucket/a%20c?x=1' }),
@@ -148,7 +148,7 @@ describe('signatures', () => {
     authenticator.verify({ ...head, headers: { ...head.headers, 'x-amz-meta-a': 'one, two' }, rawHeaders }, NOW_MS)
   })
 
-  test('a request is good for 15 minutes before and after its time', () => {
+  test('[S34] a request is good for 15 minutes before and after its time', () => {
     const minute = 60_000
     assert.equal(verdict({ timeMs: NOW_MS - 15 * minute }), 'accepted')
     assert.equal(verdict({ timeMs: NOW_MS + 15 * minute }), 'accepted')
@@ -201,7 +201,7 @@ describe('signatures', () => {
     assert.equal(verdict({ region: 'anywhere-9' }), 'accepted')
   })
 
-  test('a presigned URL lives from 1 second to 7 days, and is good for nothing else', () => {
+  test('[S34] a presigned URL lives from 1 second to 7 days, and is good for nothing else', () => {
     assert.equal(verdictOfUrl(), 'accepted')
     assert.equal(verdictOfUrl({ expires: 604_800, timeMs: NOW_MS - 604_000_000 }), 'accepted')
     for (const expires of [0, 604_801, -1, '1e3', '', 'x']) {

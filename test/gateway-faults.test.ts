@@ -89,7 +89,7 @@ async function until(what: string, holds: () => boolean): Promise<void> {
 }
 
 describe('who may not', () => {
-  test('unsigned, wrongly signed, expired and replayed requests are refused and change nothing', async () => {
+  test('[S34] unsigned, wrongly signed, expired and replayed requests are refused and change nothing', async () => {
     const host = `127.0.0.1:${server().port}`
     const unsigned = wireRequest('PUT', '/bucket/refused', { host, 'content-length': '1' }, 'x')
     assert.equal(told(await sendRaw(server().port, unsigned)), '403 AccessDenied')
@@ -130,7 +130,7 @@ describe('who may not', () => {
 })
 
 describe('bodies that are not what they say', () => {
-  test('store nothing, and leave what was there', async () => {
+  test('[S36] store nothing, and leave what was there', async () => {
     const old = 'what was there'
     await request('PUT', '/bucket/kept', { body: old })
     const large = randomBytes(3 << 20)
@@ -159,7 +159,7 @@ describe('bodies that are not what they say', () => {
     assert.deepEqual(temporaries(server().root), [])
   })
 
-  test('in chunks: a changed chunk, a changed trailer, one that is cut or of another length', async () => {
+  test('[S36] in chunks: a changed chunk, a changed trailer, one that is cut or of another length', async () => {
     const payload = 'x'.repeat(300_000)
     const length = { 'x-amz-decoded-content-length': String(payload.length) }
     const chunk = (text: string): string => `${text.length.toString(16)}\r\n${text}\r\n`
@@ -229,7 +229,7 @@ describe('bodies that are not what they say', () => {
 describe('documents', () => {
   const post = (body: string): Promise<RawAnswer> => request('POST', '/bucket?delete', { body })
 
-  test('bombs, nonsense and too much of anything are refused', async () => {
+  test('[S41] bombs, nonsense and too much of anything are refused', async () => {
     const bomb = `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">${Array.from({ length: 20 }, (_, i) => `<!ENTITY b${i} "${'&a;'.repeat(50)}">`).join('')}]><Delete><Object><Key>&b19;</Key></Object></Delete>`
     assert.equal(told(await post(bomb)), '400 MalformedXML')
     assert.equal(told(await post('')), '400 MissingRequestBodyError')
@@ -252,7 +252,7 @@ describe('documents', () => {
 })
 
 describe('keys', () => {
-  test('never lead out of their bucket, however they are written', async () => {
+  test('[S35] never lead out of their bucket, however they are written', async () => {
     const { root, directory } = server()
     await writeFile(join(directory, 'secret'), 'CONTENT')
     await writeFile(join(root, 'secret'), 'CONTENT')
@@ -349,7 +349,7 @@ describe('keys', () => {
 })
 
 describe('HTTP', () => {
-  test('heads that are too large, too many, malformed or slow are refused, and the gateway goes on', async () => {
+  test('[S41] heads that are too large, too many, malformed or slow are refused, and the gateway goes on', async () => {
     const { port } = server()
     const host = `127.0.0.1:${port}`
     const large = await sendRaw(port, wireRequest('GET', '/', { host, 'x-large': 'x'.repeat(20_000) }))
@@ -470,7 +470,7 @@ function childRequest(port: number, method: string, target: string, body: string
 }
 
 describe('a gateway in a process of its own', () => {
-  test('is killed in the middle of puts, and has whole objects only, those acknowledged among them', async (t) => {
+  test('[S2] is killed in the middle of puts, and has whole objects only, those acknowledged among them', async (t) => {
     const directory = await inDirectory(t)
     const bodyOf = (key: string): Buffer => Buffer.alloc(700_000, key)
     const acknowledged = new Set<string>()
@@ -505,7 +505,7 @@ describe('a gateway in a process of its own', () => {
     assert.equal(answer.status, 200)
   })
 
-  test('holds 10,000 connections, or as many as this machine allows, and goes on answering', async (t) => {
+  test('[S41] holds 10,000 connections, or as many as this machine allows, and goes on answering', async (t) => {
     const directory = await inDirectory(t)
     const child = await startChild(directory)
     t.after(() => child.process.kill())

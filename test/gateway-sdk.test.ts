@@ -96,7 +96,7 @@ describe('@aws-sdk/client-s3', () => {
     return 'no error'
   }
 
-  test('puts and gets under every checksum, in header and trailer', async () => {
+  test('[S38] puts and gets under every checksum, in header and trailer', async () => {
     const Bucket = await bucket('sdk-checksums')
     const bytes = randomBytes(300_000)
     for (const algorithm of ['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256'] as ChecksumAlgorithm[]) {
@@ -135,7 +135,7 @@ describe('@aws-sdk/client-s3', () => {
     assert.equal(existsSync(stored(Bucket, 'wrong')), false)
   })
 
-  test('writes, copies and deletes under conditions', async () => {
+  test('[S37] writes, copies and deletes under conditions', async () => {
     const Bucket = await bucket('sdk-conditions')
     const put = (Key: string, Body: string, more: object = {}): Promise<{ ETag?: string | undefined }> =>
       client().send(new PutObjectCommand({ Bucket, Key, Body, ...more }))
@@ -385,7 +385,7 @@ describe('@aws-sdk/client-s3', () => {
     await client().send(new DeleteBucketCommand({ Bucket }))
   })
 
-  test('sees what other programs do in the directory: no tag is kept that does not tell of the bytes', async () => {
+  test('[S39] sees what other programs do in the directory: no tag is kept that does not tell of the bytes', async () => {
     const Bucket = await bucket('sdk-outside')
     const put = await client().send(
       new PutObjectCommand({ Bucket, Key: 'file', Body: 'put', ContentType: 'text/x-kept' }),

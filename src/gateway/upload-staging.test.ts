@@ -41,7 +41,7 @@ async function contents(upload: Upload): Promise<string> {
 }
 
 describe('uploads under way', () => {
-  test('survive the end of the process, parts and all, but for a line that was torn', async () => {
+  test('[S40] survive the end of the process, parts and all, but for a line that was torn', async () => {
     const directory = join(scratch, 'restart')
     const first = await UploadStaging.open(directory)
     const upload = await first.create(plan('k'))
