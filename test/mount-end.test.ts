@@ -81,6 +81,43 @@ describe('the end of a mount', { skip, concurrency: 8 }, () => {
     })
   }
 
+  test('a second signal ends a mount at once, and what was written is kept all the same', async () => {
+    await using mount = await BucketMount.start()
+    const writing = mount.attempt(
+      python(`
+file = os.open(mount + '/only', os.O_WRONLY | os.O_CREAT)
+assert os.write(file, b'P' * ${BYTES}) == ${BYTES}
+mark('written'); wait_for('ended')`),
+    )
+    await marked(mount, 'written')
+    await mount.killGateway()
+    const ended = mount.ends('SIGTERM')
+    // Signals that come right after the first are taken for the same.
+    const again = setInterval(() => void mount.ends('SIGTERM'), 100)
+    assert.equal(await ended, 1, mount.log)
+    clearInterval(again)
+    writeFileSync(join(mount.work, 'ended'), '')
+    await writing
+    assert.ok(theKept(mount).equals(Buffer.alloc(BYTES, 'P')))
+    assert.match(mount.log, /"path":"[^"]*only","kept":"[^"]+"[^\n]*the process ends/)
+  })
+
+  test('a staging directory on a file system without nameless files is one all the same', async () => {
+    await using disk = await BucketMount.start()
+    await using mount = await BucketMount.start({ staging: join(disk.directory, 'staging') })
+    const names = (): string => `ls "${mount.staging}" | grep -c staged || true`
+    await mount.sh(`echo stored > "$M/stored"; [ "$(cat "$B/stored")" = stored ]`)
+    // The kernel tells of the last close without waiting for an answer.
+    await mount.sh(`for i in $(seq 500); do [ "$(${names()})" != 0 ] || exit 0; sleep 0.02; done; exit 1`)
+    await writeToGoneStore(mount)
+    assert.equal((await mount.sh(names())).trim(), '1')
+    assert.equal(await mount.ends('SIGTERM'), 3, mount.log)
+    const kept = await disk.sh(
+      `cd "${mount.staging}" && ls && cat conflicts/*-only | tr -d P | wc -c && wc -c < conflicts/*-only`,
+    )
+    assert.deepEqual(kept.trim().split(/\s+/), ['conflicts', '0', String(BYTES)])
+  })
+
   for (const gone of [false, true]) {
     const where = gone ? 'kept, as the store is gone' : 'stored'
     test(`[S30] under a program that goes on writing, all that was acknowledged before the end is ${where}`, async () => {

@@ -65,6 +65,8 @@ export async function serveMount(
       signal,
       onStuck: (paths) => writeMountRecord({ ...record, unpublished: kept(), lost: [...paths] }),
     })
+    // A second signal ends the process at once, and so does a defect: what is staged has no name and would go with it.
+    process.once('exit', () => mount.keepAtOnce())
     const { lost } = await serve(mount, record, signal)
     const unpublished = kept()
     for (const path of unpublished) log.error({ path }, 'kept what could not be stored')

@@ -79,6 +79,8 @@ export interface Mount {
   readonly ended: Promise<MountEnd>
   /** Ends it within bounds, also under programs that use it. Never rejects. */
   stop(options: StopOptions): Promise<MountEnd>
+  /** Keeps what is staged, without a wait: for a process that ends at once, whyever. */
+  keepAtOnce(): void
   status(): MountStatus
 }
 
@@ -175,6 +177,10 @@ class StoreMount implements Mount {
     } finally {
       clearTimeout(late)
     }
+  }
+
+  keepAtOnce(): void {
+    this.#fileSystem.keepAtOnce()
   }
 
   async #detach(graceMs: number): Promise<void> {

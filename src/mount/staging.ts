@@ -201,6 +201,13 @@ export class StagingArea {
     }
   }
 
+  /** As `keep`, in one go, for a process that ends at once; copies nothing, so there are file systems where it fails. */
+  keepAtOnce(staged: StagedFile, name: string, modified: Timestamp): string {
+    const path = this.#conflictPath(name)
+    this.#giveName(staged, path, modified)
+    return path
+  }
+
   #giveName(staged: StagedFile, path: string, modified: Timestamp): void {
     // Its owner may have tidied up.
     mkdirSync(join(this.directory, CONFLICTS), { recursive: true, mode: 0o700 })

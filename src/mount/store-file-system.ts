@@ -99,6 +99,11 @@ export class StoreFileSystem implements FileSystem {
     return this.#publisher.keepAll()
   }
 
+  /** As `keepUnpublished`, for a process that ends at once. */
+  keepAtOnce(): void {
+    this.#publisher.keepAtOnce()
+  }
+
   // Names.
 
   lookup(parent: NodeId, name: string, caller: Caller): MaybePromise<EntryAnswer | NegativeAnswer> {
