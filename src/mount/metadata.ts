@@ -14,7 +14,7 @@ import type { Files } from './files.ts'
 import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
 import { permissionsOf, withoutPrivileges } from './node-attributes.ts'
-import type { Node } from './node.ts'
+import { placesOf, type Node } from './node.ts'
 import type { Publisher } from './publisher.ts'
 import type { Resolver } from './resolver.ts'
 
@@ -125,8 +125,10 @@ export class Metadata {
     // A directory's version comes from wherever it was last seen, and may be that of one made only by its entries.
     const guard = node.kind === 'directory' ? ANY : ifVersion(node.version)
     try {
-      const entry = await store.setAttributes(table.pathOf(node), changes, { guard, signal })
-      this.#publisher.published(node, entry)
+      await table.changing(placesOf(node), async () => {
+        const entry = await store.setAttributes(table.pathOf(node), changes, { guard, signal })
+        this.#publisher.published(node, entry)
+      })
     } catch (error) {
       this.#namespace.expire(node)
       throw error

@@ -268,6 +268,30 @@ for (const replace of [true, false]) {
   })
 }
 
+test('who has a file open keeps it through a change of its attributes that others look at', async () => {
+  const inner = openMemoryStore()
+  const gate = new Gate()
+  const held = replacing(inner, {
+    setAttributes: async (...args) => {
+      const entry = await inner.setAttributes(...args)
+      await gate.pass()
+      return entry
+    },
+  })
+  await using it = await rig(held)
+  await it.kernel.writeFile('file', 'text')
+  const file = await it.kernel.open('file', O_RDONLY)
+  const changing = it.kernel.setattr('file', { mode: 0o600 })
+  await gate.reached
+  it.clock.ms += 2000
+  const looking = it.kernel.find('file')
+  await it.kernel.names('')
+  gate.open()
+  await changing
+  assert.equal((await looking)?.attributes.node, file.node)
+  assert.equal((await it.kernel.read(file, 0, 4)).toString(), 'text')
+})
+
 for (const flags of [O_RDONLY, O_RDWR]) {
   test(`[S22] one failed ${flags === O_RDWR ? 'write' : 'read'} tells that a file was replaced elsewhere`, async () => {
     const store = openMemoryStore()

@@ -170,6 +170,11 @@ export class Node {
   }
 }
 
+/** Where `node` is: nowhere for the root, and for what has been detached. */
+export function placesOf({ parent, name }: Node): readonly Place[] {
+  return parent === undefined ? [] : [{ parent, name }]
+}
+
 export interface NodeFacts {
   readonly kind: Kind
   readonly version: Version | undefined

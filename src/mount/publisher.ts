@@ -22,7 +22,7 @@ import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Sour
 import { AttributeChanges } from './attribute-changes.ts'
 import type { MountState } from './mount-state.ts'
 import { stateOf } from './node-table.ts'
-import { OpenFile, type Node } from './node.ts'
+import { OpenFile, placesOf, type Node } from './node.ts'
 import type { StagedFile } from './staging.ts'
 
 /** So many failed puts of different bytes are remembered. */
@@ -307,7 +307,8 @@ export class Publisher {
   #setAttributes(node: Node, changes: Attributes): Promise<Entry> {
     assert(node.version !== undefined, 'attributes alone go to what is in the store')
     const { store, table, signal } = this.#state
-    return store.setAttributes(table.pathOf(node), changes, { guard: ifVersion(node.version), signal })
+    const guard = ifVersion(node.version)
+    return table.changing(placesOf(node), () => store.setAttributes(table.pathOf(node), changes, { guard, signal }))
   }
 
   /** Takes in what the store answered to a change made here. `sent` is what it was given, where that goes over the answer. */
