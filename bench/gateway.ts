@@ -26,6 +26,7 @@ const LARGE_BYTES = 2 ** 30
 const ROUNDS = 5
 /** Two cores: the gateway has one, all else the other. */
 const GATEWAY_CPU = '1'
+const CLIENT_CPU = '0'
 
 /** Runs the benchmark. */
 export async function run(): Promise<BenchTable> {
@@ -186,7 +187,7 @@ function writeRandom(path: string): void {
 
 function timed(command: string, args: readonly string[]): number {
   const start = performance.now()
-  const { status, stderr } = spawnSync(command, args)
+  const { status, stderr } = spawnSync('taskset', ['-c', CLIENT_CPU, command, ...args])
   if (status !== 0) throw new Error(`${command}: ${String(stderr)}`)
   return performance.now() - start
 }
