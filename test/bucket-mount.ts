@@ -115,6 +115,11 @@ export class BucketMount implements AsyncDisposable {
     await exit
   }
 
+  /** SIGSTOP for it: the store takes requests and answers none. */
+  hangGateway(): void {
+    this.#gateway.kill('SIGSTOP')
+  }
+
   /** The exit code of the process that serves the mount, after the signal or when it ends by itself. */
   async ends(signal?: NodeJS.Signals): Promise<number | null> {
     const server = this.#server

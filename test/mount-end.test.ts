@@ -81,6 +81,32 @@ describe('the end of a mount', { skip, concurrency: 8 }, () => {
     })
   }
 
+  test('a store that takes requests and answers none does not hold up the end, and what was written is kept', async () => {
+    await using mount = await BucketMount.start()
+    const writing = mount.attempt(
+      python(`
+for number in range(20):
+    file = os.open(mount + '/file%d' % number, os.O_WRONLY | os.O_CREAT)
+    assert os.write(file, b'P' * 100000) == 100000
+mark('written'); wait_for('ended')`),
+    )
+    await marked(mount, 'written')
+    mount.hangGateway()
+    try {
+      assert.equal(await mount.ends('SIGTERM'), 3, mount.log)
+      const conflicts = join(mount.staging, 'conflicts')
+      for (const name of mount.keptNames) {
+        assert.ok(readFileSync(join(conflicts, name)).equals(Buffer.alloc(100_000, 'P')), name)
+      }
+      assert.equal(mount.keptNames.length, 20)
+      assert.deepEqual(mountsOf(mount.directory), [])
+    } finally {
+      writeFileSync(join(mount.work, 'ended'), '')
+      await mount.killGateway()
+      await writing
+    }
+  })
+
   test('a second signal ends a mount at once, and what was written is kept all the same', async () => {
     await using mount = await BucketMount.start()
     const writing = mount.attempt(
