@@ -125,12 +125,15 @@ export class Resolver {
     directory.fetches++
     try {
       for (;;) {
-        const moving = tree.settled(parent) ?? directory.changing.get(name)?.ended
+        const known = directory.children.get(name)
+        const change = directory.changing.get(name)
+        // The move of a directory can be minutes of copying: until it is done, it is as it was.
+        if (change !== undefined && known?.kind === 'directory' && known.attributes !== undefined) return known
+        const moving = tree.settled(parent) ?? change?.ended
         if (moving !== undefined) {
           await moving
           continue
         }
-        const known = directory.children.get(name)
         if (known !== undefined && this.#state.isFresh(known)) return known
         const { epoch } = table
         const moment = this.moment()
