@@ -63,7 +63,7 @@ export async function serveMount(
       stagingDirectory,
       validityMs: values.validity,
       signal,
-      onStuck: (paths) => writeMountRecord({ ...record, unpublished: kept(), lost: [...paths] }),
+      onStuck: (paths) => tellStuck({ ...record, unpublished: kept(), lost: [...paths] }),
     })
     // A second signal ends the process at once, and so does a defect: what is staged has no name and would go with it.
     process.once('exit', () => mount.keepAtOnce())
@@ -94,6 +94,15 @@ async function serve(mount: Mount, record: MountRecord, signal: AbortSignal): Pr
     throw error
   }
   return stop(mount, String(signal.reason))
+}
+
+/** The log has told already; a record that cannot be written must not end the tries. */
+function tellStuck(record: MountRecord): void {
+  try {
+    writeMountRecord(record)
+  } catch (error) {
+    log.error({ err: error }, 'cannot tell eider unmount what is neither stored nor kept')
+  }
 }
 
 function stop(mount: Mount, reason: string): Promise<MountEnd> {

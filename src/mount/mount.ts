@@ -23,7 +23,7 @@ import type { Store } from '#store/store.ts'
 
 import { holdsOpenIn, type HoldsOpen } from './descriptors.ts'
 import { StagingArea } from './staging.ts'
-import { StoreFileSystem, type StoreFileSystemStatus } from './store-file-system.ts'
+import { StoreFileSystem } from './store-file-system.ts'
 
 export interface MountOptions {
   /** Stays the caller's to close, after the mount has ended. */
@@ -64,12 +64,6 @@ export interface StopOptions {
   readonly publishMs: number
 }
 
-export interface MountStatus extends StoreFileSystemStatus {
-  readonly directory: string
-  readonly store: string
-  readonly readOnly: boolean
-}
-
 export interface Mount {
   readonly directory: string
   /**
@@ -81,7 +75,6 @@ export interface Mount {
   stop(options: StopOptions): Promise<MountEnd>
   /** Keeps what is staged, without a wait: for a process that ends at once, whyever. */
   keepAtOnce(): void
-  status(): MountStatus
 }
 
 const VALIDITY_MS = 1000
@@ -197,11 +190,6 @@ class StoreMount implements Mount {
     })
     while (!this.#refuses && this.#fileSystem.status.openFiles > 0 && performance.now() < deadline) await delay(LOOK_MS)
     await this.#session.destroy()
-  }
-
-  status(): MountStatus {
-    const { store, readOnly } = this.#options
-    return { ...this.#fileSystem.status, directory: this.directory, store: store.url, readOnly }
   }
 
   /** Files whose publish failed after their last close have nobody but this to try again. */
