@@ -174,8 +174,8 @@ describe('guards of the S3 store', () => {
       targetGuard: ABSENT,
       onVersionChanged: (...change) => told.push(change),
     })
-    const after = (await store.stat('told/large')).version
-    assert.deepEqual(told, after === version ? [] : [['told/large', version, after]])
+    const now = (await store.stat('told/large')).version
+    assert.deepEqual(told, now === version ? [] : [['told/large', version, now]])
   })
 
   test('an endpoint that restarts is waited for', async () => {

@@ -89,7 +89,7 @@ function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || host.startsWith('127.')
 }
 
-/** On the disk of a directory store, so that a finished upload is moved rather than copied. */
+/** On the disk of a directory store, so that a finished upload is copied within the kernel, sharing blocks where it can. */
 function usualStaging(url: string): string {
   if (url.startsWith('file:')) return join(fileURLToPath(url), '.eider', 'uploads')
   return join(stateDirectory(), 'uploads', createHash('sha256').update(url).digest('hex').slice(0, 24))

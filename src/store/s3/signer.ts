@@ -2,6 +2,8 @@
  * Signs requests by SigV4 in the Authorization header. Every header that is sent is signed. The signing key is kept for
  * its day, the time for its second: what is left for a request is two hashes and one HMAC.
  */
+import { createSecretKey, type KeyObject } from 'node:crypto'
+
 import type { Credentials } from './credentials.ts'
 import type { Endpoint } from './endpoint.ts'
 import {
@@ -38,7 +40,7 @@ export class Signer {
   #second = 0
   #amzDate = ''
   #keyId = ''
-  #key: Buffer = Buffer.alloc(0)
+  #key: KeyObject | undefined
 
   /** All headers of the signed request, names and values by turns. */
   sign(request: Unsigned, endpoint: Endpoint, credentials: Credentials | undefined, nowMs: number): string[] {
@@ -75,10 +77,11 @@ export class Signer {
     return this.#amzDate
   }
 
-  #keyOf(credentials: Credentials, date: string, region: string): Buffer {
+  #keyOf(credentials: Credentials, date: string, region: string): KeyObject {
     const id = `${date}/${region}/${credentials.secretAccessKey}`
-    if (id !== this.#keyId) {
-      this.#key = signingKey(credentials.secretAccessKey, date, region)
+    if (this.#key === undefined || id !== this.#keyId) {
+      // A key object: an HMAC with one costs a fifth of one with the same bytes.
+      this.#key = createSecretKey(signingKey(credentials.secretAccessKey, date, region))
       this.#keyId = id
     }
     return this.#key
