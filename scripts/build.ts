@@ -18,6 +18,8 @@ const { metafile } = await build({
   format: 'esm',
   platform: 'node',
   target: 'node24',
+  // Packages in both forms go in as ES modules: a dynamic import of CommonJS has a default export only.
+  mainFields: ['module', 'main'],
   external: ['koffi'],
   sourcemap: false,
   legalComments: 'none',

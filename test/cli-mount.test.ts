@@ -137,6 +137,36 @@ test('a mount over a mount is refused', { skip }, async () => {
   }
 })
 
+test('a mount over what its own server works with is refused, either way round', { skip }, async () => {
+  const data = join(scratch, 'nested')
+  mkdirSync(join(data, 'mnt'), { recursive: true })
+  for (const [from, on] of [
+    [data, join(data, 'mnt')],
+    [join(data, 'mnt'), data],
+    [data, data],
+  ] as const) {
+    const outcome = await eider(['mount', `file://${from}`, on], { env })
+    assert.equal(outcome.code, 1)
+    assert.match(
+      outcome.stderr,
+      /^eider: Cannot mount on '.*': the store is in '.*', and one would be inside the other\n/,
+    )
+    assert.deepEqual(mountsOf(on), [])
+  }
+  const staging = await eider(['mount', bucketAt(gateway), data, `--staging=${join(data, 'staging')}`], { env })
+  assert.equal(staging.code, 1)
+  assert.match(staging.stderr, /the staging directory is in/)
+})
+
+test('a bucket without its scheme, and a directory that cannot be made, are one sentence', { skip }, async () => {
+  const bare = await eider(['mount', 'bucket', join(scratch, 'bare')], { env })
+  assert.equal(bare.code, 2)
+  assert.match(bare.stderr, /a bucket is written s3:\/\/bucket\n/)
+  const proc = await eider(['mount', bucketAt(gateway), '/proc/eider-cannot-be/below', '--mkdir'], { env })
+  assert.equal(proc.code, 1)
+  assert.match(proc.stderr, /^eider: Cannot make '\/proc\/eider-cannot-be\/below': ENOENT/)
+})
+
 test('told to end by a signal, it ends under a program that uses it', { skip }, async () => {
   const folder = join(scratch, 'signalled')
   const mount = startEider(['mount', bucketAt(gateway), folder, '--mkdir', '-f'], { env })

@@ -1,7 +1,7 @@
 /** The package as npm packs it: it installs globally under an older Node, brings its own, and runs. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { after, test } from 'node:test'
@@ -45,6 +45,23 @@ test(
     const { findings } = JSON.parse(doctor.stdout) as { findings: { subject: string; found: string; state: string }[] }
     const node = findings.find(({ subject }) => subject === 'Node')
     assert.match(node?.found ?? '', /^v2[4-9]/)
+    // What comes in by dynamic import is in the bundle in a form that works: here the credentials of a profile.
+    mkdirSync(join(scratch, '.aws'))
+    writeFileSync(join(scratch, '.aws', 'credentials'), '[some]\naws_access_key_id = A\naws_secret_access_key = B\n')
+    const args = [
+      'mount',
+      's3://bucket?endpoint=http://127.0.0.1:1&profile=some',
+      join(scratch, 'mnt'),
+      '--mkdir',
+      '-f',
+    ]
+    const refused = spawnSync(join(prefix, 'bin', 'eider'), args, {
+      cwd: scratch,
+      env: { PATH: environment.PATH, HOME: scratch },
+      encoding: 'utf8',
+    })
+    assert.equal(refused.status, 1)
+    assert.match(refused.stderr, /Cannot open bucket "bucket" at http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/)
     assert.equal(doctor.status, findings.some(({ state }) => state === 'missing') ? 1 : 0)
   },
 )

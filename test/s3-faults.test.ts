@@ -344,6 +344,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     await opening(answer(403, 'RequestTimeTooSkewed'), 'CLOCK_SKEWED', /clock of this machine/)
     await opening(answer(403, 'InvalidAccessKeyId'), 'CREDENTIALS_REFUSED', /credentials are not accepted/)
     await opening(answer(404, 'NoSuchBucket'), 'BUCKET_NOT_FOUND', /does not exist/)
+    await opening({ kind: 'answer', status: 404, body: '<html>no</html>' }, 'STORE_PROTOCOL', /not an S3 server/)
     await opening(answer(403, 'AccessDenied'), 'STORE_DENIED', /AccessDenied/)
     await opening(answer(301, 'PermanentRedirect'), 'REGION_WRONG', /another region/)
     await opening(answer(503, 'ServiceUnavailable'), 'STORE_UNAVAILABLE', /ServiceUnavailable/)

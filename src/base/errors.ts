@@ -299,6 +299,14 @@ export const ERRORS = {
     'A mounted store has nothing of that kind: hard links, devices, fifos, sockets.',
     'See docs/SEMANTICS.md for what the mount holds.',
   ),
+  NOT_MOUNTED: row(
+    'EINVAL',
+    400,
+    'never',
+    'error',
+    'No store is mounted there.',
+    'Name the directory that a store is mounted on; "mount -t fuse.eider" lists them.',
+  ),
   MOUNT_BUSY: row(
     'EBUSY',
     409,
@@ -331,7 +339,7 @@ export const ERRORS = {
     'never',
     'error',
     'A call to this machine failed.',
-    'The message has the call and its errno.',
+    'The message says what this machine refused.',
   ),
   ABORTED: row('EINTR', 499, 'never', 'debug', 'The caller gave the operation up.', 'Nothing to do.'),
 } as const satisfies Record<string, ErrorRow>

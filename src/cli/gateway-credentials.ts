@@ -3,11 +3,12 @@
  * directory that file lies with the store, so that the same tree has the same keys wherever it is served from.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as v from 'valibot'
 import { OperationError } from '#base/errors.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 import { stateDirectory } from './places.ts'
 
 const PairSchema = v.object({
@@ -54,7 +55,7 @@ function makeUnlessThere(file: string): boolean {
   const pair = { accessKey: `EIDER${random(15)}`, secretKey: random(40) }
   const temporary = `${file}.${process.pid}`
   try {
-    mkdirSync(dirname(file), { recursive: true })
+    makeDirectories(dirname(file))
     writeFileSync(temporary, `${JSON.stringify(pair, null, 2)}\n`, { mode: 0o600, flush: true })
     linkSync(temporary, file)
     return true

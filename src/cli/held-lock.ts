@@ -1,7 +1,8 @@
 /** A lock file that one process holds for as long as it lives, and that names it: what two must not do at a time. */
-import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { OperationError } from '#base/errors.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 import { tryLock } from '#os/flock.ts'
 
 /**
@@ -11,7 +12,7 @@ import { tryLock } from '#os/flock.ts'
 export function holdLock(file: string, action: string, busy: string): () => void {
   let fd: number
   try {
-    mkdirSync(dirname(file), { recursive: true })
+    makeDirectories(dirname(file))
     // Node opens with O_CLOEXEC: a child does not inherit the lock and hold it on.
     fd = openSync(file, 'a', 0o600)
   } catch (error) {

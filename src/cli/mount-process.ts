@@ -9,6 +9,8 @@
 import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { OperationError } from '#base/errors.ts'
 import { logger, logToFile, logToStderr } from '#base/log.ts'
 import { type Mount, type MountEnd, mountStore } from '#mount/mount.ts'
 import { mountPath } from '#os/mount-table.ts'
@@ -30,6 +32,21 @@ const DETACHED_MS_MAX = 10_000
 /** For storing when told to end: less than who sent the signal waits before SIGKILL (`eider up` 60 s, systemd 90 s). */
 const PUBLISH_MS_MAX = 45_000
 
+/**
+ * A mount over what its own server works with would have the server wait for itself, for ever.
+ * @throws OperationError `MOUNT_POINT_UNUSABLE`.
+ */
+function refuseNesting(directory: string, target: string, what: string): void {
+  const real = mountPath(directory)
+  if (!isWithin(real, target) && !(what === 'the store' && isWithin(target, real))) return
+  const message = `Cannot mount on '${target}': ${what} is in '${real}', and one would be inside the other`
+  throw new OperationError('MOUNT_POINT_UNUSABLE', message)
+}
+
+function isWithin(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`)
+}
+
 /** Serves until the mount ends or a signal comes. @throws OperationError for what keeps it from being mounted. */
 export async function serveMount(
   url: string,
@@ -42,6 +59,8 @@ export async function serveMount(
   const target = mountPath(directory)
   const stagingDirectory = values.staging ?? usualStaging(target)
   const keptBefore = keptIn(stagingDirectory)
+  if (url.startsWith('file:')) refuseNesting(fileURLToPath(url), target, 'the store')
+  refuseNesting(stagingDirectory, target, 'the staging directory')
   // Every path is absolute by now. Who stands elsewhere keeps no file system busy, and starts no helper in the mount.
   process.chdir('/')
   const store = await openStore(url, { signal, readOnly: values.readOnly, s3: s3OptionsOf(values) })

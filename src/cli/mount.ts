@@ -3,9 +3,10 @@
  * it is ready, so that what is wrong is told where the command was typed, with its exit code. What serves the mount is
  * `mount-process.ts`.
  */
-import { closeSync, mkdirSync } from 'node:fs'
+import { closeSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 import { command, EXIT, type ExitCode } from './command.ts'
 import { boolean, COMMON_OPTIONS, duration, flagsOf, hostPort, path } from './options.ts'
 import { STORE_OPTIONS, storeUrl } from './store-options.ts'
@@ -78,7 +79,7 @@ export const mount = command({
 
 function makeDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true })
+    makeDirectories(directory)
   } catch (error) {
     // A dead mount says EEXIST or ENOTCONN here, and is dealt with where it is replaced.
     const { code } = error as NodeJS.ErrnoException

@@ -1,8 +1,9 @@
 /** Where a command keeps what outlives it: state and logs, and what is true of this boot only. */
-import { chmodSync, lstatSync, mkdirSync } from 'node:fs'
+import { chmodSync, lstatSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { OperationError } from '#base/errors.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 
 const isRoot = (): boolean => process.getuid?.() === 0
 
@@ -34,7 +35,7 @@ export function runtimeDirectory(): string {
 /** Makes the directory, for its owner alone. @throws OperationError `LOCAL_FAILED`, also where it is another user's. */
 function ensure(directory: string): string {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    makeDirectories(directory, 0o700)
     const found = lstatSync(directory)
     // In a place that all may write to, somebody else may have made it first, to read what is put there.
     if (!found.isDirectory() || found.uid !== process.getuid?.()) throw new Error('it belongs to another user')

@@ -4,9 +4,10 @@
  * on alone; without one, that its parent died, and the child ends as on SIGTERM (see `stop-signal.ts`).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, openSync } from 'node:fs'
+import { openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { OperationError } from '#base/errors.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 import { EXIT } from './command.ts'
 import { ChildFailure, type Failure } from './failure.ts'
 
@@ -53,7 +54,7 @@ export interface StartOptions {
 /** Opens the log of a process that is to be started, for its standard error. @throws OperationError `LOCAL_FAILED`. */
 export function openErrors(log: string): number {
   try {
-    mkdirSync(dirname(log), { recursive: true })
+    makeDirectories(dirname(log))
     return openSync(log, 'a', 0o640)
   } catch (error) {
     const detail = error instanceof Error ? error.message : String(error)

@@ -1,6 +1,8 @@
 /** Options of every command that opens a store: those of S3, which also stand for what an `s3://` URL may say itself. */
+import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { OperationError } from '#base/errors.ts'
 import type { S3Options } from '#store/s3/endpoint.ts'
 import { boolean, bytes, choice, defined, integer, type OptionValues, string } from './options.ts'
 
@@ -33,7 +35,12 @@ export const STORE_OPTIONS = {
 
 /** The URL that a STORE argument means: a path is a directory, relative to where the command was typed. */
 export function storeUrl(argument: string): string {
-  return /^[a-z][a-z0-9+.-]*:/i.test(argument) ? argument : pathToFileURL(resolve(argument)).href
+  if (/^[a-z][a-z0-9+.-]*:/i.test(argument)) return argument
+  if (!argument.includes('/') && !existsSync(argument)) {
+    const message = `Cannot open "${argument}": there is no such directory; a bucket is written s3://${argument}`
+    throw new OperationError('USAGE', message)
+  }
+  return pathToFileURL(resolve(argument)).href
 }
 
 /** What of the values `openStore` takes; defaults are left to the URL and the store. */

@@ -22,11 +22,11 @@ export const unmount = command({
     const served = record !== undefined && isRunning(record.process)
     if (top === undefined && !served) {
       if (record !== undefined) removeMountRecord(target, record.process.pid)
-      throw new OperationError('MOUNT_POINT_UNUSABLE', `Cannot unmount '${target}': nothing is mounted there`)
+      throw new OperationError('NOT_MOUNTED', `Cannot unmount '${target}': nothing is mounted there`)
     }
     if (top !== undefined && top.type !== TYPE) {
       throw new OperationError(
-        'MOUNT_POINT_UNUSABLE',
+        'NOT_MOUNTED',
         `Cannot unmount '${target}': what is mounted there ('${top.source}', ${top.type}) is not Eider's`,
       )
     }

@@ -18,6 +18,7 @@ import { join } from 'node:path'
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 import type { FileSegment } from '#store/store.ts'
 
 import type { Checksum } from './body.ts'
@@ -240,7 +241,7 @@ export class UploadStaging {
 
   /** Opens the directory, made if need be, and finds the uploads that a former process left. */
   static async open(directory: string): Promise<UploadStaging> {
-    await mkdir(directory, { recursive: true, mode: 0o700 })
+    makeDirectories(directory, 0o700)
     const staging = new UploadStaging(directory)
     for (const id of await readdir(directory)) {
       if (!isUploadId(id)) continue

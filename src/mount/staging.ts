@@ -12,7 +12,6 @@ import {
   constants,
   ftruncateSync,
   futimesSync,
-  mkdirSync,
   openSync,
   readSync,
   renameSync,
@@ -20,13 +19,14 @@ import {
   write,
   writeSync,
 } from 'node:fs'
-import { copyFile, mkdir, readdir, rm, utimes } from 'node:fs/promises'
+import { copyFile, readdir, rm, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 import { OperationError } from '#base/errors.ts'
 import { timestampToMs, type Timestamp } from '#base/time.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 import { linkDescriptor, O_TMPFILE } from '#os/at.ts'
 
 const PREFIX = 'staged-'
@@ -143,7 +143,7 @@ export class StagingArea {
   /** Makes the directory where it is missing, and removes what a dead process may have left in it. */
   static async open(directory: string): Promise<StagingArea> {
     try {
-      await mkdir(join(directory, CONFLICTS), { recursive: true, mode: 0o700 })
+      makeDirectories(join(directory, CONFLICTS), 0o700)
       for (const name of await readdir(directory)) {
         const pid = /^staged-(\d+)-\d+$/.exec(name)?.[1]
         if (pid !== undefined && !isAlive(Number(pid))) await rm(join(directory, name), { force: true })
@@ -210,7 +210,7 @@ export class StagingArea {
 
   #giveName(staged: StagedFile, path: string, modified: Timestamp): void {
     // Its owner may have tidied up.
-    mkdirSync(join(this.directory, CONFLICTS), { recursive: true, mode: 0o700 })
+    makeDirectories(join(this.directory, CONFLICTS), 0o700)
     futimesSync(staged.fd, new Date(), new Date(timestampToMs(modified)))
     staged.giveName(path)
   }

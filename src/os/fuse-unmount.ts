@@ -26,7 +26,7 @@ const HOLDERS_MAX = 5
 
 /**
  * Unmounts what is on top of that directory.
- * @throws MOUNT_BUSY while somebody uses it, MOUNT_POINT_UNUSABLE where nothing is mounted, MOUNT_REFUSED
+ * @throws MOUNT_BUSY while somebody uses it, NOT_MOUNTED where nothing is mounted, MOUNT_REFUSED
  */
 export async function unmountFuse(
   directory: string,
@@ -37,7 +37,7 @@ export async function unmountFuse(
   const path = mountPath(directory)
   const before = mountsOf(path).at(-1)
   if (before === undefined) {
-    throw new OperationError('MOUNT_POINT_UNUSABLE', `Cannot unmount '${directory}': nothing is mounted there`)
+    throw new OperationError('NOT_MOUNTED', `Cannot unmount '${directory}': nothing is mounted there`)
   }
   let complaint: string
   if (process.getuid?.() === 0) {

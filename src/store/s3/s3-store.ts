@@ -2,13 +2,14 @@
  * Opening an S3 store: one cheap request says whether the bucket is there, the credentials hold, the clock is right and the
  * region is known; then the probe says which guards are honoured. What is wrong is one sentence.
  */
-import { OperationError } from '#base/errors.ts'
+import { OperationError, type ErrorCode } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { timestampNow } from '#base/time.ts'
 import type { Store } from '#store/store.ts'
 import { S3Client } from './client.ts'
 import { limitsOf, type S3Context } from './context.ts'
 import { parseS3Url, type S3Location, type S3Options } from './endpoint.ts'
+import { S3Error } from './errors.ts'
 import { NONE_HONOURED, type Honoured } from './guards.ts'
 import { Keys } from './keys.ts'
 import { listPage } from './listing.ts'
@@ -19,6 +20,8 @@ import { BucketStore } from './bucket-store.ts'
 const log = logger('store/s3')
 /** Whoever waits for a store to open wants to know soon that it does not. */
 const OPEN_ATTEMPTS_MAX = 3
+/** An endpoint that takes connections and says nothing is told after so long. */
+const OPEN_MS_MAX = 15_000
 
 /** Opens `s3://BUCKET/PREFIX?…`; options in the URL stand where `options` has none. @throws OperationError with one clear sentence. */
 export async function openS3Store(url: string, options: S3Options = {}): Promise<Store> {
@@ -52,12 +55,23 @@ export async function openS3Store(url: string, options: S3Options = {}): Promise
 
 async function checkBucket(client: S3Client, location: S3Location, keys: Keys): Promise<void> {
   const { bucket, options } = location
+  const late = AbortSignal.timeout(OPEN_MS_MAX)
+  const signal = options.signal === undefined ? late : AbortSignal.any([options.signal, late])
   try {
-    await listPage(client, { prefix: keys.base, delimited: false, keysMax: 1, signal: options.signal })
+    await listPage(client, { prefix: keys.base, delimited: false, keysMax: 1, signal })
   } catch (error) {
     if (!(error instanceof OperationError)) throw error
-    const code = error.code === 'STORE_NOT_FOUND' ? 'BUCKET_NOT_FOUND' : error.code
-    const detail = error.message.replace(/^Cannot (?:do .* at \S+|[^:]*): /, '')
+    let code: ErrorCode = error.code
+    let detail = error.message.replace(/^Cannot (?:do .* at \S+|[^:]*): /, '')
+    if (code === 'ABORTED' && options.signal?.aborted !== true) {
+      code = 'STORE_TIMEOUT'
+      detail = `no answer came in ${OPEN_MS_MAX / 1000} seconds`
+    } else if (code === 'STORE_NOT_FOUND') {
+      // A server of S3's kind says which thing is not there, in a document of its own.
+      const foreign = error instanceof S3Error && error.s3Code.startsWith('HTTP ')
+      code = foreign ? 'STORE_PROTOCOL' : 'BUCKET_NOT_FOUND'
+      if (foreign) detail = 'what answers there is not an S3 server'
+    }
     throw new OperationError(code, `Cannot open bucket "${bucket}" at ${client.endpoint.origin}: ${detail}`, {
       cause: error,
     })
