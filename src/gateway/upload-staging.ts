@@ -104,7 +104,7 @@ export class Upload {
       this.activeMs = Date.now()
       return part
     } catch (error) {
-      this.#free.push(region)
+      if (isFree) this.#free.push(region)
       throw stagingFailure(error, this.#gone)
     }
   }
