@@ -52,7 +52,8 @@ function optionsPage(): string {
     '{ "logLevel": "debug", "mount": { "readOnly": true } }',
     '```',
     '',
-    'Relative paths in `eider.json` are relative to its folder. A switch is turned off by `--no-FLAG`, `false` or `0`.',
+    'Relative paths in `eider.json` are relative to its folder. A switch is turned off by `--no-FLAG`, which takes no value; as a',
+    'variable or in `eider.json` by `false` or `0`.',
     '',
     ...sections,
   ].join('\n')

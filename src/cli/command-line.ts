@@ -31,7 +31,12 @@ async function dispatch(argv: readonly string[]): Promise<ExitCode> {
     process.stdout.write(`eider ${VERSION}\n`)
     return EXIT.done
   }
-  if (first === undefined || first === '--help' || first === '-h' || first === 'help') {
+  const asked = first === 'help' ? argv.slice(1) : isGroup(first) && isHelp(argv[1]) ? [first] : []
+  if (asked.length > 0 && !isHelp(asked[0])) {
+    process.stdout.write(commandsOf(asked).map(helpOf).join('\n'))
+    return EXIT.done
+  }
+  if (first === undefined || isHelp(first) || first === 'help') {
     const text = overview(
       VERSION,
       COMMANDS.map((command) => [usageOf(command), command.summary]),
@@ -52,6 +57,22 @@ async function dispatch(argv: readonly string[]): Promise<ExitCode> {
   const values = optionValues(command.options, sectionOf(command.name), config, sources)
   setLogLevel((values as OptionValues<CommonOptions>).logLevel)
   return command.run(parsed.args, values)
+}
+
+function isHelp(word: string | undefined): boolean {
+  return word === '--help' || word === '-h'
+}
+
+/** Whether that is the first word of commands of two words, such as `serve`. */
+function isGroup(word: string | undefined): word is string {
+  return COMMANDS.some(({ name }) => name.startsWith(`${word} `))
+}
+
+/** What help on these words is about: the commands of a group, or one command. @throws OperationError `USAGE`. */
+function commandsOf(words: readonly string[]): readonly Command[] {
+  const [first] = words
+  if (words.length === 1 && isGroup(first)) return COMMANDS.filter(({ name }) => name.startsWith(`${first} `))
+  return [findCommand(words).command]
 }
 
 /** Names are one or two words; the longest that fits is meant. */
@@ -119,6 +140,10 @@ function usageError(command: Command, error: unknown): unknown {
   const [, quoted = ''] = /'([^']+)'/.exec(error.message) ?? []
   const flag = /--?[a-z][a-z-]*/i.exec(quoted)?.[0] ?? quoted
   if (error.code === 'commander.unknownOption') {
+    const off = offFlag(command, quoted)
+    if (off !== undefined) {
+      return new OperationError('USAGE', `Cannot use ${quoted}: a switch takes no value; ${off} turns it off`)
+    }
     const known = Object.entries(command.options).flatMap(([key, row]) => (row.secret ? [] : [flagOf(key)]))
     return new OperationError(
       'USAGE',
@@ -131,4 +156,17 @@ function usageError(command: Command, error: unknown): unknown {
     return new OperationError('USAGE', `Cannot use ${long}: ${row?.expected ?? 'a value'} is expected after it`)
   }
   return new OperationError('USAGE', `Cannot read the command line: ${error.message.replace(/^error: /, '')}`)
+}
+
+/** The flag that turns off the switch which `given`, as `--read-only=false`, gives a value; undefined for all else. */
+function offFlag(command: Command, given: string): string | undefined {
+  const [flag, value] = given.split('=')
+  if (value === undefined) return undefined
+  const switches = Object.entries(command.options).filter(([, row]) => row.placeholder === undefined && !row.secret)
+  for (const [key] of switches) {
+    const on = flagOf(key)
+    const off = `--no-${on.slice(2)}`
+    if (flag === on || flag === off) return off
+  }
+  return undefined
 }
