@@ -93,10 +93,13 @@ export class Upload {
   ): Promise<Part> {
     this.#check()
     const region = this.#allocate(size)
+    let isFree = true
     try {
       await this.#writeBytes(region, stream, release)
       const part = { number, ...region, ...finish(), modifiedMs: Date.now() }
       this.#check()
+      // From here on a line of the journal may name the region, also where its sync fails: nothing else goes there.
+      isFree = false
       await this.#append(part)
       const replaced = this.parts.get(number)
       this.parts.set(number, part)
