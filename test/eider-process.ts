@@ -41,6 +41,8 @@ export interface Running {
   readonly ended: Promise<number | null>
   /** Resolves when standard output has it; rejects when the process ends before. */
   shows(pattern: RegExp): Promise<RegExpExecArray>
+  /** The same of standard error. */
+  complains(pattern: RegExp): Promise<RegExpExecArray>
 }
 
 /** Starts `eider ARGS`; the test ends it. */
@@ -60,8 +62,21 @@ export function startEider(args: readonly string[], options: RunOptions = {}): R
     stdout += chunk.toString()
     for (const look of seen) look()
   })
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString()
+    for (const look of seen) look()
+  })
   const ended = new Promise<number | null>((resolve) => child.on('close', resolve))
+  const appears = (pattern: RegExp, text: () => string): Promise<RegExpExecArray> =>
+    new Promise((resolve, reject) => {
+      const look = (): void => {
+        const match = pattern.exec(text())
+        if (match !== null) resolve(match)
+      }
+      seen.add(look)
+      look()
+      void ended.then((code) => reject(new Error(`ended with ${code} before it showed ${pattern}\n${stdout}${stderr}`)))
+    })
   return {
     child,
     ended,
@@ -71,18 +86,8 @@ export function startEider(args: readonly string[], options: RunOptions = {}): R
     get stderr() {
       return stderr
     },
-    shows: (pattern) =>
-      new Promise((resolve, reject) => {
-        const look = (): void => {
-          const match = pattern.exec(stdout)
-          if (match !== null) resolve(match)
-        }
-        seen.add(look)
-        look()
-        void ended.then((code) =>
-          reject(new Error(`ended with ${code} before it showed ${pattern}\n${stdout}${stderr}`)),
-        )
-      }),
+    shows: (pattern) => appears(pattern, () => stdout),
+    complains: (pattern) => appears(pattern, () => stderr),
   }
 }
 

@@ -140,6 +140,34 @@ test('all of it killed with SIGKILL, the dead mount is replaced and every closed
   assert.equal(await readFile(join(folder, 'closed'), 'utf8'), 'closed')
 })
 
+test('when its mount is killed, the dead folder is taken away, and the end claims no loss', { skip }, async () => {
+  const up = start('--listen=127.0.0.1:0')
+  await shown(up)
+  await writeFile(join(folder, 'closed'), 'closed')
+  const [, mount = 0] = children()
+  process.kill(mount, 'SIGKILL')
+  await up.complains(/has ended; the S3 API is still served\n {2}hint: Stop and start "eider up" again to have it back/)
+  assert.deepEqual(mountsOf(folder), [])
+  assert.equal(await end(up, 'SIGINT'), 1)
+  assert.match(up.stdout, /Ended; the mount was killed: every file closed before is in .*data, /)
+  assert.equal(await readFile(join(home, 'data', 'tree', 'closed'), 'utf8'), 'closed')
+  const again = start('--listen=127.0.0.1:0')
+  await shown(again)
+  assert.equal(await readFile(join(folder, 'closed'), 'utf8'), 'closed')
+})
+
+for (const left of ['', '{"port":90', 'null']) {
+  test(`it starts anew over a state file that holds '${left}', and says so`, { skip }, async () => {
+    mkdirSync(join(home, 'data', '.eider'), { recursive: true })
+    await writeFile(join(home, 'data', '.eider', 'up.json'), left)
+    const up = start('--listen=127.0.0.1:0')
+    await shown(up)
+    assert.match(up.stderr, /starting anew, as what the last start left is damaged/)
+    assert.equal(children().length, 2)
+    assert.equal(await end(up, 'SIGINT'), 0)
+  })
+}
+
 test('when its gateway dies, it says so, takes the mount away and ends with 1', { skip }, async () => {
   const up = start('--listen=127.0.0.1:0')
   await shown(up)
@@ -188,6 +216,7 @@ test('a folder with something in it is refused, and nothing is left running', { 
   running.delete(up)
   assert.equal(await up.ended, 1)
   assert.match(up.stderr, /^eider: Cannot mount on '.*': it is not empty\n {2}hint: /)
+  assert.equal(up.stdout, '')
   assert.deepEqual(children(), [])
 })
 

@@ -1,5 +1,4 @@
 /** What `eider up` says: what is where, what to try, and that it has ended. */
-import { EXIT, type ExitCode } from './command.ts'
 import { VERSION } from './version.ts'
 
 export interface Welcome {
@@ -52,11 +51,24 @@ export function welcome(facts: Welcome): string {
   return lines.join('\n')
 }
 
+/**
+ * What became of the last writes when the mount ended: all stored, some kept beside, some lost; broken where it was killed
+ * and told nothing.
+ */
+export type MountEnding = 'stored' | 'kept' | 'lost' | 'broken'
+
 /** The last line. */
-export function goodbye(data: string, mountEnded: ExitCode): string {
-  return mountEnded === EXIT.done
-    ? `Ended; all that was written is in ${data}`
-    : `Ended; some of what was written could not be stored: the log of the mount tells where it is kept`
+export function goodbye(data: string, ending: MountEnding): string {
+  switch (ending) {
+    case 'stored':
+      return `Ended; all that was written is in ${data}`
+    case 'kept':
+      return 'Ended; some of what was written could not be stored: the log of the mount tells where it is kept'
+    case 'lost':
+      return 'Ended; some of what was written may be lost: the log of the mount tells what'
+    case 'broken':
+      return `Ended; the mount was killed: every file closed before is in ${data}, what was still open then is not`
+  }
 }
 
 function shellWord(text: string): string {

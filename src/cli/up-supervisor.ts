@@ -5,13 +5,16 @@
  * The children are in sessions of their own, so that the terminal's Ctrl-C reaches this process alone; they end by
  * themselves when it dies. Who they are is kept in `up.json`, so that a start after a kill waits for them to be gone.
  */
-import { closeSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { ChildProcess } from 'node:child_process'
 import * as v from 'valibot'
 import { OperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
+import { makeDirectories } from '#os/make-directories.ts'
+import { clearStaleMount } from '#os/mount-point.ts'
 import { isWithin } from '#store/path.ts'
 import { EXIT, type ExitCode } from './command.ts'
 import { ChildFailure } from './failure.ts'
@@ -30,9 +33,10 @@ import { hasEnded, identityOf } from './process-identity.ts'
 import { type Facts, openErrors, startReady } from './readiness.ts'
 import { SERVE_S3_OPTIONS } from './serve-s3.ts'
 import { stopped, stopSignal } from './stop-signal.ts'
-import { goodbye, welcome } from './up-screen.ts'
+import { goodbye, type MountEnding, welcome } from './up-screen.ts'
 import type { UP_OPTIONS } from './up.ts'
 
+const log = logger('cli/up')
 const BUCKET = 'tree'
 const USUAL: HostPort = { host: '127.0.0.1', port: 9000 }
 /** What a mount with much to store may take to end; then it is killed, and what was closed is stored anyway. */
@@ -45,6 +49,7 @@ const StateSchema = v.object({
   children: v.optional(v.array(v.object({ pid: v.number(), startTicks: v.number() })), []),
 })
 type State = v.InferOutput<typeof StateSchema>
+const StateTextSchema = v.pipe(v.string(), v.parseJson(), StateSchema)
 
 /** Runs until a signal, or until the gateway ends. @throws OperationError, ChildFailure for what keeps it from starting. */
 export async function supervise(values: OptionValues<typeof UP_OPTIONS & CommonOptions>): Promise<ExitCode> {
@@ -64,18 +69,26 @@ export async function supervise(values: OptionValues<typeof UP_OPTIONS & CommonO
     if (!signal.aborted) throw error
     ended = EXIT.done
   } finally {
-    const mountEnded = await system.stop()
-    if (ended === EXIT.done) ended = mountEnded
-    process.stdout.write(`${goodbye(data, mountEnded)}\n`)
+    const ending = await system.stop()
+    if (ended === EXIT.done) ended = EXIT_OF[ending]
+    // Where it never was up, the error alone is told: nothing can have been written.
+    if (system.welcomed) process.stdout.write(`${goodbye(data, ending)}\n`)
   }
   return ended
+}
+
+const EXIT_OF: Readonly<Record<MountEnding, ExitCode>> = {
+  stored: EXIT.done,
+  kept: EXIT.partly,
+  lost: EXIT.failed,
+  broken: EXIT.failed,
 }
 
 /** A child and its end. */
 interface Part {
   readonly child: ChildProcess
   readonly facts: Facts
-  readonly ended: Promise<ExitCode>
+  readonly ended: Promise<MountEnding>
 }
 
 class System {
@@ -85,6 +98,9 @@ class System {
   #gateway: Part | undefined
   #mount: Part | undefined
   #stopping = false
+  #welcomed = false
+  /** Two at a time would each take a mount away. */
+  #clearing: Promise<boolean> | undefined
 
   constructor(values: OptionValues<typeof UP_OPTIONS & CommonOptions>, signal: AbortSignal) {
     this.#values = values
@@ -92,11 +108,16 @@ class System {
     this.#state = new StateFile(join(values.data, '.eider', 'up.json'))
   }
 
+  /** Whether the screen was shown that invites to write. */
+  get welcomed(): boolean {
+    return this.#welcomed
+  }
+
   async start(): Promise<void> {
     const { data, mount: folder, listen } = this.#values
     const state = this.#state.read()
     await orphansEnded(state.children)
-    mkdirSync(join(data, BUCKET), { recursive: true })
+    makeDirectories(join(data, BUCKET))
     const url = pathToFileURL(data).href
     const keys = gatewayCredentials(url, { ...this.#values, file: undefined })
     const wanted = listen ?? { ...USUAL, port: state.port ?? USUAL.port }
@@ -111,6 +132,7 @@ class System {
     this.#remember(port)
     const refused = await this.#startMount(endpoint, keys)
     this.#remember(port)
+    this.#welcomed = true
     process.stdout.write(
       welcome({
         data,
@@ -129,9 +151,13 @@ class System {
   async run(): Promise<ExitCode> {
     const gateway = this.#gateway
     if (gateway === undefined) return EXIT.failed
-    void this.#mount?.ended.then(() => {
+    void this.#mount?.ended.then(async () => {
       if (this.#stopping) return
-      process.stderr.write(`eider: the mount on ${this.#values.mount} has ended; the S3 API is still served\n`)
+      await this.#clearMount()
+      process.stderr.write(
+        `eider: the mount on ${this.#values.mount} has ended; the S3 API is still served\n` +
+          `  hint: Stop and start "eider up" again to have it back; the log of the mount: ${this.#log('mount.log')}\n`,
+      )
     })
     await Promise.race([stopped(this.#signal), gateway.ended])
     if (this.#signal.aborted) return EXIT.done
@@ -142,12 +168,24 @@ class System {
   }
 
   /** The mount first: what it still has to store goes through the gateway. Gives how the mount ended. */
-  async stop(): Promise<ExitCode> {
+  async stop(): Promise<MountEnding> {
     this.#stopping = true
-    const code = await endPart(this.#mount)
+    const ending = await endPart(this.#mount)
+    await this.#clearMount()
     await endPart(this.#gateway)
     this.#state.write({ ...this.#state.read(), children: [] })
-    return code
+    return ending
+  }
+
+  /** A mount whose process was killed stays as a folder that fails every access, until somebody takes it away. */
+  async #clearMount(): Promise<void> {
+    if (this.#mount === undefined) return
+    try {
+      await (this.#clearing ??= clearStaleMount(this.#values.mount))
+    } catch (error) {
+      log.warn({ err: error, directory: this.#values.mount }, 'cannot take the dead mount away')
+    }
+    this.#clearing = undefined
   }
 
   /** Why there is no mount, where this machine does not allow one. */
@@ -174,8 +212,8 @@ class System {
         environment: { ...plainEnvironment(), ...keys },
         signal: this.#signal,
       })
-      const ended = new Promise<ExitCode>((resolve) => {
-        child.once('exit', (code) => resolve(code === EXIT.done || code === EXIT.partly ? code : EXIT.failed))
+      const ended = new Promise<MountEnding>((resolve) => {
+        child.once('exit', (code) => resolve(endingOf(code)))
       })
       return { child, facts, ended }
     } finally {
@@ -205,24 +243,40 @@ class StateFile {
 
   read(): State {
     if (!existsSync(this.#file)) return { children: [] }
-    const read = v.safeParse(StateSchema, JSON.parse(readFileSync(this.#file, 'utf8')))
-    return read.success ? read.output : { children: [] }
+    const read = v.safeParse(StateTextSchema, readFileSync(this.#file, 'utf8'))
+    if (read.success) return read.output
+    log.warn({ file: this.#file, why: read.issues[0].message }, 'starting anew, as what the last start left is damaged')
+    return { children: [] }
   }
 
   write(state: State): void {
     const temporary = `${this.#file}.new`
-    writeFileSync(temporary, JSON.stringify(state))
+    const fd = openSync(temporary, 'w')
+    try {
+      writeFileSync(fd, JSON.stringify(state))
+      // A crash of the machine may otherwise leave the new name with an empty file.
+      fsyncSync(fd)
+    } finally {
+      closeSync(fd)
+    }
     renameSync(temporary, this.#file)
   }
 }
 
-async function endPart(part: Part | undefined): Promise<ExitCode> {
-  if (part === undefined) return EXIT.done
+/** Only what the process says itself counts: a signal, or a code that it never gives, says nothing of what it wrote. */
+function endingOf(code: number | null): MountEnding {
+  if (code === EXIT.done) return 'stored'
+  if (code === EXIT.partly) return 'kept'
+  return code === EXIT.failed ? 'lost' : 'broken'
+}
+
+async function endPart(part: Part | undefined): Promise<MountEnding> {
+  if (part === undefined) return 'stored'
   part.child.kill('SIGTERM')
   const patience = setTimeout(() => part.child.kill('SIGKILL'), ENDING_MS_MAX)
-  const code = await part.ended
+  const ending = await part.ended
   clearTimeout(patience)
-  return code
+  return ending
 }
 
 /** Waits for what an earlier supervisor left to end; kills what does not, as it would work in the same places. */
