@@ -138,12 +138,12 @@ test('a mount over a mount is refused', { skip }, async () => {
 })
 
 test('a mount over what its own server works with is refused, either way round', { skip }, async () => {
-  const data = join(scratch, 'nested')
-  mkdirSync(join(data, 'mnt'), { recursive: true })
+  const outer = join(scratch, 'nested')
+  mkdirSync(join(outer, 'mnt'), { recursive: true })
   for (const [from, on] of [
-    [data, join(data, 'mnt')],
-    [join(data, 'mnt'), data],
-    [data, data],
+    [outer, join(outer, 'mnt')],
+    [join(outer, 'mnt'), outer],
+    [outer, outer],
   ] as const) {
     const outcome = await eider(['mount', `file://${from}`, on], { env })
     assert.equal(outcome.code, 1)
@@ -153,7 +153,7 @@ test('a mount over what its own server works with is refused, either way round',
     )
     assert.deepEqual(mountsOf(on), [])
   }
-  const staging = await eider(['mount', bucketAt(gateway), data, `--staging=${join(data, 'staging')}`], { env })
+  const staging = await eider(['mount', bucketAt(gateway), outer, `--staging=${join(outer, 'staging')}`], { env })
   assert.equal(staging.code, 1)
   assert.match(staging.stderr, /the staging directory is in/)
 })

@@ -204,10 +204,10 @@ class System {
   }
 
   async #startPart(args: readonly string[], name: string, keys: Readonly<Record<string, string>>): Promise<Part> {
-    const log = this.#log(`${name}.log`)
-    const errors = openErrors(log)
+    const file = this.#log(`${name}.log`)
+    const errors = openErrors(file)
     try {
-      const { child, facts } = await startReady([...args, `--log=${log}`, `--log-level=${this.#values.logLevel}`], {
+      const { child, facts } = await startReady([...args, `--log=${file}`, `--log-level=${this.#values.logLevel}`], {
         errors,
         environment: { ...plainEnvironment(), ...keys },
         signal: this.#signal,
