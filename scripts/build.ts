@@ -1,6 +1,6 @@
 /**
- * Builds what an installed package runs: one bundle in dist/, split so that a command loads only what it needs. koffi stays
- * outside, as it has a native part; every other library is inside, and its licence goes along.
+ * Builds what an installed package runs: one bundle in dist/, split so that a command loads only what it needs. koffi and
+ * lmdb stay outside, as they have native parts; every other library is inside, and its licence goes along.
  */
 import { build, type Metafile } from 'esbuild'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,7 +20,7 @@ const { metafile } = await build({
   target: 'node24',
   // Packages in both forms go in as ES modules: a dynamic import of CommonJS has a default export only.
   mainFields: ['module', 'main'],
-  external: ['koffi'],
+  external: ['koffi', 'lmdb'],
   sourcemap: false,
   legalComments: 'none',
   metafile: true,

@@ -10,7 +10,7 @@ import { NAME_BYTES_MAX } from '#store/path.ts'
 import { ANY, ifVersion, type Attributes } from '#store/store.ts'
 
 import { changeAttributes } from './attribute-changes.ts'
-import type { Files } from './files.ts'
+import type { FileContent } from './file-content.ts'
 import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
 import { permissionsOf, withoutPrivileges } from './node-attributes.ts'
@@ -30,15 +30,15 @@ export class Metadata {
   readonly #state: MountState
   readonly #resolver: Resolver
   readonly #publisher: Publisher
-  readonly #files: Files
+  readonly #content: FileContent
   readonly #namespace: Namespace
   #space: { readonly answer: StatfsAnswer; readonly at: number } | undefined
 
-  constructor(state: MountState, resolver: Resolver, publisher: Publisher, files: Files, namespace: Namespace) {
+  constructor(state: MountState, resolver: Resolver, publisher: Publisher, content: FileContent, namespace: Namespace) {
     this.#state = state
     this.#resolver = resolver
     this.#publisher = publisher
-    this.#files = files
+    this.#content = content
     this.#namespace = namespace
   }
 
@@ -58,7 +58,7 @@ export class Metadata {
           `Cannot set the size of "${node.name}": it is a ${node.kind}`,
         )
       }
-      await this.#files.truncate(node, size)
+      await this.#content.truncate(node, size)
     }
     await this.#change(node, this.#changesOf(node, request))
     // A time that is set on a directory goes over the time at which its entries changed until now.

@@ -4,6 +4,7 @@
  */
 import { counter, gauge } from '#base/metrics.ts'
 import { logger } from '#base/log.ts'
+import { MemoryBudget } from '#base/memory-budget.ts'
 import { timestampNow } from '#base/time.ts'
 import type { Store } from '#store/store.ts'
 
@@ -12,7 +13,6 @@ import { TreeLock } from './locks.ts'
 import { NodeTable } from './node-table.ts'
 import type { Node } from './node.ts'
 import type { Owner } from './node-attributes.ts'
-import { MemoryBudget } from './memory-budget.ts'
 import type { StagingArea } from './staging.ts'
 
 /** What a file system over a store is made of. */
@@ -26,8 +26,8 @@ export interface StoreFileSystemOptions {
   readonly owner: Owner
   /** Fires when the mount ends, and gives up what is under way. */
   readonly signal: AbortSignal
-  /** Bound of read-ahead memory. */
-  readonly memoryBytesMax?: number
+  /** Of this process; the mount makes one where absent. */
+  readonly memory?: MemoryBudget
   /** Whether a process that closes a descriptor has another one of that file; not asked where absent. */
   readonly holdsOpen?: HoldsOpen
   /** A monotonic clock in milliseconds; a test may bring its own. */
@@ -70,7 +70,7 @@ export class MountState {
     this.signal = options.signal
     this.now = options.now ?? (() => performance.now())
     this.holdsOpen = options.holdsOpen ?? (() => false)
-    this.memory = new MemoryBudget(options.memoryBytesMax ?? MEMORY_BYTES_MAX)
+    this.memory = options.memory ?? new MemoryBudget(MEMORY_BYTES_MAX)
   }
 
   /** How long what is known of `node` may still be believed; 0 where the store must be asked. */

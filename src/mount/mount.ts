@@ -14,6 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import type { MemoryBudget } from '#base/memory-budget.ts'
 import { SESSION_DEFAULTS, startSession, type Session, type SessionEnd } from '#fuse/session.ts'
 import { mountFuse } from '#os/fuse-mount.ts'
 import { unmountFuse } from '#os/fuse-unmount.ts'
@@ -39,8 +40,8 @@ export interface MountOptions {
   /** Owner of what the store tells no owner of; the mounting user where absent. */
   readonly uid?: number
   readonly gid?: number
-  /** Bound of read-ahead memory. */
-  readonly memoryBytesMax?: number
+  /** Of this process, shared with the store. */
+  readonly memory?: MemoryBudget
   /** Allows a mount point with entries, which the mount hides. */
   readonly nonEmpty?: boolean
   /** Gives up mounting; a mount that is up is ended by `unmount`. */
@@ -102,7 +103,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     owner: { uid: options.uid ?? process.getuid?.() ?? 0, gid: options.gid ?? process.getgid?.() ?? 0 },
     signal: ending.signal,
     holdsOpen: (pid, node) => holdsOpen(pid, node),
-    ...(options.memoryBytesMax === undefined ? {} : { memoryBytesMax: options.memoryBytesMax }),
+    ...(options.memory === undefined ? {} : { memory: options.memory }),
   })
   await clearStaleMount(directory, signal)
   const { fd } = await mountFuse(

@@ -8,12 +8,12 @@ import type { Caller } from '#fuse/file-system.ts'
 import { checkName, joinPath } from '#store/path.ts'
 import { ABSENT, ANY, ifVersion, IMPLICIT_VERSION, type Entry } from '#store/store.ts'
 
-import { checkPathLength } from './files.ts'
 import type { MountState } from './mount-state.ts'
 import { newAttributes } from './node-attributes.ts'
 import { stateOf } from './node-table.ts'
 import { factsOf, type Node } from './node.ts'
 import type { Publisher } from './publisher.ts'
+import { checkPathLength } from './refusals.ts'
 import type { Resolver } from './resolver.ts'
 
 export class Namespace {

@@ -12,6 +12,8 @@ export const S_IFMT = 0o170000
 export const S_IFREG = 0o100000
 export const S_IFDIR = 0o040000
 const S_IFLNK = 0o120000
+export const S_IFIFO = 0o010000
+export const S_IFSOCK = 0o140000
 const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const S_IXGRP = 0o0010
@@ -28,8 +30,14 @@ export interface Owner {
   readonly gid: number
 }
 
-const TYPE_BITS: Record<Kind, number> = { file: S_IFREG, directory: S_IFDIR, symlink: S_IFLNK }
-const MODES: Record<Kind, number> = { file: 0o644, directory: 0o755, symlink: 0o777 }
+const TYPE_BITS: Record<Kind, number> = {
+  file: S_IFREG,
+  directory: S_IFDIR,
+  symlink: S_IFLNK,
+  fifo: S_IFIFO,
+  socket: S_IFSOCK,
+}
+const MODES: Record<Kind, number> = { file: 0o644, directory: 0o755, symlink: 0o777, fifo: 0o644, socket: 0o644 }
 
 export function typeBits(kind: Kind): number {
   return TYPE_BITS[kind]

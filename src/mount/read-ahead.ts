@@ -9,7 +9,7 @@
 import { isOperationError } from '#base/errors.ts'
 import type { MaybePromise } from '#fuse/file-system.ts'
 
-import type { MemoryBudget } from './memory-budget.ts'
+import type { MemoryBudget, Share } from '#base/memory-budget.ts'
 
 const MIB = 1024 * 1024
 const WINDOW_MIN = MIB
@@ -27,6 +27,7 @@ interface Piece {
   readonly end: number
   bytes: Buffer | undefined
   readonly fetching: Promise<Buffer>
+  readonly share: Share
 }
 
 export class ReadAhead {
@@ -63,7 +64,7 @@ export class ReadAhead {
 
   /** Forgets what was fetched: it is of no use, or no longer what the file has. */
   drop(): void {
-    for (const piece of this.#pieces) this.#budget.give(piece.end - piece.offset)
+    for (const piece of this.#pieces) piece.share.release()
     this.#pieces = []
   }
 
@@ -77,7 +78,7 @@ export class ReadAhead {
   #extend(offset: number, end: number, fileSize: number): void {
     while (this.#pieces[0] !== undefined && this.#pieces[0].end + SLACK <= offset) {
       const [passed] = this.#pieces.splice(0, 1)
-      if (passed !== undefined) this.#budget.give(passed.end - passed.offset)
+      passed?.share.release()
     }
     const last = this.#pieces.at(-1)
     let from = last === undefined ? offset : last.end
@@ -87,15 +88,16 @@ export class ReadAhead {
     const to = Math.min(fileSize, Math.max(end, offset + this.#window))
     while (from < to) {
       const until = Math.min(to, from + RANGE_MAX)
-      if (!this.#budget.take(until - from)) return
-      this.#pieces.push(this.#begin(from, until))
+      const share = this.#budget.tryReserve(until - from)
+      if (share === undefined) return
+      this.#pieces.push(this.#begin(from, until, share))
       from = until
     }
   }
 
-  #begin(offset: number, end: number): Piece {
+  #begin(offset: number, end: number, share: Share): Piece {
     const fetching = this.#fetch(offset, end - offset, this.#abort.signal)
-    const piece: Piece = { offset, end, bytes: undefined, fetching }
+    const piece: Piece = { offset, end, bytes: undefined, fetching, share }
     fetching.then(
       (bytes) => {
         piece.bytes = bytes
@@ -111,7 +113,7 @@ export class ReadAhead {
   #giveUp(piece: Piece): void {
     // Pieces after a gap would be taken for the end of the window.
     const index = this.#pieces.indexOf(piece)
-    for (const lost of this.#pieces.splice(index)) this.#budget.give(lost.end - lost.offset)
+    for (const lost of this.#pieces.splice(index)) lost.share.release()
   }
 
   #take(offset: number, end: number): MaybePromise<Uint8Array | readonly Uint8Array[]> {

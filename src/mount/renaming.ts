@@ -7,12 +7,12 @@ import { OperationError } from '#base/errors.ts'
 import { checkName, joinPath } from '#store/path.ts'
 import { ABSENT, ANY, ifVersion, type Guard, type RenameOptions, type Version } from '#store/store.ts'
 
-import { checkPathLength } from './files.ts'
 import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
 import { stateOf } from './node-table.ts'
 import type { Node, Place } from './node.ts'
 import type { Publisher } from './publisher.ts'
+import { checkPathLength } from './refusals.ts'
 import type { Resolver } from './resolver.ts'
 
 const RENAME_NOREPLACE = 1

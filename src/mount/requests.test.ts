@@ -1,4 +1,5 @@
 /** What operations of programs cost in requests to the store: on S3, users pay for each. */
+import { MemoryBudget } from '#base/memory-budget.ts'
 import assert from 'node:assert/strict'
 import { constants } from 'node:fs'
 import { test } from 'node:test'
@@ -206,7 +207,7 @@ test('what is fetched ahead stays under the bound of the mount, and reading goes
   const memory = openMemoryStore()
   for (let index = 0; index < 8; index++)
     await memory.put(`f${index}`, Buffer.alloc(16 * 2 ** 20, index), { guard: ABSENT })
-  await using it = await rig(memory, { memoryBytesMax: 6 * 2 ** 20 })
+  await using it = await rig(memory, { memory: new MemoryBudget(6 * 2 ** 20) })
   const files = await Promise.all(Array.from({ length: 8 }, (_, index) => it.kernel.open(`f${index}`, O_RDONLY)))
   for (let at = 0; at < 16 * 2 ** 20; at += 2 ** 20) {
     const parts = await Promise.all(files.map((file) => it.kernel.read(file, at, 2 ** 20)))

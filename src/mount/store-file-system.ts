@@ -28,7 +28,8 @@ import type {
 } from '#fuse/file-system.ts'
 
 import { DirectoryHandle } from './directory-handle.ts'
-import { Files, readOnlyError } from './files.ts'
+import { FileContent } from './file-content.ts'
+import { Files } from './files.ts'
 import { Metadata } from './metadata.ts'
 import { MountState, type StoreFileSystemOptions } from './mount-state.ts'
 import { Namespace } from './namespace.ts'
@@ -36,6 +37,7 @@ import { S_IFMT, S_IFREG, statOf } from './node-attributes.ts'
 import type { Node } from './node.ts'
 import { patiently } from './patience.ts'
 import { Publisher } from './publisher.ts'
+import { readOnlyError } from './refusals.ts'
 import { Renaming } from './renaming.ts'
 import { Resolver } from './resolver.ts'
 
@@ -55,6 +57,7 @@ export class StoreFileSystem implements FileSystem {
   readonly #state: MountState
   readonly #resolver: Resolver
   readonly #publisher: Publisher
+  readonly #content: FileContent
   readonly #files: Files
   readonly #namespace: Namespace
   readonly #renaming: Renaming
@@ -68,10 +71,11 @@ export class StoreFileSystem implements FileSystem {
       new DirectoryHandle(directory, this.#state, this.#resolver).learn(RELIST_ENTRIES_MAX),
     )
     this.#publisher = new Publisher(this.#state)
-    this.#files = new Files(this.#state, this.#resolver, this.#publisher)
+    this.#content = new FileContent(this.#state, this.#publisher)
+    this.#files = new Files(this.#state, this.#resolver, this.#publisher, this.#content)
     this.#namespace = new Namespace(this.#state, this.#resolver, this.#publisher)
     this.#renaming = new Renaming(this.#state, this.#resolver, this.#publisher, this.#namespace)
-    this.#metadata = new Metadata(this.#state, this.#resolver, this.#publisher, this.#files, this.#namespace)
+    this.#metadata = new Metadata(this.#state, this.#resolver, this.#publisher, this.#content, this.#namespace)
   }
 
   get status(): StoreFileSystemStatus {
@@ -242,12 +246,12 @@ export class StoreFileSystem implements FileSystem {
   }
 
   read(_node: NodeId, handle: Handle, offset: number, size: number, caller: Caller): ReturnType<FileSystem['read']> {
-    const bytes = this.#files.read(handle, offset, size)
+    const bytes = this.#content.read(this.#files.get(handle), offset, size)
     return bytes instanceof Promise ? patiently(bytes, caller.signal) : bytes
   }
 
   write(_node: NodeId, handle: Handle, offset: number, data: Uint8Array, caller: Caller): MaybePromise<number> {
-    return this.#files.write(handle, offset, data, caller)
+    return this.#content.write(this.#files.get(handle), offset, data, caller)
   }
 
   flush(_node: NodeId, handle: Handle, caller: Caller): MaybePromise<void> {

@@ -15,6 +15,7 @@ import { close, closeSync, constants, openSync, statfs } from 'node:fs'
 import { promisify } from 'node:util'
 
 import { OperationError } from '#base/errors.ts'
+import { removeEach } from './remove-each.ts'
 import {
   makeDirectoryAt,
   openAt,
@@ -65,6 +66,7 @@ import type {
   PutOptions,
   Reading,
   ReadOptions,
+  Removal,
   RenameOptions,
   Source,
   Space,
@@ -103,6 +105,7 @@ export async function openDirectoryStore(root: string, options: DirectoryStoreOp
       listingComplete: true,
       renameAtomic: true,
       attributes: xattrsWork(inodePath(fd)),
+      specials: false,
       checkAttributes: (path, kind, { xattrs }) =>
         checkXattrNames(xattrs ?? new Map(), kind === 'symlink', `set attributes of "${path}"`),
       pathBytesMax: PATH_BYTES_MAX,
@@ -336,6 +339,18 @@ class DirectoryStore implements Store {
         throw notEmptyOr(error, action)
       }
     })
+  }
+
+  async makeSpecial(path: string): Promise<Entry> {
+    throw new OperationError('STORE_UNSUPPORTED', `Cannot make "${path}": the store holds no fifos or sockets`)
+  }
+
+  async exchange(path: string): Promise<void> {
+    throw new OperationError('STORE_UNSUPPORTED', `Cannot exchange "${path}": the store cannot`)
+  }
+
+  removeAll(removals: readonly Removal[], options: CallOptions = {}): Promise<readonly (OperationError | undefined)[]> {
+    return removeEach(this, removals, options)
   }
 
   async space(options: CallOptions = {}): Promise<Space | undefined> {

@@ -63,6 +63,9 @@ const MUTATIONS = new Set<FaultyOperation>([
   'rename',
   'remove',
   'removeDirectory',
+  'makeSpecial',
+  'exchange',
+  'removeAll',
 ])
 
 /** Decorates `inner`; closing it closes `inner`. */
@@ -97,6 +100,9 @@ export function openFaultyStore(inner: Store, options: FaultyOptions = {}): Faul
     setAttributes: (path, changes, o) => call('setAttributes', path, o, () => inner.setAttributes(path, changes, o)),
     copy: (from, to, o) => call('copy', to, o, () => inner.copy(from, to, o)),
     rename: (from, to, o) => call('rename', to, o, () => inner.rename(from, to, o)),
+    makeSpecial: (path, kind, o) => call('makeSpecial', path, o, () => inner.makeSpecial(path, kind, o)),
+    exchange: (path, other, o) => call('exchange', path, o, () => inner.exchange(path, other, o)),
+    removeAll: (removals, o) => call('removeAll', removals[0]?.path ?? '', o, () => inner.removeAll(removals, o)),
     remove: (path, o) => call('remove', path, o, () => inner.remove(path, o)),
     removeDirectory: (path, o) => call('removeDirectory', path, o, () => inner.removeDirectory(path, o)),
     space: (o) => call('space', '', o, () => inner.space(o)),

@@ -7,7 +7,15 @@ import { read } from 'node:fs'
 import { OperationError } from '#base/errors.ts'
 
 import { checkAborted } from './abort.ts'
-import type { FileSegment } from './store.ts'
+import { isStored, type FileSegment, type Segment } from './store.ts'
+
+/** The segments, for a store that takes only local ones. @throws OperationError `STORE_UNSUPPORTED` */
+export function localSegments(path: string, segments: readonly Segment[]): readonly FileSegment[] {
+  return segments.map((segment) => {
+    if (!isStored(segment)) return segment
+    throw new OperationError('STORE_UNSUPPORTED', `Cannot put "${path}": stored segments are not supported`)
+  })
+}
 
 /** Reads `buffer.length` bytes at `position`; fewer only where the file ends. */
 export function readAt(fd: number, buffer: Uint8Array, position: number): Promise<number> {

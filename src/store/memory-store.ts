@@ -13,7 +13,8 @@ import { checkAborted, untilAborted } from './abort.ts'
 import { checkPath, compareUtf8, isWithin, parentOf } from './path.ts'
 import { SortedMap } from './sorted-map.ts'
 import { lengthError, sourceLength, streamError } from './source.ts'
-import { readFileSegments } from './file-segments.ts'
+import { localSegments, readFileSegments } from './file-segments.ts'
+import { removeEach } from './remove-each.ts'
 import {
   IMPLICIT_VERSION,
   type Attributes,
@@ -28,6 +29,7 @@ import {
   type PutOptions,
   type Reading,
   type ReadOptions,
+  type Removal,
   type RenameOptions,
   type Source,
   type Space,
@@ -47,6 +49,7 @@ const CAPABILITIES: Capabilities = {
   listingComplete: true,
   renameAtomic: true,
   attributes: true,
+  specials: false,
   checkAttributes: () => undefined,
   pathBytesMax: PATH_BYTES_MAX,
   fileBytesMax: FILE_BYTES_MAX,
@@ -217,6 +220,18 @@ class MemoryStore implements Store {
     this.#nodes.delete(`${path}/`)
   }
 
+  async makeSpecial(path: string): Promise<Entry> {
+    throw new OperationError('STORE_UNSUPPORTED', `Cannot make "${path}": the store holds no fifos or sockets`)
+  }
+
+  async exchange(path: string): Promise<void> {
+    throw new OperationError('STORE_UNSUPPORTED', `Cannot exchange "${path}": the store cannot`)
+  }
+
+  removeAll(removals: readonly Removal[], options: CallOptions = {}): Promise<readonly (OperationError | undefined)[]> {
+    return removeEach(this, removals, options)
+  }
+
   async space(): Promise<Space | undefined> {
     return undefined
   }
@@ -336,7 +351,7 @@ async function takeSource(path: string, source: Source, signal: AbortSignal | un
   const said = sourceLength(source)
   if (said !== undefined) checkFileSize(path, said)
   if (source instanceof Uint8Array) return Buffer.from(source)
-  if (source.kind === 'file') return readFileSegments(path, source.segments, signal)
+  if (source.kind === 'file') return readFileSegments(path, localSegments(path, source.segments), signal)
   const chunks: Uint8Array[] = []
   let size = 0
   const iterator = source.stream[Symbol.asyncIterator]()

@@ -12,6 +12,7 @@
  * - Directories above a path come into being as they are needed, as S3's do; a store may also hold them by themselves.
  * - Every call takes an `AbortSignal` and rejects with `ABORTED` soon after it fires.
  */
+import type { OperationError } from '#base/errors.ts'
 import type { Timestamp } from '#base/time.ts'
 
 /** Names one immutable version of one file (S3: the etag, without quotes; others: opaque). */
@@ -21,7 +22,9 @@ declare const versionBrand: unique symbol
 /** The version of a directory that exists only because something lies under it. */
 export const IMPLICIT_VERSION = '' as Version
 
-export type Kind = 'file' | 'directory' | 'symlink'
+export type Kind = 'file' | 'directory' | 'symlink' | SpecialKind
+/** What has a name and attributes but no bytes: its reader makes of it what the kernel makes of such inodes. */
+export type SpecialKind = 'fifo' | 'socket'
 
 /** POSIX facts about an entry. What a store was never told is absent, and its reader supplies a default. */
 export interface Attributes {
@@ -70,7 +73,7 @@ export function ifVersion(version: Version): Guard {
  */
 export type Source =
   | Uint8Array
-  | { readonly kind: 'file'; readonly segments: readonly FileSegment[] }
+  | { readonly kind: 'file'; readonly segments: readonly Segment[] }
   /** Where `size` is given and the stream has another length, nothing is stored and the put is `INPUT_INVALID`. */
   | {
       readonly kind: 'stream'
@@ -83,10 +86,61 @@ export type Source =
       readonly release?: (chunk: Uint8Array) => void
     }
 
+/** A piece of a source: bytes of a local file, or bytes that the store has. */
+export type Segment = FileSegment | StoredSegment
+
 export interface FileSegment {
   readonly fd: number
   readonly offset: number
   readonly length: number
+}
+
+/**
+ * Bytes of a stored version, which a store takes from there without moving them through here where it can. A put with one
+ * whose version is gone stores nothing, and is `STORE_CONFLICT`.
+ */
+export interface StoredSegment {
+  readonly path: string
+  readonly version: Version
+  readonly offset: number
+  readonly length: number
+}
+
+/** Whether a segment is of a stored version. */
+export function isStored(segment: Segment): segment is StoredSegment {
+  return 'version' in segment
+}
+
+/** What an upload is begun with. */
+export interface UploadOptions extends CallOptions {
+  /** As far as they are known: what `commit` gives goes over them, and may then cost a copy within the store. */
+  readonly attributes: Attributes
+}
+
+/**
+ * A put whose bytes are sent while its file is still being written. Nothing shows at the path, and no guard is looked at,
+ * until `commit`. Ends by `commit` or by `abort`; one that is left by a process that died is given up by the store's own means
+ * or by the next opening of the store.
+ */
+export interface Upload {
+  /** Where part `index`, from 0, lies in the file; the last one may be shorter. */
+  part(index: number): { readonly offset: number; readonly length: number }
+  /** Sends a whole part from the descriptor; sent again, the later bytes count. Several may be under way. */
+  send(index: number, fd: number, options?: CallOptions): Promise<void>
+  /**
+   * Sends the parts of `source` that were not sent, and those named in `changed`, and puts the file in place as `put` does.
+   * After a failure the upload is as it was, unless the code is `STORE_CONFLICT`: then it has been given up.
+   */
+  commit(source: FileSegment, changed: ReadonlySet<number>, options: PutOptions): Promise<Entry>
+  /** Gives up all that was sent. Never rejects. */
+  abort(): Promise<void>
+}
+
+/** One entry that `removeAll` is to remove: this version of it. */
+export interface Removal {
+  readonly path: string
+  readonly kind: Kind
+  readonly version: Version
 }
 
 export interface CallOptions {
@@ -151,6 +205,14 @@ export interface RenameOptions extends CallOptions {
   readonly onVersionChanged?: (path: string, before: Version, after: Version) => void
 }
 
+export interface ExchangeOptions extends CallOptions {
+  readonly guard: Guard
+  /** Of the second path. */
+  readonly otherGuard: Guard
+  /** As for a rename. */
+  readonly onVersionChanged?: (path: string, before: Version, after: Version) => void
+}
+
 export interface CopyOptions extends CallOptions {
   /** Of the source; absent: whatever is current. */
   readonly version?: Version
@@ -182,6 +244,8 @@ export interface Capabilities {
   readonly renameAtomic: boolean
   /** Modes, owners, times and extended attributes are kept. */
   readonly attributes: boolean
+  /** Fifos and sockets are kept. */
+  readonly specials: boolean
   /**
    * Throws for attributes that no put of such an entry would take, as far as the store knows without asking, and with
    * room for whatever modes, owners and times the entry may get later: `STORE_ATTRIBUTES_TOO_LARGE`, `STORE_UNSUPPORTED`.
@@ -216,6 +280,13 @@ export interface Store {
   /** Replaces or creates a whole file; durable when it resolves. */
   put(path: string, source: Source, options: PutOptions): Promise<Entry>
   symlink(path: string, target: string, options: PutOptions): Promise<Entry>
+  /** Makes an entry without bytes. @throws OperationError `STORE_UNSUPPORTED` where the store keeps none. */
+  makeSpecial(path: string, kind: SpecialKind, options: PutOptions): Promise<Entry>
+  /**
+   * Begins a put of a large file that is still being written; absent where nothing would be gained. Such a store also takes
+   * stored segments in a put without moving their bytes.
+   */
+  readonly beginUpload?: (path: string, options: UploadOptions) => Promise<Upload>
   /** Makes a directory that stays without entries. With `ABSENT`, one that exists (even implicitly) is a conflict. */
   makeDirectory(path: string, options: PutOptions): Promise<Entry>
   /** Changes the attributes that are given, and leaves the others and the bytes. The answer may have a new version. */
@@ -224,6 +295,14 @@ export interface Store {
   copy(from: string, to: string, options: CopyOptions): Promise<Entry>
   /** Moves a file, a symlink or a directory with all that lies under it. */
   rename(from: string, to: string, options: RenameOptions): Promise<Entry>
+  /** Gives each of two entries, of any kind, the other's name. @throws OperationError as `rename` does. */
+  exchange(path: string, other: string, options: ExchangeOptions): Promise<void>
+  /**
+   * Removes many entries in few requests. A directory goes as it is named: the caller has seen that it is empty, and where
+   * entries came meanwhile a store of flat keys leaves it there by them, any other reports `STORE_NOT_EMPTY`. Gives, for each,
+   * the error that kept it, `STORE_NOT_FOUND` and `STORE_CONFLICT` included. Rejects only where nothing is known of any.
+   */
+  removeAll(removals: readonly Removal[], options?: CallOptions): Promise<readonly (OperationError | undefined)[]>
   /** Removes a file or symlink. @throws OperationError `STORE_IS_DIRECTORY`, `STORE_NOT_FOUND`. */
   remove(path: string, options: MutateOptions): Promise<void>
   /** Removes an empty directory. @throws OperationError `STORE_NOT_EMPTY`, `STORE_NOT_DIRECTORY`, `STORE_NOT_FOUND`. */

@@ -8,7 +8,7 @@ import { ftruncate, write, writeSync, writev, writevSync } from 'node:fs'
 import { copyRange, nextData, nextHole, writeBack } from '#os/file-range.ts'
 import { statusOf } from '#os/status.ts'
 import { checkAborted, untilAborted } from '#store/abort.ts'
-import { readAt, segmentError } from '#store/file-segments.ts'
+import { localSegments, readAt, segmentError } from '#store/file-segments.ts'
 import { lengthError, streamError } from '#store/source.ts'
 import type { FileSegment, Source } from '#store/store.ts'
 
@@ -57,7 +57,7 @@ async function writeBody(
   }
   if (source.kind === 'stream') return writeStream(fd, path, source, signal, progress)
   let position = 0
-  for (const segment of source.segments) {
+  for (const segment of localSegments(path, source.segments)) {
     await writeSegment(fd, position, path, segment, signal, progress)
     position += segment.length
   }

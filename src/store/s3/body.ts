@@ -2,7 +2,7 @@
  * The bytes of a put as pieces of a chosen size, one after another, from memory, files or a stream; holds the source to its
  * word about its length.
  */
-import { readAt, segmentError } from '#store/file-segments.ts'
+import { localSegments, readAt, segmentError } from '#store/file-segments.ts'
 import { untilAborted } from '#store/abort.ts'
 import { lengthError, sourceLength, streamError } from '#store/source.ts'
 import type { FileSegment, Source } from '#store/store.ts'
@@ -26,7 +26,8 @@ export interface BodyReader {
 /** A reader of a source; `path` is for messages. The bytes of a buffer are those at the time of this call. */
 export function readerOf(path: string, source: Source, signal: AbortSignal | undefined): BodyReader {
   if (source instanceof Uint8Array) return new MemoryReader(Buffer.from(source))
-  if (source.kind === 'file') return new FileReader(path, source.segments, sourceLength(source) ?? 0)
+  if (source.kind === 'file')
+    return new FileReader(path, localSegments(path, source.segments), sourceLength(source) ?? 0)
   return new StreamReader(path, source.stream, source.size, signal)
 }
 

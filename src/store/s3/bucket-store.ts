@@ -13,6 +13,7 @@
  */
 import { checkAborted } from '#store/abort.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
+import { removeEach } from '#store/remove-each.ts'
 import {
   ABSENT,
   ANY,
@@ -27,6 +28,7 @@ import {
   type PutOptions,
   type Reading,
   type ReadOptions,
+  type Removal,
   type RenameOptions,
   type Source,
   type Space,
@@ -67,6 +69,7 @@ export class BucketStore implements Store {
       listingComplete: false,
       renameAtomic: false,
       attributes: context.metadata,
+      specials: false,
       checkAttributes: checkMetadata,
       pathBytesMax: context.keys.pathBytesMax,
       fileBytesMax: FILE_BYTES_MAX,
@@ -226,6 +229,18 @@ export class BucketStore implements Store {
       throw new OperationError('STORE_NOT_EMPTY', `Cannot remove the directory "${path}": it has entries`)
     }
     await removeGuarded(this.#context, path, key, { kind: 'any' }, signal)
+  }
+
+  async makeSpecial(path: string): Promise<Entry> {
+    throw new OperationError('STORE_UNSUPPORTED', `Cannot make "${path}": the store holds no fifos or sockets`)
+  }
+
+  async exchange(path: string): Promise<void> {
+    throw new OperationError('STORE_UNSUPPORTED', `Cannot exchange "${path}": the store cannot`)
+  }
+
+  removeAll(removals: readonly Removal[], options: CallOptions = {}): Promise<readonly (OperationError | undefined)[]> {
+    return removeEach(this, removals, options)
   }
 
   async space(): Promise<Space | undefined> {

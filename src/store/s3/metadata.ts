@@ -18,7 +18,13 @@ import type { Timestamp } from '#base/time.ts'
 import type { Attributes, Kind } from '#store/store.ts'
 
 const S_IFMT = 0o170000
-const TYPE_BITS: Readonly<Record<Kind, number>> = { file: 0o100000, directory: 0o040000, symlink: 0o120000 }
+const TYPE_BITS: Readonly<Record<Kind, number>> = {
+  file: 0o100000,
+  directory: 0o040000,
+  symlink: 0o120000,
+  fifo: 0o010000,
+  socket: 0o140000,
+}
 /** What S3 holds: names and values of user metadata together. */
 const METADATA_BYTES_MAX = 2048
 const BASE64 = 'base64:'

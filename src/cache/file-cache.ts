@@ -1,0 +1,62 @@
+/**
+ * Versions of files on local disk, whole or by ranges: what the mount has read, and what it has published. Cached versions
+ * are immutable, so all of it is valid after a restart; what is found not to fit its checksum is dropped and fetched again.
+ */
+import type { Version } from '#store/store.ts'
+
+/** Which bytes: a version of a file. The size is part of it, so that a wrong one is never served. */
+export interface CacheKey {
+  readonly path: string
+  readonly version: Version
+  readonly size: number
+}
+
+export interface FileCacheOptions {
+  /** This process's alone, by a lock. */
+  readonly directory: string
+  readonly bytesMax: number
+  /** So much is left free on the disk, whatever `bytesMax` allows. */
+  readonly bytesFreeMin: number
+}
+
+export interface FileCacheStatus {
+  readonly files: number
+  readonly bytes: number
+  readonly bytesMax: number
+  readonly hitBytes: number
+  readonly missBytes: number
+  readonly evictedBytes: number
+  readonly corruptBlocks: number
+}
+
+export interface FileCache {
+  readonly status: FileCacheStatus
+  /** Holds a version, cached or not: while it is held it is not evicted. */
+  hold(key: CacheKey): CachedVersion
+  /** A file that moved: what is cached of it goes along. */
+  moved(from: CacheKey, to: CacheKey): void
+  /** Takes a complete local file in as that version, by a link (no copy); `fd` stays the caller's. False where there is no room. */
+  adopt(key: CacheKey, fd: number): Promise<boolean>
+  close(): Promise<void>
+}
+
+/** One version, held. All of it may be missing. A call that finds the disk failing or full is a miss, not an error. */
+export interface CachedVersion {
+  readonly key: CacheKey
+  /** All bytes are here, and their checksums have held in this process. */
+  readonly isWhole: boolean
+  /** The bytes, or undefined where some are missing or were found corrupt. */
+  read(offset: number, length: number): Buffer | undefined | Promise<Buffer | undefined>
+  /** Widens a range to what has to be fetched for it to be kept: whole blocks, or the end of the file. */
+  align(offset: number, length: number): { readonly offset: number; readonly length: number }
+  /** Keeps bytes that were fetched; `bytes` may be reused when it resolves. Never rejects. */
+  keep(offset: number, bytes: Uint8Array): Promise<void>
+  /** A descriptor of the whole, checked file, for the kernel to read from; the cache's own, open while this is held. */
+  backing(): number | undefined
+  /**
+   * Takes the whole, checked file out of the cache, to be written to: the descriptor is the caller's. Every other holder of
+   * the version sees it as missing from then on.
+   */
+  take(): number | undefined
+  release(): void
+}
