@@ -70,6 +70,16 @@ export function setLogLevel(level: LogLevel): void {
   for (const child of children) child.level = level
 }
 
+/** From the quietest level that an operator watches by to the most talkative one. */
+const STEPS: readonly LogLevel[] = ['info', 'debug', 'trace']
+
+/** The next level of info, debug, trace, and round again; gives it. */
+export function stepLogLevel(): LogLevel {
+  const next = STEPS[(STEPS.findIndex((level) => level === root.level) + 1) % STEPS.length] ?? 'info'
+  setLogLevel(next)
+  return next
+}
+
 /** Sends lines to a file (appended) instead of stderr. */
 export function logToFile(path: string): void {
   target.to(openSync(path, 'a', 0o640), true, false)

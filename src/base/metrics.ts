@@ -100,6 +100,17 @@ export function counter(name: NamesOf<'counter'>, ...labels: string[]): { inc(by
   return labels.length === 0 ? found : found.labels(...labels)
 }
 
+/** The values of a counter, added up by its first label. */
+export async function countsBy(name: NamesOf<'counter'>): Promise<ReadonlyMap<string, number>> {
+  const label = METRICS[name].labels[0]
+  const counts = new Map<string, number>()
+  for (const { labels, value } of (await (metric(name) as Counter).get()).values) {
+    const key = label === undefined ? '' : String(labels[label])
+    counts.set(key, (counts.get(key) ?? 0) + value)
+  }
+  return counts
+}
+
 /** The gauge of that name. */
 export function gauge(name: NamesOf<'gauge'>): {
   set(value: number): void

@@ -25,7 +25,8 @@ export async function runCommandLine(argv: readonly string[]): Promise<ExitCode>
   }
 }
 
-async function dispatch(argv: readonly string[]): Promise<ExitCode> {
+async function dispatch(typed: readonly string[]): Promise<ExitCode> {
+  const argv = await asCommand(typed)
   const [first] = argv
   if (first === '--version' || first === '-V') {
     process.stdout.write(`eider ${VERSION}\n`)
@@ -57,6 +58,15 @@ async function dispatch(argv: readonly string[]): Promise<ExitCode> {
   const values = optionValues(command.options, sectionOf(command.name), config, sources)
   setLogLevel((values as OptionValues<CommonOptions>).logLevel)
   return command.run(parsed.args, values)
+}
+
+/** mount(8) calls by other rules: as `mount.eider`, or with a store where a command's name is expected, and `-o`. */
+async function asCommand(argv: readonly string[]): Promise<readonly string[]> {
+  const [first = ''] = argv
+  const isHelper = first === 'mount.eider'
+  if (!isHelper && !(argv[2] === '-o' && (first.includes(':') || first.startsWith('/')))) return argv
+  const { mountCommand } = await import('./mount-helper.ts')
+  return mountCommand(isHelper ? argv.slice(1) : argv)
 }
 
 function isHelp(word: string | undefined): boolean {

@@ -12,13 +12,16 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { OperationError } from '#base/errors.ts'
 import { logger, logToFile, logToStderr } from '#base/log.ts'
+import { countsBy } from '#base/metrics.ts'
 import { type Mount, type MountEnd, mountStore } from '#mount/mount.ts'
 import { mountPath } from '#os/mount-table.ts'
 import { openStore } from '#store/open-store.ts'
 import { EXIT, type ExitCode } from './command.ts'
+import { stepLogLevelOnSignal } from './log-level-signal.ts'
 import { serveMetrics } from './metrics-server.ts'
 import type { MOUNT_OPTIONS } from './mount.ts'
-import { type MountRecord, removeMountRecord, writeMountRecord } from './mount-records.ts'
+import { type MountRecord, removeMountRecord, statusSocket, writeMountRecord } from './mount-records.ts'
+import { type MountStatus, serveStatus } from './mount-status.ts'
 import { type CommonOptions, formatHostPort, type OptionValues } from './options.ts'
 import { stateDirectory } from './places.ts'
 import { identityOf } from './process-identity.ts'
@@ -54,6 +57,7 @@ export async function serveMount(
   values: OptionValues<typeof MOUNT_OPTIONS & CommonOptions>,
 ): Promise<ExitCode> {
   const signal = stopSignal()
+  stepLogLevelOnSignal()
   if (values.log === undefined) logToStderr()
   else logToFile(values.log)
   const target = mountPath(directory)
@@ -71,6 +75,7 @@ export async function serveMount(
       directory: target,
       store: store.url,
       process: identityOf(process.pid),
+      socket: statusSocket(target),
       ...(values.log === undefined ? {} : { log: values.log }),
     }
     const kept = (): string[] => keptIn(stagingDirectory).filter((path) => !keptBefore.includes(path))
@@ -86,7 +91,9 @@ export async function serveMount(
     })
     // A second signal ends the process at once, and so does a defect: what is staged has no name and would go with it.
     process.once('exit', () => mount.keepAtOnce())
-    const { lost } = await serve(mount, record, signal)
+    const since = new Date().toISOString()
+    const telling = await serveStatus(statusSocket(target), () => statusOf(mount, store.url, since))
+    const { lost } = await serve(mount, record, signal).finally(() => telling.close())
     const unpublished = kept()
     for (const path of unpublished) log.error({ path }, 'kept what could not be stored')
     for (const path of lost) log.fatal({ path }, 'lost what could neither be stored nor kept')
@@ -96,6 +103,23 @@ export async function serveMount(
     return unpublished.length === 0 ? EXIT.done : EXIT.partly
   } finally {
     await store.close()
+  }
+}
+
+/** How the mount stands, for who asks. */
+async function statusOf(mount: Mount, store: string, since: string): Promise<MountStatus> {
+  const { isServing, knownNodes: _, ...figures } = mount.status
+  const requests = await countsBy('eider_s3_requests_total')
+  return {
+    directory: mount.directory,
+    store,
+    pid: process.pid,
+    since,
+    state: isServing ? 'mounted' : 'storing',
+    ...figures,
+    cache: null,
+    requests: Object.fromEntries(requests),
+    cost: null,
   }
 }
 

@@ -21,6 +21,8 @@ const RecordSchema = v.object({
   unpublished: v.optional(v.array(v.string())),
   /** Paths in the mount of what can be neither stored nor kept; while the process runs it goes on trying. */
   lost: v.optional(v.array(v.string())),
+  /** Where the process tells how it stands. */
+  socket: v.optional(v.string()),
 })
 
 export type MountRecord = v.InferOutput<typeof RecordSchema>
@@ -36,13 +38,32 @@ export function writeMountRecord(record: MountRecord): void {
 /** The record of the mount on that directory, which must be as the mount table has it; root sees those of all users. */
 export function readMountRecord(directory: string): MountRecord | undefined {
   for (const folder of recordFolders()) {
-    try {
-      return v.parse(RecordSchema, JSON.parse(readFileSync(recordFile(folder, directory), 'utf8')))
-    } catch {
-      // None in this folder, or none of this version: another may have it.
-    }
+    const record = readRecord(recordFile(folder, directory))
+    if (record !== undefined) return record
   }
   return undefined
+}
+
+function readRecord(file: string): MountRecord | undefined {
+  try {
+    return v.parse(RecordSchema, JSON.parse(readFileSync(file, 'utf8')))
+  } catch {
+    // None, or none of this version.
+    return undefined
+  }
+}
+
+/** All records that this user may see, also those of processes that have died. */
+export function mountRecords(): MountRecord[] {
+  return recordFolders().flatMap((folder) => {
+    const names = readdirSync(folder).filter((name) => /^mount-[0-9a-f]+\.json$/.test(name))
+    return names.flatMap((name) => readRecord(join(folder, name)) ?? [])
+  })
+}
+
+/** Where the process that serves the mount on that directory tells how it stands: beside its record, and short, as it must be. */
+export function statusSocket(directory: string): string {
+  return recordFile(runtimeDirectory(), directory).replace(/json$/, 'sock')
 }
 
 /** Removes the record of that directory, if `pid` wrote it: by now another mount may be there. */

@@ -9,6 +9,7 @@ import { openStore } from '#store/open-store.ts'
 import { EXIT, type ExitCode } from './command.ts'
 import { gatewayCredentials, type GatewayCredentials } from './gateway-credentials.ts'
 import { holdLock } from './held-lock.ts'
+import { stepLogLevelOnSignal } from './log-level-signal.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { type CommonOptions, formatHostPort, type HostPort, type OptionValues } from './options.ts'
 import { stateDirectory } from './places.ts'
@@ -25,6 +26,7 @@ export async function serveGateway(
   values: OptionValues<typeof SERVE_S3_OPTIONS & CommonOptions>,
 ): Promise<ExitCode> {
   const signal = stopSignal()
+  stepLogLevelOnSignal()
   if (values.log === undefined) logToStderr()
   else logToFile(values.log)
   const store = await openStore(url, { signal, s3: s3OptionsOf(values) })

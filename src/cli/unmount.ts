@@ -2,15 +2,22 @@
 import { resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
 import { command, EXIT, type ExitCode } from './command.ts'
+import type { MountRecord } from './mount-records.ts'
+import { duration } from './options.ts'
 
 export const unmount = command({
   name: 'unmount',
   summary: 'ends a mount when all is in the store',
   description:
-    'Takes a mount away and waits until all that was written in it is in the store. Refuses while programs use it, and names them. What a crashed mount left behind is removed.',
+    'Takes a mount away and waits until all that was written in it is in the store, with progress on a terminal. Refuses while programs use it, and names them. What a crashed mount left behind is removed.',
   arguments: [{ name: 'DIR', help: 'the directory that the store is mounted on' }],
-  options: {},
-  run: async ([directory = '']) => {
+  options: {
+    timeout: duration({
+      help: 'How long to wait for the store, for ever where not given; after it this command ends with 3, and the process of the mount goes on storing',
+      group: 'Unmounting',
+    }),
+  },
+  run: async ([directory = ''], { timeout }) => {
     const [{ mountPath, mountsOf }, { readMountRecord, removeMountRecord }, { isRunning }] = await Promise.all([
       import('#os/mount-table.ts'),
       import('./mount-records.ts'),
@@ -46,30 +53,89 @@ export const unmount = command({
       )
       return EXIT.partly
     }
-    await ending(target, record.process, record.store)
-    return outcome(target, record.process.pid)
+    const stored = await ending(target, record, timeout)
+    return stored ? outcome(target, record.process.pid) : EXIT.partly
   },
 })
 
 /** As in the mount table. */
 const TYPE = 'fuse.eider'
-const PATIENCE_MS = 1000
+/** How often progress is shown. */
+const STEP_MS = 500
 
-/** @throws OperationError `LOCAL_FAILED` where the process goes on since it can neither store nor keep some of it. */
-async function ending(target: string, process_: { pid: number; startTicks: number }, store: string): Promise<void> {
+/**
+ * Waits for the end of the process that serves the mount; false where `timeoutMs` is over first.
+ * @throws OperationError `LOCAL_FAILED` where it goes on since it can neither store nor keep some of it.
+ */
+async function ending(target: string, record: MountRecord, timeoutMs: number | undefined): Promise<boolean> {
   const [{ hasEnded }, { readMountRecord }] = await Promise.all([
     import('./process-identity.ts'),
     import('./mount-records.ts'),
   ])
-  for (let looks = 0; !(await hasEnded(process_, PATIENCE_MS)); looks++) {
-    const record = readMountRecord(target)
-    if (record?.process.pid === process_.pid && record.lost !== undefined) {
-      throw new OperationError(
-        'LOCAL_FAILED',
-        `Cannot store or keep ${record.lost.length} files of '${target}': ${named(record.lost)}; process ${process_.pid} still has them and goes on trying until it gets SIGTERM; its log: ${record.log ?? 'none'}`,
+  const { process: server, store } = record
+  const deadline = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY)
+  const progress = new Progress(store, server.pid)
+  try {
+    for (;;) {
+      const left = deadline - performance.now()
+      if (await hasEnded(server, Math.max(0, Math.min(STEP_MS, left)))) return true
+      const now = readMountRecord(target)
+      if (now?.process.pid === server.pid && now.lost !== undefined) {
+        throw new OperationError(
+          'LOCAL_FAILED',
+          `Cannot store or keep ${now.lost.length} files of '${target}': ${named(now.lost)}; process ${server.pid} still has them and goes on trying until it gets SIGTERM; its log: ${now.log ?? 'none'}`,
+        )
+      }
+      const words = await progress.show(record.socket)
+      if (performance.now() < deadline) continue
+      progress.end()
+      process.stderr.write(
+        `eider: ${target} is unmounted, but not all is in ${store} yet (${words}); process ${server.pid} goes on storing\n`,
       )
+      return false
     }
-    if (looks === 0) process.stderr.write(`Waiting until all is in ${store} (process ${process_.pid}) …\n`)
+  } finally {
+    progress.end()
+  }
+}
+
+/** One line that is written over on a terminal, and written once elsewhere. */
+class Progress {
+  readonly #store: string
+  readonly #pid: number
+  #shown = false
+
+  constructor(store: string, pid: number) {
+    this.#store = store
+    this.#pid = pid
+  }
+
+  /** Shows what is left, and gives it in words. */
+  async show(socket: string | undefined): Promise<string> {
+    const left = await leftToStore(socket)
+    if (process.stderr.isTTY) {
+      process.stderr.write(`\r\x1b[KStoring in ${this.#store}: ${left} left`)
+    } else if (!this.#shown) {
+      process.stderr.write(`Waiting until all is in ${this.#store} (process ${this.#pid}): ${left} left …\n`)
+    }
+    this.#shown = true
+    return left
+  }
+
+  end(): void {
+    if (this.#shown && process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+    this.#shown = false
+  }
+}
+
+async function leftToStore(socket: string | undefined): Promise<string> {
+  if (socket === undefined) return 'some'
+  const [{ askStatus }, { notStored }] = await Promise.all([import('./mount-status.ts'), import('./status-screen.ts')])
+  try {
+    return notStored(await askStatus(socket))
+  } catch {
+    // It ends just now, or hangs: the wait itself tells which.
+    return 'some'
   }
 }
 

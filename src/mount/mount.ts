@@ -24,7 +24,7 @@ import type { Store } from '#store/store.ts'
 
 import { holdsOpenIn, type HoldsOpen } from './descriptors.ts'
 import { StagingArea } from './staging.ts'
-import { StoreFileSystem } from './store-file-system.ts'
+import { StoreFileSystem, type StoreFileSystemStatus } from './store-file-system.ts'
 
 export interface MountOptions {
   /** Stays the caller's to close, after the mount has ended. */
@@ -50,6 +50,11 @@ export interface MountOptions {
   readonly onStuck?: (paths: readonly string[]) => void
 }
 
+/** What a mount has in hand; `isServing` until it is unmounted, after which it stores what is left. */
+export interface MountStatus extends StoreFileSystemStatus {
+  readonly isServing: boolean
+}
+
 /** How a mount ended. */
 export interface MountEnd {
   /** Unmounted by us or others, cut by the kernel, or refused to programs that went on using it. */
@@ -67,6 +72,8 @@ export interface StopOptions {
 
 export interface Mount {
   readonly directory: string
+  /** What it has in hand just now. */
+  readonly status: MountStatus
   /**
    * Never rejects. When it resolves all that was written is in the store, or kept in `conflicts/` and logged; or, after
    * `stop`, lost. Without a `stop` there is no giving up: what can neither be stored nor kept is tried again.
@@ -157,6 +164,10 @@ class StoreMount implements Mount {
     this.#retrying = setInterval(() => void this.#retry(), RETRY_MS)
     this.#retrying.unref()
     this.ended = session.ended.then((how) => this.#end(how))
+  }
+
+  get status(): MountStatus {
+    return { ...this.#fileSystem.status, isServing: !this.#refuses }
   }
 
   async stop({ graceMs, publishMs }: StopOptions): Promise<MountEnd> {

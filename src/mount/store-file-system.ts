@@ -51,6 +51,7 @@ export interface StoreFileSystemStatus {
   readonly dirtyBytes: number
   readonly knownNodes: number
   readonly memoryBytes: number
+  readonly memoryBytesMax: number
 }
 
 export class StoreFileSystem implements FileSystem {
@@ -85,6 +86,7 @@ export class StoreFileSystem implements FileSystem {
       dirtyBytes: this.#state.dirtyBytes,
       knownNodes: this.#state.table.size,
       memoryBytes: this.#state.memory.used,
+      memoryBytesMax: this.#state.memory.bytesMax,
     }
   }
 

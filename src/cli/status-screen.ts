@@ -1,0 +1,58 @@
+/** A mount's status in lines for people; `--json` has all of it for programs. */
+import { formatBytes } from './options.ts'
+import type { MountStatus } from './mount-status.ts'
+
+/** So many kinds of requests are shown by name, the most frequent first. */
+const OPERATIONS_SHOWN = 6
+
+/** The lines of one mount. */
+export function statusLines(status: MountStatus): string {
+  const { cache, cost } = status
+  const rows: [string, string][] = [
+    ['state', status.state === 'mounted' ? `mounted since ${status.since}` : 'unmounted, storing what is left'],
+    ['process', String(status.pid)],
+    ['open files', String(status.openFiles)],
+    ['not stored', notStored(status)],
+    ['memory', `${about(status.memoryBytes)} of ${formatBytes(status.memoryBytesMax)}`],
+    ['cache', cache === null ? 'none' : cacheText(cache)],
+  ]
+  const requests = requestsText(status.requests)
+  if (requests !== '') rows.push(['requests', requests])
+  if (cost !== null)
+    rows.push(['cost', `about $${cost.usd.toFixed(cost.usd < 1 ? 4 : 2)} for requests (${cost.prices})`])
+  return [`${status.directory}  ${status.store}`, ...rows.map(([name, text]) => `  ${name.padEnd(12)}${text}`)].join(
+    '\n',
+  )
+}
+
+/** `3 files, 12.5 MiB`. */
+export function notStored({ dirtyFiles, dirtyBytes }: Pick<MountStatus, 'dirtyFiles' | 'dirtyBytes'>): string {
+  if (dirtyFiles === 0) return 'nothing'
+  return `${dirtyFiles} ${dirtyFiles === 1 ? 'file' : 'files'}, ${about(dirtyBytes)}`
+}
+
+function cacheText(cache: NonNullable<MountStatus['cache']>): string {
+  const asked = cache.hitBytes + cache.missBytes
+  const share = asked === 0 ? '' : `, ${Math.round((100 * cache.hitBytes) / asked)} % of the bytes read came from it`
+  const corrupt = cache.corruptBlocks === 0 ? '' : `, ${cache.corruptBlocks} blocks were corrupt and fetched again`
+  return `${about(cache.bytes)} of ${formatBytes(cache.bytesMax)} in ${cache.files} files${share}${corrupt}`
+}
+
+function requestsText(requests: MountStatus['requests']): string {
+  const all = Object.entries(requests).toSorted(([, a], [, b]) => b - a)
+  if (all.length === 0) return ''
+  const total = all.reduce((sum, [, count]) => sum + count, 0)
+  const shown = all.slice(0, OPERATIONS_SHOWN).map(([operation, count]) => `${operation} ${count}`)
+  return `${total}: ${shown.join(', ')}${all.length > OPERATIONS_SHOWN ? ', …' : ''}`
+}
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+
+/** To three figures: `12.5 MiB`. */
+function about(bytes: number): string {
+  let unit = 0
+  let value = bytes
+  for (; value >= 1000 && unit < UNITS.length - 1; unit++) value /= 1024
+  const digits = value >= 100 || unit === 0 ? 0 : value >= 10 ? 1 : 2
+  return `${value.toFixed(digits)} ${UNITS[unit]}`
+}

@@ -1,0 +1,143 @@
+/** What an operator sees of a running mount, and how it is mounted from fstab: through mount(8) itself where root may. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { mountCommand } from '#cli/mount-helper.ts'
+import { probeFuse } from '#fuse/probe.ts'
+import { unmountFuse } from '#os/fuse-unmount.ts'
+import { mounts, mountsOf } from '#os/mount-table.ts'
+import { eider } from './eider-process.ts'
+
+const fuse = await probeFuse()
+const skip = fuse.available ? false : `no mount can be made here: ${fuse.why}`
+const HELPER = '/sbin/mount.fuse.eider'
+const scratch = mkdtempSync(join(tmpdir(), 'eider-cli-status-'))
+const data = join(scratch, 'data')
+const env = { XDG_STATE_HOME: join(scratch, 'state') }
+mkdirSync(data)
+
+after(async () => {
+  for (const { directory } of mounts()) {
+    if (directory.startsWith(`${scratch}/`)) await unmountFuse(directory, { lazy: true })
+  }
+  rmSync(scratch, { recursive: true, force: true })
+})
+
+interface Told {
+  readonly mounts: readonly {
+    directory: string
+    openFiles: number
+    dirtyFiles: number
+    dirtyBytes: number
+    pid: number
+  }[]
+}
+
+async function told(folder: string): Promise<Told['mounts'][number]> {
+  const { stdout, code } = await eider(['status', '--json', `--mount=${folder}`], { env })
+  assert.equal(code, 0)
+  const [mount] = (JSON.parse(stdout) as Told).mounts
+  assert.ok(mount !== undefined)
+  return mount
+}
+
+test('status tells what is open and what is not yet stored, in lines and as JSON', { skip }, async () => {
+  const folder = join(scratch, 'mnt')
+  await eider(['mount', data, folder, '--mkdir'], { env })
+  try {
+    assert.equal((await told(folder)).openFiles, 0)
+    // Another process writes: what this one had open it would hold through its children, too.
+    const writer = spawn('sh', ['-c', 'exec 9>"$0/being-written"; printf 12345 >&9; echo written; read line', folder], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    await once(writer.stdout, 'data')
+    const { openFiles, dirtyFiles, dirtyBytes } = await told(folder)
+    assert.deepEqual({ openFiles, dirtyFiles, dirtyBytes }, { openFiles: 1, dirtyFiles: 1, dirtyBytes: 5 })
+    const { stdout } = await eider(['status'], { env })
+    assert.match(stdout, new RegExp(`^${folder}  file://${data}$`, 'm'))
+    assert.match(stdout, /^ {2}not stored +1 file, 5 B$/m)
+    writer.stdin.end('\n')
+    await once(writer, 'exit')
+    assert.equal((await told(folder)).dirtyFiles, 0)
+    assert.equal(readFileSync(join(data, 'being-written'), 'utf8'), '12345')
+  } finally {
+    await eider(['unmount', folder], { env })
+  }
+  const missing = await eider(['status', `--mount=${folder}`], { env })
+  assert.equal(missing.code, 1)
+  assert.match(missing.stderr, /^eider: Cannot show '.*mnt': no mount of Eider is there/)
+})
+
+test('SIGUSR2 steps the log level of a running mount', { skip }, async () => {
+  const folder = join(scratch, 'levels')
+  const log = join(scratch, 'levels.log')
+  await eider(['mount', data, folder, '--mkdir', `--log=${log}`], { env })
+  const { pid } = await told(folder)
+  const changes = (): number => readFileSync(log, 'utf8').split('log level changed by SIGUSR2').length - 1
+  process.kill(pid, 'SIGUSR2')
+  // The signal is taken before a request that comes after it is answered.
+  await told(folder)
+  assert.equal(changes(), 1)
+  assert.match(readFileSync(log, 'utf8'), /"level":"debug"/)
+  await eider(['unmount', folder], { env })
+})
+
+test('mount options become options of eider mount, and a misspelled one is an error', () => {
+  assert.deepEqual(mountCommand(['s3://b/p', '/mnt', '-o', 'ro,_netdev,nofail,validity=5s,part_bytes=8MiB']), [
+    ...['mount', 's3://b/p', '/mnt', '--read-only', '--validity=5s', '--part-bytes=8MiB'],
+  ])
+  assert.deepEqual(
+    mountCommand(['-s', '-v', 's3://b', '/mnt', '-t', 'eider', '-o', 'no-metadata,x-systemd.automount']),
+    [...['mount', 's3://b', '/mnt', '--no-metadata']],
+  )
+  assert.deepEqual(mountCommand(['s3://b', '/mnt', '-o', 'staging=/a\\054b,region="eu,west"']), [
+    ...['mount', 's3://b', '/mnt', '--staging=/a,b', '--region=eu,west'],
+  ])
+  assert.throws(
+    () => mountCommand(['s3://b', '/mnt', '-o', 'validty=5s']),
+    /"validty": there is none; did you mean validity\?/,
+  )
+  assert.throws(() => mountCommand(['s3://b']), /SOURCE DIR/)
+})
+
+const isRoot = process.getuid?.() === 0
+const skipFstab =
+  skip !== false
+    ? skip
+    : !isRoot
+      ? 'only root mounts through mount(8)'
+      : existsSync(HELPER)
+        ? `${HELPER} is there`
+        : false
+
+test('mount(8) mounts the type fuse.eider, with the options of fstab', { skip: skipFstab }, async () => {
+  const folder = join(scratch, 'fstab')
+  mkdirSync(folder)
+  await writeFile(join(data, 'seen'), 'through mount(8)')
+  symlinkSync(fileURLToPath(new URL('../bin/mount.eider.js', import.meta.url)), HELPER)
+  try {
+    assert.equal(await run('mount', ['-t', 'fuse.eider', data, folder, '-o', 'ro,nofail,validity=5s']), 0)
+    const [mount] = mountsOf(folder)
+    assert.equal(mount?.type, 'fuse.eider')
+    assert.equal(readFileSync(join(folder, 'seen'), 'utf8'), 'through mount(8)')
+    assert.equal(await run('touch', [join(folder, 'new')]), 1)
+    assert.equal(await run('umount', [folder]), 0)
+    assert.notEqual(await run('mount', ['-t', 'fuse.eider', data, folder, '-o', 'validty=5s']), 0)
+    assert.deepEqual(mountsOf(folder), [])
+  } finally {
+    if (lstatSync(HELPER, { throwIfNoEntry: false })?.isSymbolicLink() === true) rmSync(HELPER)
+  }
+})
+
+/** Its exit code. It has no terminal and none of this test's output. */
+async function run(program: string, args: readonly string[]): Promise<number | null> {
+  const child = spawn(program, args, { stdio: 'ignore', env: { ...process.env, ...env }, timeout: 30_000 })
+  const [code] = (await once(child, 'exit')) as [number | null]
+  return code
+}
