@@ -17,11 +17,14 @@ import { localSegments, readFileSegments } from './file-segments.ts'
 import { removeEach } from './remove-each.ts'
 import {
   IMPLICIT_VERSION,
+  isSpecial,
+  isStored,
   type Attributes,
   type CallOptions,
   type Capabilities,
   type CopyOptions,
   type Entry,
+  type ExchangeOptions,
   type Guard,
   type Kind,
   type ListOptions,
@@ -31,9 +34,12 @@ import {
   type ReadOptions,
   type Removal,
   type RenameOptions,
+  type Segment,
   type Source,
   type Space,
+  type SpecialKind,
   type Store,
+  type StoredSegment,
   type Version,
 } from './store.ts'
 
@@ -49,7 +55,7 @@ const CAPABILITIES: Capabilities = {
   listingComplete: true,
   renameAtomic: true,
   attributes: true,
-  specials: false,
+  specials: true,
   checkAttributes: () => undefined,
   pathBytesMax: PATH_BYTES_MAX,
   fileBytesMax: FILE_BYTES_MAX,
@@ -118,6 +124,7 @@ class MemoryStore implements Store {
     this.#enter('read', path, options)
     const entry = this.#require('read', path)
     if (entry.kind === 'directory') throw isDirectory('read', path)
+    if (isSpecial(entry.kind)) throw noBytes('read', path, entry.kind)
     if (options.version !== undefined && options.version !== entry.version) throw conflict('read', path)
     const bytes = this.#nodes.get(path)?.bytes ?? NO_BYTES
     const start = Math.min(options.offset ?? 0, bytes.length)
@@ -135,7 +142,7 @@ class MemoryStore implements Store {
 
   async put(path: string, source: Source, options: PutOptions): Promise<Entry> {
     this.#enter('put', path, options)
-    const bytes = await takeSource(path, source, options.signal)
+    const bytes = await takeSource(path, source, options.signal, (segment) => this.#storedBytes(path, segment))
     return this.#place('put', path, 'file', bytes, options)
   }
 
@@ -169,6 +176,7 @@ class MemoryStore implements Store {
     checkPath(to)
     const found = this.#require('copy', from)
     if (found.kind === 'directory') throw isDirectory('copy', from)
+    if (isSpecial(found.kind)) throw noBytes('copy', from, found.kind)
     if (options.version !== undefined && options.version !== found.version) throw conflict('copy', from)
     const bytes = this.#nodes.get(from)?.bytes ?? NO_BYTES
     return this.#place('copy to', to, found.kind, bytes, {
@@ -220,15 +228,29 @@ class MemoryStore implements Store {
     this.#nodes.delete(`${path}/`)
   }
 
-  async makeSpecial(path: string): Promise<Entry> {
-    throw new OperationError('STORE_UNSUPPORTED', `Cannot make "${path}": the store holds no fifos or sockets`)
+  async makeSpecial(path: string, kind: SpecialKind, options: PutOptions): Promise<Entry> {
+    this.#enter(`make the ${kind}`, path, options)
+    return this.#place(`make the ${kind}`, path, kind, NO_BYTES, options)
   }
 
-  async exchange(path: string): Promise<void> {
-    throw new OperationError('STORE_UNSUPPORTED', `Cannot exchange "${path}": the store cannot`)
+  async exchange(path: string, other: string, options: ExchangeOptions): Promise<void> {
+    this.#enter('exchange', path, options)
+    checkPath(other)
+    const [found, otherFound] = [this.#require('exchange', path), this.#require('exchange', other)]
+    checkGuard('exchange', path, found, options.guard)
+    checkGuard('exchange', other, otherFound, options.otherGuard)
+    checkExchangePaths(path, other)
+    if (path === other) return
+    const [taken, otherTaken] = [this.#take(path, found.kind), this.#take(other, otherFound.kind)]
+    for (const [rest, node] of taken) this.#nodes.set(other + rest, node)
+    for (const [rest, node] of otherTaken) this.#nodes.set(path + rest, node)
   }
 
-  removeAll(removals: readonly Removal[], options: CallOptions = {}): Promise<readonly (OperationError | undefined)[]> {
+  async removeAll(
+    removals: readonly Removal[],
+    options: CallOptions = {},
+  ): Promise<readonly (OperationError | undefined)[]> {
+    checkAborted(`remove ${removals.length} entries`, options.signal)
     return removeEach(this, removals, options)
   }
 
@@ -292,18 +314,36 @@ class MemoryStore implements Store {
   }
 
   #moveTree(from: string, to: string): void {
-    const moved: string[] = []
-    let key = this.#nodes.ceiling(`${from}/`)
-    while (key !== undefined && key.startsWith(`${from}/`)) {
-      moved.push(key)
-      key = this.#nodes.higher(key)
-    }
+    const taken = this.#take(from, 'directory')
     this.#nodes.delete(`${to}/`)
-    for (const old of moved) {
-      const node = this.#nodes.get(old)
-      this.#nodes.delete(old)
-      if (node !== undefined) this.#nodes.set(to + old.slice(from.length), node)
+    for (const [rest, node] of taken) this.#nodes.set(to + rest, node)
+  }
+
+  /** Takes the entry out, with all that lies under it: what follows `path` in each key, and its node. */
+  #take(path: string, kind: Kind): readonly (readonly [string, Node])[] {
+    const keys: string[] = []
+    if (kind === 'directory') {
+      let key = this.#nodes.ceiling(`${path}/`)
+      while (key !== undefined && key.startsWith(`${path}/`)) {
+        keys.push(key)
+        key = this.#nodes.higher(key)
+      }
+    } else {
+      keys.push(path)
     }
+    return keys.flatMap((key) => {
+      const node = this.#nodes.get(key)
+      this.#nodes.delete(key)
+      return node === undefined ? [] : [[key.slice(path.length), node] as const]
+    })
+  }
+
+  #storedBytes(path: string, { path: from, version, offset, length }: StoredSegment): Buffer {
+    checkPath(from)
+    const node = from === '' ? undefined : this.#nodes.get(from)
+    if (node === undefined || node.kind !== 'file' || node.version !== version) throw conflict('put from', from)
+    if (offset + length <= node.bytes.length) return node.bytes.subarray(offset, offset + length)
+    throw new OperationError('INPUT_INVALID', `Cannot put "${path}": a segment of "${from}" reaches past its end`)
   }
 }
 
@@ -335,6 +375,14 @@ function checkRenamePaths(from: string, to: string, kind: Kind): void {
   }
 }
 
+function checkExchangePaths(path: string, other: string): void {
+  if (path === '' || other === '')
+    throw new OperationError('INPUT_INVALID', `Cannot exchange "${path}": the root stays`)
+  if (path !== other && (isWithin(path, other) || isWithin(other, path))) {
+    throw new OperationError('INPUT_INVALID', `Cannot exchange "${path}" and "${other}": one lies in the other`)
+  }
+}
+
 function conflict(action: string, path: string): OperationError {
   return new OperationError('STORE_CONFLICT', `Cannot ${action} "${path}": the stored version is another`)
 }
@@ -343,15 +391,24 @@ function isDirectory(action: string, path: string): OperationError {
   return new OperationError('STORE_IS_DIRECTORY', `Cannot ${action} "${path}": it is a directory`)
 }
 
+function noBytes(action: string, path: string, kind: SpecialKind): OperationError {
+  return new OperationError('INPUT_INVALID', `Cannot ${action} "${path}": a ${kind} has no bytes`)
+}
+
 function notEmpty(action: string, path: string): OperationError {
   return new OperationError('STORE_NOT_EMPTY', `Cannot ${action} "${path}": it has entries`)
 }
 
-async function takeSource(path: string, source: Source, signal: AbortSignal | undefined): Promise<Buffer> {
+async function takeSource(
+  path: string,
+  source: Source,
+  signal: AbortSignal | undefined,
+  stored: (segment: StoredSegment) => Buffer,
+): Promise<Buffer> {
   const said = sourceLength(source)
   if (said !== undefined) checkFileSize(path, said)
   if (source instanceof Uint8Array) return Buffer.from(source)
-  if (source.kind === 'file') return readFileSegments(path, localSegments(path, source.segments), signal)
+  if (source.kind === 'file') return takeSegments(path, source.segments, signal, stored)
   const chunks: Uint8Array[] = []
   let size = 0
   const iterator = source.stream[Symbol.asyncIterator]()
@@ -374,6 +431,20 @@ async function takeSource(path: string, source: Source, signal: AbortSignal | un
   }
   if (said !== undefined && size < said) throw lengthError(path, said, `ended after ${size}`)
   return Buffer.concat(chunks, size)
+}
+
+async function takeSegments(
+  path: string,
+  segments: readonly Segment[],
+  signal: AbortSignal | undefined,
+  stored: (segment: StoredSegment) => Buffer,
+): Promise<Buffer> {
+  if (!segments.some(isStored)) return readFileSegments(path, localSegments(path, segments), signal)
+  const pieces: Buffer[] = []
+  for (const segment of segments) {
+    pieces.push(isStored(segment) ? stored(segment) : await readFileSegments(path, [segment], signal))
+  }
+  return Buffer.concat(pieces)
 }
 
 function checkFileSize(path: string, size: number): void {

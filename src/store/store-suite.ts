@@ -12,8 +12,10 @@ import { assert } from '#base/assert.ts'
 
 import type { Store } from './store.ts'
 import { attributeCases } from './suite/attributes.ts'
+import { bulkRemovalCases } from './suite/bulk-removal.ts'
 import { inDirectory, type SuiteOptions } from './suite/case.ts'
 import { directoryCases } from './suite/directories.ts'
+import { exchangingCases } from './suite/exchanging.ts'
 import { faultCases } from './suite/faults.ts'
 import { guardCases } from './suite/guards.ts'
 import { listingCases } from './suite/listing.ts'
@@ -21,6 +23,8 @@ import { modelCases } from './suite/model.ts'
 import { namingCases } from './suite/naming.ts'
 import { readingCases } from './suite/reading.ts'
 import { renamingCases } from './suite/renaming.ts'
+import { specialFileCases } from './suite/special-files.ts'
+import { storedSegmentCases } from './suite/stored-segments.ts'
 import { writingCases } from './suite/writing.ts'
 
 /** A store that the suite may write in, and how to be rid of it. */
@@ -39,6 +43,10 @@ const CASES = [
   ...directoryCases,
   ...attributeCases,
   ...renamingCases,
+  ...exchangingCases,
+  ...bulkRemovalCases,
+  ...specialFileCases,
+  ...storedSegmentCases,
   ...faultCases,
   ...modelCases,
 ]

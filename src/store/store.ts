@@ -26,6 +26,11 @@ export type Kind = 'file' | 'directory' | 'symlink' | SpecialKind
 /** What has a name and attributes but no bytes: its reader makes of it what the kernel makes of such inodes. */
 export type SpecialKind = 'fifo' | 'socket'
 
+/** Whether an entry of that kind has no bytes and is no directory. */
+export function isSpecial(kind: Kind): kind is SpecialKind {
+  return kind === 'fifo' || kind === 'socket'
+}
+
 /** POSIX facts about an entry. What a store was never told is absent, and its reader supplies a default. */
 export interface Attributes {
   /** Permission bits with setuid, setgid and sticky: 0 to 0o7777; the type is the entry's `kind`. */
@@ -272,7 +277,10 @@ export interface Store {
   stat(path: string, options?: CallOptions): Promise<Entry>
   /** Pages of entries in sort-key order. @throws OperationError `STORE_NOT_FOUND`, `STORE_NOT_DIRECTORY`, before the first page. */
   list(path: string, options?: ListOptions): AsyncIterable<readonly Entry[]>
-  /** Begins to read a file; of a symlink, its target as bytes. @throws OperationError `STORE_NOT_FOUND`, `STORE_IS_DIRECTORY`, `STORE_CONFLICT`. */
+  /**
+   * Begins to read a file; of a symlink, its target as bytes. @throws OperationError `STORE_NOT_FOUND`, `STORE_IS_DIRECTORY`,
+   * `STORE_CONFLICT`, and `INPUT_INVALID` for a fifo or socket, which `copy` refuses, too.
+   */
   read(path: string, options?: ReadOptions): Promise<Reading>
   /** The target of a symlink. @throws OperationError `INPUT_INVALID` for anything else. */
   readLink(path: string, options?: CallOptions): Promise<string>
