@@ -54,6 +54,10 @@ const EXPECTED: Record<string, [decoder: (frame: decode.RequestFrame) => unknown
   FSYNC: [decode.decodeFsync, { handle: 3, dataOnly: false }],
   'FSYNC data only': [decode.decodeFsync, { handle: 3, dataOnly: true }],
   FALLOCATE: [decode.decodeFallocate, { handle: 3, offset: 4096, length: 8192, mode: 0 }],
+  COPY_FILE_RANGE_64: [
+    decode.decodeCopyFileRange,
+    { handle: 11, offset: 0, outNode: 12, outHandle: 12, outOffset: 0, length: 3 },
+  ],
   LSEEK: [decode.decodeLseek, { handle: 3, offset: 3, whence: 3 }],
   'SETATTR size by handle': [decode.decodeSetattr, { changes: { handle: 3, size: 3 }, killPrivileges: false }],
   'SETATTR size': [decode.decodeSetattr, { changes: { size: 0x1_2345_6789 }, killPrivileges: false }],
@@ -193,6 +197,13 @@ describe('frames that no kernel sends', () => {
     assert.equal(decode.decodeFallocate(frameOf(43, handle, uint64(1n << 52n), uint64(1n << 52n), rest)), ERRNO.EFBIG)
     assert.equal(decode.decodeLseek(frameOf(46, handle, uint64((1n << 64n) - 1n), rest)), ERRNO.ENXIO)
     assert.equal(decode.decodeWrite(frameOf(16, handle, huge, Buffer.alloc(24))), ERRNO.EFBIG)
+    const flags = uint64(0n)
+    const copy = (outOffset: Buffer, length: Buffer): decode.RequestFrame =>
+      frameOf(47, handle, handle, handle, handle, outOffset, length, flags)
+    assert.equal(decode.decodeCopyFileRange(copy(uint64(1n << 52n), uint64(1n << 52n))), ERRNO.EFBIG)
+    assert.equal(decode.decodeCopyFileRange(copy(huge, handle)), ERRNO.EFBIG)
+    flags.writeUInt8(1)
+    assert.equal(decode.decodeCopyFileRange(copy(handle, handle)), ERRNO.EINVAL)
     assert.equal(decode.decodeRead(frameOf(15, huge, handle, Buffer.alloc(24))), ERRNO.EBADF)
   })
 

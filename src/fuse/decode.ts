@@ -401,6 +401,31 @@ export function decodeFallocate(frame: RequestFrame): FallocateRequest | Refusal
   return { handle, offset, length, mode: view.getUint32(BODY + 24, true) }
 }
 
+export interface CopyFileRangeRequest {
+  readonly handle: Handle
+  readonly offset: number
+  readonly outNode: NodeId
+  readonly outHandle: Handle
+  readonly outOffset: number
+  readonly length: number
+}
+
+/** COPY_FILE_RANGE in both its forms: what it reads may end beyond 2^53, what it writes not (EFBIG). No flags are defined. */
+export function decodeCopyFileRange(frame: RequestFrame): CopyFileRangeRequest | Refusal {
+  if (!frame.has(56)) return ERRNO.EINVAL
+  const { view } = frame
+  const handle = safeUint64(view, BODY)
+  const outNode = safeUint64(view, BODY + 16)
+  const outHandle = safeUint64(view, BODY + 24)
+  if (handle < 0 || outHandle < 0) return ERRNO.EBADF
+  const offset = safeUint64(view, BODY + 8)
+  const outOffset = safeUint64(view, BODY + 32)
+  const length = safeUint64(view, BODY + 40)
+  if (outNode < 0 || view.getUint32(BODY + 48, true) !== 0 || view.getUint32(BODY + 52, true) !== 0) return ERRNO.EINVAL
+  if (offset < 0 || outOffset < 0 || length < 0 || !Number.isSafeInteger(outOffset + length)) return ERRNO.EFBIG
+  return { handle, offset, outNode, outHandle, outOffset, length }
+}
+
 export interface LseekRequest {
   readonly handle: Handle
   readonly offset: number

@@ -83,6 +83,8 @@ describe('answers', () => {
     assert.equal(body(buffer, encode.encodeOpen(buffer.view, open)), '4d000000000000000200000000000000')
     const created = encode.encodeCreate(buffer.view, { ...ENTRY, ...open })
     assert.equal(body(buffer, created), `${ENTRY_HEX}4d000000000000000200000000000000`)
+    const passed = { handle: 77, openFlags: 128, backing: 5 }
+    assert.equal(body(buffer, encode.encodeOpen(buffer.view, passed)), '4d000000000000008000000005000000')
     assert.equal(body(buffer, encode.encodeSize(buffer.view, 4096)), '0010000000000000')
     assert.equal(body(buffer, encode.encodeOffset(buffer.view, 0x1_0000_0000)), '0000000001000000')
   })

@@ -97,7 +97,7 @@ function encodeEntryAt(view: DataView, at: number, entry: EntryAnswer): void {
 function encodeOpenAt(view: DataView, at: number, open: OpenAnswer): void {
   setUint64(view, at, open.handle)
   view.setUint32(at + 8, open.openFlags, true)
-  view.setUint32(at + 12, 0, true)
+  view.setUint32(at + 12, open.backing ?? 0, true)
 }
 
 /** LOOKUP, MKDIR and the others that make a name. */
@@ -135,14 +135,14 @@ export function encodeCreate(view: DataView, created: EntryAnswer & OpenAnswer):
   return BODY + ENTRY_OUT_BYTES + OPEN_OUT_BYTES
 }
 
-/** WRITE, and the size that GETXATTR and LISTXATTR are asked for. */
+/** WRITE, the short form of COPY_FILE_RANGE, and the size that GETXATTR and LISTXATTR are asked for. */
 export function encodeSize(view: DataView, size: number): number {
   view.setUint32(BODY, size, true)
   view.setUint32(BODY + 4, 0, true)
   return BODY + 8
 }
 
-/** LSEEK. */
+/** LSEEK, and the long form of COPY_FILE_RANGE. */
 export function encodeOffset(view: DataView, offset: number): number {
   setUint64(view, BODY, offset)
   return BODY + 8

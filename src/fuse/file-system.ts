@@ -60,6 +60,22 @@ export interface OpenAnswer {
   readonly handle: Handle
   /** FOPEN_* bits; see protocol.ts. */
   readonly openFlags: number
+  /**
+   * With FOPEN_PASSTHROUGH: the backing file. The kernel has one way for all opens of a node at a time: while one of them
+   * is not released, every other must have the same backing file, or none like it.
+   */
+  readonly backing?: BackingId
+}
+
+/** Names a backing file to the kernel. */
+export type BackingId = number
+
+/** Files that the kernel reads and writes itself, in place of asking for it. */
+export interface BackingFiles {
+  /** Registers a regular file, which may be closed afterwards; undefined where the kernel refuses. */
+  open(fd: number): BackingId | undefined
+  /** Gives an id back; what was opened with it stays open. */
+  close(id: BackingId): void
 }
 
 /** What SETATTR changes; times are a point or the server's now. */
@@ -177,6 +193,17 @@ export interface FileSystem {
     mode: number,
     caller: Caller,
   ): MaybePromise<void>
+  /** Copies up to `length` bytes to another open file, or another place of the same; gives how many. */
+  copyFileRange?(
+    node: NodeId,
+    handle: Handle,
+    offset: number,
+    outNode: NodeId,
+    outHandle: Handle,
+    outOffset: number,
+    length: number,
+    caller: Caller,
+  ): MaybePromise<number>
   lseek?(node: NodeId, handle: Handle, offset: number, whence: number, caller: Caller): MaybePromise<number>
 }
 

@@ -2,8 +2,7 @@
  * What each operation of the kernel asks of the file system, and how its answer is encoded: one handler an opcode. A
  * handler may throw: the request is then answered with the errno of what was thrown. Operations without a
  * handler are ENOSYS, which the kernel remembers and does without: ACCESS (permissions are the kernel's to check),
- * locks (the kernel keeps them), BMAP, POLL, COPY_FILE_RANGE (copied by reads and writes), STATX (asked as GETATTR),
- * TMPFILE, SYNCFS, and mappings.
+ * locks (the kernel keeps them), BMAP, POLL, STATX (asked as GETATTR), TMPFILE, SYNCFS, and mappings.
  */
 import * as decode from './decode.ts'
 import { DirectoryReply } from './directory-reply.ts'
@@ -306,6 +305,32 @@ HANDLERS[protocol.FUSE_FALLOCATE] = (dispatcher, request, frame) => {
   const { handle, offset, length, mode } = asked
   dispatcher.settle(request, fileSystem.fallocate(request.node, handle, offset, length, mode, request), answerNothing)
 }
+
+/** The short answer holds 32 bits: more than this the caller asks for again. */
+const COPIED_BYTES_MAX = 0x7fff_f000
+
+const answerCopied: Answer<number> = ({ replier }, request, size) => {
+  replier.send(request, replier.fixed, encode.encodeSize(replier.fixed.view, size))
+}
+
+const copyFileRange =
+  (long: boolean): Handler =>
+  (dispatcher, request, frame) => {
+    const { fileSystem, replier } = dispatcher
+    // At ENOSYS the kernel copies by reads and writes.
+    if (fileSystem.copyFileRange === undefined) return replier.fail(request, ERRNO.ENOSYS)
+    const asked = decode.decodeCopyFileRange(frame)
+    if (typeof asked === 'number') return replier.fail(request, asked)
+    const { handle, offset, outNode, outHandle, outOffset } = asked
+    const length = long ? asked.length : Math.min(asked.length, COPIED_BYTES_MAX)
+    dispatcher.settle(
+      request,
+      fileSystem.copyFileRange(request.node, handle, offset, outNode, outHandle, outOffset, length, request),
+      long ? answerOffset : answerCopied,
+    )
+  }
+HANDLERS[protocol.FUSE_COPY_FILE_RANGE] = copyFileRange(false)
+HANDLERS[protocol.FUSE_COPY_FILE_RANGE_64] = copyFileRange(true)
 
 HANDLERS[protocol.FUSE_LSEEK] = (dispatcher, request, frame) => {
   const { fileSystem, replier } = dispatcher

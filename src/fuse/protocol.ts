@@ -53,13 +53,13 @@ export const FUSE_FALLOCATE = 43
 export const FUSE_READDIRPLUS = 44
 export const FUSE_RENAME2 = 45
 export const FUSE_LSEEK = 46
-const FUSE_COPY_FILE_RANGE = 47
+export const FUSE_COPY_FILE_RANGE = 47
 const FUSE_SETUPMAPPING = 48
 const FUSE_REMOVEMAPPING = 49
 const FUSE_SYNCFS = 50
 const FUSE_TMPFILE = 51
 const FUSE_STATX = 52
-const FUSE_COPY_FILE_RANGE_64 = 53
+export const FUSE_COPY_FILE_RANGE_64 = 53
 
 /** The names of the operations for logs and metrics, by opcode. */
 export const OPERATION_NAMES: Readonly<Record<number, string>> = {
@@ -150,6 +150,8 @@ export const FATTR_KILL_SUIDGID = 1 << 11
 export const FOPEN_DIRECT_IO = 1 << 0
 /** What the page cache holds of the file stays valid. */
 export const FOPEN_KEEP_CACHE = 1 << 1
+/** Reads, writes and mappings go to the backing file that the answer names. With FOPEN_KEEP_CACHE the open fails. */
+export const FOPEN_PASSTHROUGH = 1 << 7
 
 export const FUSE_GETATTR_FH = 1 << 0
 export const FUSE_OPEN_KILL_SUIDGID = 1 << 0

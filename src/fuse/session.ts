@@ -11,13 +11,14 @@
  * something needs this thread.
  */
 import { closeSync, readSync } from 'node:fs'
+import { DeviceBackingFiles } from './backing-files.ts'
 import { RequestFrame, decodeInit } from './decode.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { encodeInit } from './encode.ts'
-import type { FileSystem, KernelNotifier } from './file-system.ts'
+import type { BackingFiles, FileSystem, KernelNotifier } from './file-system.ts'
 import { type NegotiatedInit, negotiate } from './negotiate.ts'
 import { DeviceNotifier } from './notifier.ts'
-import { FUSE_DESTROY, FUSE_INIT } from './protocol.ts'
+import { FUSE_DESTROY, FUSE_FLAGS2_PASSTHROUGH, FUSE_INIT } from './protocol.ts'
 import { Replier } from './replier.ts'
 import { Request } from './request.ts'
 import { assert } from '#base/assert.ts'
@@ -54,6 +55,8 @@ export interface Session {
   /** Never rejects; when it resolves the descriptor is closed. */
   readonly ended: Promise<SessionEnd>
   readonly notifier: KernelNotifier
+  /** Undefined before INIT is answered, and where passthrough was not agreed on. */
+  readonly backing: BackingFiles | undefined
   /** Requests that the file system has not answered yet. */
   readonly inFlight: number
   /** Ends it now, from this side: signals of requests under way fire, the kernel gets EIO. The mount point stays, dead. */
@@ -76,6 +79,7 @@ class DeviceSession implements Session {
   readonly initialised: Promise<NegotiatedInit>
   readonly ended: Promise<SessionEnd>
   readonly notifier: DeviceNotifier
+  backing: DeviceBackingFiles | undefined
   readonly #fd: number
   readonly #options: SessionOptions
   readonly #replier: Replier
@@ -239,6 +243,7 @@ class DeviceSession implements Session {
     const { fixed } = this.#replier
     this.#replier.send(request, fixed, encodeInit(fixed.bytes, fixed.view, outcome.answer))
     this.#state = 'serving'
+    if ((outcome.agreed.flags2 & FUSE_FLAGS2_PASSTHROUGH) !== 0) this.backing = new DeviceBackingFiles(this.#fd)
     this.#initialisedBy.resolve(outcome.agreed)
   }
 
@@ -248,6 +253,7 @@ class DeviceSession implements Session {
     this.#poll?.close()
     this.#poll = undefined
     this.#replier.close()
+    this.backing?.end()
     this.#dispatcher.abandon('the file system is unmounted')
     this.#initialisedBy.reject(
       new OperationError('ABORTED', 'Cannot serve the mount: it ended before the kernel said INIT'),
