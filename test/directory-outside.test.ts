@@ -1,12 +1,14 @@
 /** A directory store among other programs: what they plant in it, change under it, and put next to it. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   appendFileSync,
   chmodSync,
   chownSync,
   existsSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -26,6 +28,7 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 
 import { openDirectoryStore } from '#store/directory-store.ts'
 import { ABSENT, ANY, ifVersion, type Store } from '#store/store.ts'
@@ -112,18 +115,82 @@ test('[S10] directory: its own area is no path, and is not shown', async () => {
   })
 })
 
-test('directory: names that are not UTF-8, pipes and sockets are hidden', async () => {
+test('directory: names that are not UTF-8 and devices are hidden', async (t) => {
   await inDirectory(async (store, root) => {
     await store.put('dir/file', noise(1, 5), { guard: ABSENT })
     writeFileSync(Buffer.concat([Buffer.from(`${root}/dir/`), Buffer.from([0xff, 0xfe])]), 'latin')
-    execFileSync('mkfifo', [join(root, 'dir/pipe')])
     assert.deepEqual(keysOf(await listAll(store, 'dir'), 'dir'), ['file'])
-    await rejectsWith(store.stat('dir/pipe'), 'STORE_NOT_FOUND')
-    await rejectsWith(store.read('dir/pipe'), 'STORE_NOT_FOUND')
-    await rejectsWith(store.remove('dir/pipe', { guard: ANY }), 'STORE_NOT_FOUND')
-    await rejectsWith(store.put('dir/pipe', noise(1, 5), { guard: ANY }), 'STORE_DENIED')
-    await rejectsWith(store.put('dir/pipe', noise(1, 5), { guard: ABSENT }), 'STORE_CONFLICT')
     await rejectsWith(store.removeDirectory('dir'), 'STORE_NOT_EMPTY')
+    if (process.getuid?.() !== 0) return t.skip('only root makes device nodes')
+    execFileSync('mknod', [join(root, 'dir/null'), 'c', '1', '3'])
+    const { version } = await store.stat('dir/file')
+    assert.deepEqual(keysOf(await listAll(store, 'dir'), 'dir'), ['file'])
+    await rejectsWith(store.stat('dir/null'), 'STORE_NOT_FOUND')
+    await rejectsWith(store.read('dir/null'), 'STORE_NOT_FOUND')
+    await rejectsWith(store.remove('dir/null', { guard: ANY }), 'STORE_NOT_FOUND')
+    await rejectsWith(store.exchange('dir/null', 'dir/file', { guard: ANY, otherGuard: ANY }), 'STORE_NOT_FOUND')
+    await rejectsWith(store.put('dir/null', noise(1, 5), { guard: ANY }), 'STORE_DENIED')
+    await rejectsWith(store.put('dir/null', noise(1, 5), { guard: ABSENT }), 'STORE_CONFLICT')
+    const [outcome] = await store.removeAll([{ path: 'dir/null', kind: 'file', version }])
+    assert.equal(outcome?.code, 'STORE_NOT_FOUND')
+  })
+})
+
+test('[S80] directory: fifos and sockets are real ones, and those of other programs are never opened', async () => {
+  await inDirectory(async (store, root) => {
+    for (const [kind, mode] of [
+      ['fifo', 0o640],
+      ['socket', 0o604],
+    ] as const) {
+      await store.makeSpecial(`made-${kind}`, kind, { guard: ABSENT, attributes: { mode } })
+      const status = lstatSync(join(root, `made-${kind}`))
+      assert.deepEqual([status.isFIFO(), status.isSocket()], [kind === 'fifo', kind === 'socket'])
+      assert.equal(status.mode & 0o7777, mode)
+    }
+    execFileSync('mkfifo', [join(root, 'pipe')])
+    assert.equal((await store.stat('pipe')).kind, 'fifo')
+    // A writer waits in open(2) until somebody opens the fifo for reading: whoever did so would let it go on.
+    const writer = spawn('sh', ['-c', 'echo waiting; echo through > "$0"', join(root, 'pipe')], { stdio: 'pipe' })
+    try {
+      await once(writer.stdout, 'data')
+      while (!/^\d+ \(sh\) S /.test(readFileSync(`/proc/${writer.pid}/stat`, 'utf8'))) await setImmediate()
+      await rejectsWith(store.read('pipe'), 'INPUT_INVALID')
+      await rejectsWith(store.copy('pipe', 'copy', { guard: ANY }), 'INPUT_INVALID')
+      await store.setAttributes('pipe', { mode: 0o600 }, { guard: ANY })
+      await store.rename('pipe', 'moved', { guard: ANY, targetGuard: ABSENT })
+      const { version } = await store.stat('moved')
+      const segments = [{ path: 'moved', version, offset: 0, length: 0 }]
+      await rejectsWith(store.put('new', { kind: 'file', segments }, { guard: ANY }), 'STORE_CONFLICT')
+      assert.deepEqual(keysOf(await listAll(store, ''), ''), ['made-fifo', 'made-socket', 'moved'])
+      // A writer that was let go has met a broken pipe by now, and nobody answers.
+      assert.equal(execFileSync('timeout', ['10', 'cat', join(root, 'moved')], { encoding: 'utf8' }), 'through\n')
+    } finally {
+      writer.kill('SIGKILL')
+    }
+    // With the fifo replaced, what the writer's descriptor was of is not touched.
+    await store.put('moved', noise(10, 5), { guard: ANY })
+    assert.equal(lstatSync(join(root, 'moved')).isFile(), true)
+  })
+})
+
+test('directory: a stored piece that another program changes under the put is a conflict, and stores nothing', async () => {
+  await inDirectory(async (store, root) => {
+    const large = noise(40 << 20, 9)
+    const { version } = await store.put('source', large, { guard: ABSENT })
+    const segments = Array.from({ length: 40 }, (_, index) => ({
+      path: 'source',
+      version,
+      offset: index << 20,
+      length: 1 << 20,
+    }))
+    const put = store.put('target', { kind: 'file', segments }, { guard: ABSENT })
+    // The first piece is being copied by now; the put has looked at the version already.
+    await setImmediate()
+    writeFileSync(join(root, 'source'), 'other', { flag: 'r+' })
+    await rejectsWith(put, 'STORE_CONFLICT')
+    await rejectsWith(store.stat('target'), 'STORE_NOT_FOUND')
+    const own = [{ path: '.eider/tmp', version, offset: 0, length: 1 }]
+    await rejectsWith(store.put('target', { kind: 'file', segments: own }, { guard: ANY }), 'STORE_NAME_INVALID')
   })
 })
 

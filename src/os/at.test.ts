@@ -15,9 +15,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
-import { O_PATH, openBeneath, openByParts, readEntries, readLinkAt, renameNoReplaceAt } from './at.ts'
+import {
+  exchangeAt,
+  makeNodeAt,
+  O_PATH,
+  openBeneath,
+  openByParts,
+  readEntries,
+  readLinkAt,
+  renameNoReplaceAt,
+} from './at.ts'
 import { SystemCallError } from './libc.ts'
-import { statusAt, statusOf } from './status.ts'
+import { S_IFIFO, S_IFMT, S_IFSOCK, statusAt, statusOf } from './status.ts'
 
 describe('calls relative to a directory', () => {
   let base = ''
@@ -101,5 +110,29 @@ describe('calls relative to a directory', () => {
     assert.equal(readFileSync(join(base, 'root/three'), 'utf8'), '1')
     assert.equal(readFileSync(join(base, 'root/two'), 'utf8'), '2')
     assert.equal(statusAt(root, 'one'), undefined)
+  })
+
+  test('an exchange of two names', () => {
+    writeFileSync(join(base, 'root/left'), 'l')
+    mkdirSync(join(base, 'root/right'))
+    exchangeAt(root, 'left', root, 'right')
+    assert.equal(readFileSync(join(base, 'root/right'), 'utf8'), 'l')
+    assert.equal((statusAt(root, 'left')?.mode ?? 0) & S_IFMT, 0o40000)
+    assert.throws(() => exchangeAt(root, 'left', root, 'nothing'), /ENOENT/)
+    assert.throws(() => exchangeAt(root, 'left', root, 'left/in-itself'), /ENOENT|EINVAL/)
+  })
+
+  test('fifos and sockets are made, and told in a list', () => {
+    mkdirSync(join(base, 'nodes'))
+    const fd = openSync(join(base, 'nodes'), constants.O_RDONLY)
+    makeNodeAt(fd, 'fifo', S_IFIFO | 0o600)
+    makeNodeAt(fd, 'socket', S_IFSOCK | 0o600)
+    assert.equal(statusAt(fd, 'fifo')?.mode, S_IFIFO | 0o600)
+    assert.equal(statusAt(fd, 'socket')?.mode, S_IFSOCK | 0o600)
+    assert.throws(() => makeNodeAt(fd, 'fifo', S_IFSOCK | 0o600), /EEXIST/)
+    const types: string[] = []
+    readEntries(fd, Buffer.alloc(1024), (_name, type) => types.push(type))
+    closeSync(fd)
+    assert.deepEqual(types.toSorted(), ['fifo', 'socket'])
   })
 })

@@ -21,6 +21,7 @@ const RESOLVE_NO_SYMLINKS = 0x04
 const RESOLVE_BENEATH = 0x08
 const AT_REMOVEDIR = 0x200
 const RENAME_NOREPLACE = 1
+const RENAME_EXCHANGE = 2
 const AT_FDCWD = -100
 const AT_SYMLINK_FOLLOW = 0x400
 
@@ -36,6 +37,9 @@ const calls = once(() => ({
   ),
   linkat: bind<[number, string, number, string, number]>(
     'int linkat(int from, const char *old, int to, const char *new, int flags)',
+  ),
+  mknodat: bind<[number, string, number, number]>(
+    'int mknodat(int dir, const char *path, unsigned int mode, unsigned long device)',
   ),
   symlinkat: bind<[string, number, string]>('int symlinkat(const char *target, int dir, const char *path)'),
   readlinkat: bind<[number, string, Uint8Array, number]>(
@@ -136,6 +140,16 @@ export function renameNoReplaceAt(fromDir: number, from: string, toDir: number, 
   unlinkAt(fromDir, from)
 }
 
+/** Gives each of two names what the other had, in one step. EINVAL where the file system does not know how. */
+export function exchangeAt(dir: number, name: string, otherDir: number, other: string): void {
+  checked('renameat2', calls().renameat2(dir, name, otherDir, other, RENAME_EXCHANGE))
+}
+
+/** Makes a fifo or a socket, by the type bits in `mode`; needs no privilege, as device nodes would. */
+export function makeNodeAt(dir: number, name: string, mode: number): void {
+  checked('mknodat', calls().mknodat(dir, name, mode, 0))
+}
+
 /**
  * Gives the open file a name, in the file system that it lies in, unless something has it (EEXIST). A file that has lost
  * all its names cannot get one again (ENOENT); one that was made by `O_TMPFILE` can.
@@ -157,12 +171,14 @@ export function readLinkAt(dir: number, name: string): Buffer {
 }
 
 /** Types of directory entries (dirent.h); `unknown` where the file system does not tell. */
-export type DirentType = 'file' | 'directory' | 'symlink' | 'unknown' | 'other'
+export type DirentType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'unknown' | 'other'
 
 const DT_UNKNOWN = 0
+const DT_FIFO = 1
 const DT_DIR = 4
 const DT_REG = 8
 const DT_LNK = 10
+const DT_SOCK = 12
 
 /**
  * The next entries of an open directory without `.` and `..`, about 64 KiB of them (some 2,000 in under a millisecond);
@@ -180,6 +196,8 @@ export function readEntries(fd: number, buffer: Buffer, each: (name: Buffer, typ
     if (type === DT_REG) each(name, 'file')
     else if (type === DT_DIR) each(name, 'directory')
     else if (type === DT_LNK) each(name, 'symlink')
+    else if (type === DT_FIFO) each(name, 'fifo')
+    else if (type === DT_SOCK) each(name, 'socket')
     else each(name, type === DT_UNKNOWN ? 'unknown' : 'other')
   }
   return count > 0

@@ -15,19 +15,10 @@ import { close, closeSync, constants, openSync, statfs } from 'node:fs'
 import { promisify } from 'node:util'
 
 import { OperationError } from '#base/errors.ts'
-import { removeEach } from './remove-each.ts'
-import {
-  makeDirectoryAt,
-  openAt,
-  readLinkAt,
-  removeDirectoryAt,
-  renameAt,
-  renameNoReplaceAt,
-  unlinkAt,
-} from '#os/at.ts'
+import { makeDirectoryAt, openAt, readLinkAt } from '#os/at.ts'
 import { tryLock, unlock } from '#os/flock.ts'
 import { inodePath } from '#os/inode.ts'
-import { statusAt, statusOf, type Status } from '#os/status.ts'
+import { statusOf, type Status } from '#os/status.ts'
 import { xattrNamesOf, xattrsWork } from '#os/xattr.ts'
 
 import { checkAborted } from './abort.ts'
@@ -35,42 +26,37 @@ import { applyAttributes, checkXattrNames, keptAttributes, keptAttributesOf } fr
 import { attempt, Changes } from './directory/changes.ts'
 import type { DirectoryToSync } from './directory/directory-syncs.ts'
 import { entryOf, kindOf, NOTHING_KEPT, sameBytes } from './directory/entry.ts'
-import { errnoNameOf, failure } from './directory/failure.ts'
+import { failure } from './directory/failure.ts'
 import { listDirectory } from './directory/listing.ts'
+import { exchangeStep, renameStep, type VersionChange } from './directory/moving.ts'
 import { OWN_NAME, removeLeftovers } from './directory/own-area.ts'
 import { MemoryReading, readFrom } from './directory/reading.ts'
-import {
-  checkGuard,
-  checkReplaceable,
-  inodeEntry,
-  lookUp,
-  makePlace,
-  notFound,
-  openPlace,
-  openToRead,
-  withInode,
-  type Place,
-} from './directory/tree.ts'
+import { removeEmptyAt, removeFileAt, removeMany } from './directory/removing.ts'
+import { openSegments } from './directory/stored-segments.ts'
+import { checkGuard, inodeEntry, lookUp, makePlace, openPlace, openToRead, withInode } from './directory/tree.ts'
 import { writeSource } from './directory/write-source.ts'
-import { checkPath, isWithin } from './path.ts'
-import type {
-  Attributes,
-  CallOptions,
-  Capabilities,
-  CopyOptions,
-  Entry,
-  GuardStrength,
-  Kind,
-  ListOptions,
-  MutateOptions,
-  PutOptions,
-  Reading,
-  ReadOptions,
-  Removal,
-  RenameOptions,
-  Source,
-  Space,
-  Store,
+import { checkPath } from './path.ts'
+import {
+  isStored,
+  type Attributes,
+  type CallOptions,
+  type Capabilities,
+  type CopyOptions,
+  type Entry,
+  type ExchangeOptions,
+  type GuardStrength,
+  type ListOptions,
+  type MutateOptions,
+  type PutOptions,
+  type Reading,
+  type ReadOptions,
+  type Removal,
+  type RenameOptions,
+  type Source,
+  type Space,
+  type SpecialKind,
+  type Store,
+  type Version,
 } from './store.ts'
 
 /** PATH_MAX of Linux without its NUL. */
@@ -105,9 +91,9 @@ export async function openDirectoryStore(root: string, options: DirectoryStoreOp
       listingComplete: true,
       renameAtomic: true,
       attributes: xattrsWork(inodePath(fd)),
-      specials: false,
+      specials: true,
       checkAttributes: (path, kind, { xattrs }) =>
-        checkXattrNames(xattrs ?? new Map(), kind === 'symlink', `set attributes of "${path}"`),
+        checkXattrNames(xattrs ?? new Map(), kind, `set attributes of "${path}"`),
       pathBytesMax: PATH_BYTES_MAX,
       fileBytesMax: FILE_BYTES_MAX,
     }
@@ -160,13 +146,12 @@ class DirectoryStore implements Store {
   async read(path: string, options: ReadOptions = {}): Promise<Reading> {
     const action = `read "${path}"`
     enter(path, action, options.signal)
-    const fd = this.#openToRead(path, action)
-    if (fd === undefined) return this.#readSymlink(path, action, options)
+    const opened = openToRead(this.#root, path, action)
+    if (opened === undefined) return this.#readSymlink(path, action, options)
+    const { fd, status } = opened
     let entry: Entry
-    let status: Status
     try {
-      status = statusOf(fd)
-      entry = fileEntry(path, fd, status, action)
+      entry = fileEntry(path, fd, status)
       checkVersion(action, entry, options)
     } catch (error) {
       closeSync(fd)
@@ -195,7 +180,7 @@ class DirectoryStore implements Store {
     return attempt(action, async () => {
       this.#changes.checkEarly(path, action, options)
       const place = (): Promise<Entry> =>
-        this.#changes.placeFile(path, action, options, (fd) => writeSource(fd, path, source, options.signal))
+        this.#changes.placeFile(path, action, options, (fd) => this.#fill(fd, path, action, source, options.signal))
       // A stream lasts as long as its sender likes, and must not keep others waiting.
       const isStream = !(source instanceof Uint8Array) && source.kind === 'stream'
       return isStream ? place() : this.#changes.slots.run(action, options.signal, place)
@@ -211,6 +196,15 @@ class DirectoryStore implements Store {
     return attempt(action, async () => {
       this.#changes.checkEarly(path, action, options)
       return this.#changes.placeSymlink(path, target, action, options)
+    })
+  }
+
+  async makeSpecial(path: string, kind: SpecialKind, options: PutOptions): Promise<Entry> {
+    const action = `make the ${kind} "${path}"`
+    enter(path, action, options.signal)
+    return attempt(action, async () => {
+      this.#changes.checkEarly(path, action, options)
+      return this.#changes.placeSpecial(path, kind, action, options)
     })
   }
 
@@ -257,17 +251,17 @@ class DirectoryStore implements Store {
     enter(from, action, options.signal)
     enter(to, action, options.signal)
     return attempt(action, async () => {
-      const fd = this.#openToRead(from, action)
-      if (fd === undefined) return this.#copySymlink(from, to, action, options)
+      const opened = openToRead(this.#root, from, action)
+      if (opened === undefined) return this.#copySymlink(from, to, action, options)
+      const { fd, status } = opened
       try {
-        const status = statusOf(fd)
-        const entry = fileEntry(from, fd, status, action)
+        const entry = fileEntry(from, fd, status)
         checkVersion(action, entry, options)
         this.#changes.checkEarly(to, action, options)
         const attributes = options.attributes ?? entry.attributes ?? {}
         return await this.#changes.placeFile(to, action, { ...options, attributes }, async (target) => {
-          const source: Source = { kind: 'file', segments: [{ fd, offset: 0, length: status.size }] }
-          await writeSource(target, to, source, options.signal)
+          const segments = [{ fd, offset: 0, length: status.size }]
+          await writeSource(target, to, { kind: 'file', segments }, options.signal)
           if (!sameBytes(statusOf(fd), status)) {
             throw new OperationError('STORE_CONFLICT', `Cannot ${action}: the source was changed meanwhile`)
           }
@@ -283,32 +277,22 @@ class DirectoryStore implements Store {
     if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: the root stays`)
     enter(from, action, options.signal)
     enter(to, action, options.signal)
-    return this.#changes.change([from, to], action, options.signal, (syncs) => {
-      const source = openPlace(this.#root, from)
-      syncs.push({ fd: source.dir, id: statusOf(source.dir).id })
-      const status = statusAt(source.dir, source.name)
-      const kind = status === undefined ? undefined : kindOf(status)
-      if (status === undefined || kind === undefined) throw notFound(action)
-      checkGuard(action, status, options.guard)
-      if (kind === 'directory' && from !== to && isWithin(to, from)) {
-        throw new OperationError('INPUT_INVALID', `Cannot ${action}: the target lies in it`)
-      }
-      const found = lookUp(this.#root, to)
-      checkGuard(action, found, options.targetGuard)
-      if (from !== to) {
-        if (kind !== 'directory') checkReplaceable(action, found)
-        else if (found !== undefined && kindOf(found) !== 'directory') {
-          throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action}: the target is not a directory`)
-        }
-        const target = makePlace(this.#root, to, syncs)
-        syncs.push({ fd: target.dir, id: statusOf(target.dir).id })
-        if (options.targetGuard.kind === 'absent') renameNoReplaceAt(source.dir, source.name, target.dir, target.name)
-        else replace(source, target, kind, action)
-        // rename(2) does nothing between two names of one file (hard links that another program made).
-        if (found?.id === status.id) unlinkAt(source.dir, source.name)
-      }
-      return withInode(this.#root, to, action, (fd, moved) => inodeEntry(to, fd, moved, action))
-    })
+    const { entry, changes } = await this.#changes.change([from, to], action, options.signal, (syncs) =>
+      renameStep(this.#root, from, to, action, options, syncs),
+    )
+    tell(changes, options.onVersionChanged)
+    return entry
+  }
+
+  async exchange(path: string, other: string, options: ExchangeOptions): Promise<void> {
+    const action = `exchange "${path}" and "${other}"`
+    if (path === '' || other === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: the root stays`)
+    enter(path, action, options.signal)
+    enter(other, action, options.signal)
+    const changes = await this.#changes.change([path, other], action, options.signal, (syncs) =>
+      exchangeStep(this.#root, path, other, action, options, syncs),
+    )
+    tell(changes, options.onVersionChanged)
   }
 
   async remove(path: string, options: MutateOptions): Promise<void> {
@@ -316,13 +300,9 @@ class DirectoryStore implements Store {
     if (path === '') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is the root`)
     enter(path, action, options.signal)
     await this.#changes.change([path], action, options.signal, (syncs) => {
-      const { dir, name } = openPlace(this.#root, path)
-      syncs.push({ fd: dir, id: statusOf(dir).id })
-      const found = statusAt(dir, name)
-      if (found === undefined || kindOf(found) === undefined) throw notFound(action)
-      checkReplaceable(action, found)
-      checkGuard(action, found, options.guard)
-      unlinkAt(dir, name)
+      const place = openPlace(this.#root, path)
+      syncs.push({ fd: place.dir, id: statusOf(place.dir).id })
+      removeFileAt(place, action, options.guard)
     })
   }
 
@@ -331,26 +311,20 @@ class DirectoryStore implements Store {
     if (path === '') throw new OperationError('INPUT_INVALID', `Cannot ${action}: it is the root`)
     enter(path, action, options.signal)
     await this.#changes.change([path], action, options.signal, (syncs) => {
-      const { dir, name } = openPlace(this.#root, path)
-      syncs.push({ fd: dir, id: statusOf(dir).id })
-      try {
-        removeDirectoryAt(dir, name)
-      } catch (error) {
-        throw notEmptyOr(error, action)
-      }
+      const place = openPlace(this.#root, path)
+      syncs.push({ fd: place.dir, id: statusOf(place.dir).id })
+      removeEmptyAt(place, action)
     })
   }
 
-  async makeSpecial(path: string): Promise<Entry> {
-    throw new OperationError('STORE_UNSUPPORTED', `Cannot make "${path}": the store holds no fifos or sockets`)
-  }
-
-  async exchange(path: string): Promise<void> {
-    throw new OperationError('STORE_UNSUPPORTED', `Cannot exchange "${path}": the store cannot`)
-  }
-
-  removeAll(removals: readonly Removal[], options: CallOptions = {}): Promise<readonly (OperationError | undefined)[]> {
-    return removeEach(this, removals, options)
+  async removeAll(
+    removals: readonly Removal[],
+    options: CallOptions = {},
+  ): Promise<readonly (OperationError | undefined)[]> {
+    checkAborted(`remove ${removals.length} entries`, options.signal)
+    return removeMany(this.#changes, this.#root, removals, options.signal, (path, action) =>
+      enter(path, action, undefined),
+    )
   }
 
   async space(options: CallOptions = {}): Promise<Space | undefined> {
@@ -367,16 +341,24 @@ class DirectoryStore implements Store {
     await promisify(close)(this.#root)
   }
 
-  /** Undefined for a symlink, whose target is to be read instead. */
-  #openToRead(path: string, action: string): number | undefined {
+  async #fill(
+    fd: number,
+    path: string,
+    action: string,
+    source: Source,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (source instanceof Uint8Array || source.kind === 'stream') {
+      await writeSource(fd, path, source, signal)
+      return
+    }
+    for (const segment of source.segments) if (isStored(segment)) enter(segment.path, action, signal)
+    const opened = openSegments(this.#root, source.segments, action)
     try {
-      return openToRead(this.#root, path)
-    } catch (error) {
-      if (errnoNameOf(error) === 'ELOOP') {
-        const kind = withInode(this.#root, path, action, (_fd, status) => kindOf(status))
-        if (kind === 'symlink') return undefined
-      }
-      throw failure(error, action)
+      await writeSource(fd, path, { kind: 'file', segments: opened.segments }, signal)
+      opened.check()
+    } finally {
+      opened.close()
     }
   }
 
@@ -403,15 +385,19 @@ class DirectoryStore implements Store {
 
   /** Adds what makes a change of the inode durable: its own fsync, or its directory's where it cannot be opened. */
   #syncInode(path: string, fd: number, syncs: DirectoryToSync[]): void {
-    const { id } = statusOf(fd)
+    const status = statusOf(fd)
+    const kind = kindOf(status)
     try {
-      const open = openSync(inodePath(fd), constants.O_RDONLY | constants.O_NONBLOCK)
-      syncs.push({ fd: open, id })
+      if (kind === 'file' || kind === 'directory') {
+        syncs.push({ fd: openSync(inodePath(fd), constants.O_RDONLY | constants.O_NONBLOCK), id: status.id })
+        return
+      }
     } catch {
-      // A symlink, or a file that its owner may not read: the journal of its directory has it too, on most systems.
-      const { dir } = openPlace(this.#root, path)
-      syncs.push({ fd: dir, id: statusOf(dir).id })
+      // A file that its owner may not read: as for what must not be opened.
     }
+    // The journal of its directory has it too, on most systems.
+    const { dir } = openPlace(this.#root, path)
+    syncs.push({ fd: dir, id: statusOf(dir).id })
   }
 }
 
@@ -432,25 +418,15 @@ function checkVersion(action: string, entry: Entry, { version }: ReadOptions): v
 }
 
 /** The entry of a file that is open for reading. */
-function fileEntry(path: string, fd: number, status: Status, action: string): Entry {
-  const kind = kindOf(status)
-  if (kind === 'directory') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is a directory`)
-  if (kind === undefined) throw notFound(action)
+function fileEntry(path: string, fd: number, status: Status): Entry {
   const names = xattrNamesOf(fd)
-  return entryOf(path, kind, status, names.length === 0 ? NOTHING_KEPT : keptAttributes(inodePath(fd), names))
+  return entryOf(path, 'file', status, names.length === 0 ? NOTHING_KEPT : keptAttributes(inodePath(fd), names))
 }
 
-/** Renames over what is there, which for a directory may be an empty one. */
-function replace(source: Place, target: Place, kind: Kind, action: string): void {
-  try {
-    renameAt(source.dir, source.name, target.dir, target.name)
-  } catch (error) {
-    throw kind === 'directory' ? notEmptyOr(error, action) : error
-  }
-}
-
-/** A directory with entries is ENOTEMPTY on some file systems and EEXIST on others (xfs), as POSIX has it. */
-function notEmptyOr(error: unknown, action: string): unknown {
-  if (errnoNameOf(error) !== 'EEXIST') return error
-  return new OperationError('STORE_NOT_EMPTY', `Cannot ${action}: the directory has entries`, { cause: error })
+function tell(
+  changes: readonly VersionChange[],
+  onVersionChanged: ((path: string, before: Version, after: Version) => void) | undefined,
+): void {
+  if (onVersionChanged === undefined) return
+  for (const { path, before, after } of changes) onVersionChanged(path, before, after)
 }

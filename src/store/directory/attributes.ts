@@ -4,16 +4,16 @@
  * Modes and times are the inode's own. Owners are too where this process may give files away; elsewhere they are
  * kept in one extended attribute of Eider's and given back from it. Extended attributes are the file system's own, in
  * the namespace `user.` only: others (`trusted.`, `security.`, `system.`) mean something to the kernel of the machine
- * that holds the directory and need privileges there, so they are refused and never shown. Linux has no `user.`
- * attributes on symlinks; giving one some is refused.
+ * that holds the directory and need privileges there, so they are refused and never shown. Linux has `user.` attributes
+ * on files and directories only; giving some to anything else is refused.
  */
 import { OperationError } from '#base/errors.ts'
 import { changeMode, changeOwner, changeTimes, inodePath } from '#os/inode.ts'
-import { S_IFLNK, S_IFMT, statusOf, type Status } from '#os/status.ts'
+import { statusOf, type Status } from '#os/status.ts'
 import { xattrGet, xattrNames, xattrRemove, xattrSet } from '#os/xattr.ts'
-import type { Attributes } from '#store/store.ts'
+import type { Attributes, Kind } from '#store/store.ts'
 
-import { NOTHING_KEPT, type KeptAttributes } from './entry.ts'
+import { hasXattrs, kindOf, NOTHING_KEPT, type KeptAttributes } from './entry.ts'
 import { errnoNameOf } from './failure.ts'
 
 /** "UID:GID" of a file whose owner the process could not set. */
@@ -37,7 +37,7 @@ export function keptAttributes(path: string, names: readonly string[], link = fa
 
 /** As `keptAttributes`, of the inode behind a descriptor of any kind. */
 export function keptAttributesOf(fd: number, status: Status): KeptAttributes {
-  if ((status.mode & S_IFMT) === S_IFLNK) return NOTHING_KEPT
+  if (!hasXattrs(kindOf(status))) return NOTHING_KEPT
   const path = inodePath(fd)
   return keptAttributes(path, xattrNames(path))
 }
@@ -48,21 +48,22 @@ export function keptAttributesOf(fd: number, status: Status): KeptAttributes {
  */
 export function applyAttributes(fd: number, attributes: Attributes, action: string, fresh: boolean): void {
   const { mode, uid, gid, atime, mtime, xattrs } = attributes
-  const link = (statusOf(fd).mode & S_IFMT) === S_IFLNK
-  if (xattrs !== undefined && (!fresh || xattrs.size > 0)) setXattrs(fd, xattrs, link, action, fresh)
-  if (uid !== undefined || gid !== undefined) setOwner(fd, uid, gid, link, fresh)
+  const kind = kindOf(statusOf(fd))
+  if (xattrs !== undefined && (!fresh || xattrs.size > 0)) setXattrs(fd, xattrs, kind, action, fresh)
+  if (uid !== undefined || gid !== undefined) setOwner(fd, uid, gid, hasXattrs(kind), fresh)
   // After the owner, since changing that clears setuid and setgid. A symlink has no mode.
-  if (mode !== undefined && !link) changeMode(fd, mode & 0o7777)
+  if (mode !== undefined && kind !== 'symlink') changeMode(fd, mode & 0o7777)
   if (atime !== undefined || mtime !== undefined) changeTimes(fd, atime, mtime)
 }
 
 /** @throws OperationError `STORE_UNSUPPORTED` for an extended attribute of a name that is not kept. */
-export function checkXattrNames(xattrs: ReadonlyMap<string, Uint8Array>, link: boolean, action: string): void {
+export function checkXattrNames(xattrs: ReadonlyMap<string, Uint8Array>, kind: Kind | undefined, action: string): void {
+  const none = !hasXattrs(kind)
   for (const name of xattrs.keys()) {
-    if (link || !name.startsWith('user.') || name === OWNER_XATTR) {
+    if (none || !name.startsWith('user.') || name === OWNER_XATTR) {
       throw new OperationError(
         'STORE_UNSUPPORTED',
-        `Cannot ${action}: ${link ? 'a symlink' : 'a directory store'} cannot hold the extended attribute "${name}"`,
+        `Cannot ${action}: ${none ? `a ${kind}` : 'a directory store'} cannot hold the extended attribute "${name}"`,
       )
     }
   }
@@ -71,12 +72,12 @@ export function checkXattrNames(xattrs: ReadonlyMap<string, Uint8Array>, link: b
 function setXattrs(
   fd: number,
   xattrs: ReadonlyMap<string, Uint8Array>,
-  link: boolean,
+  kind: Kind | undefined,
   action: string,
   fresh: boolean,
 ): void {
-  checkXattrNames(xattrs, link, action)
-  if (link) return
+  checkXattrNames(xattrs, kind, action)
+  if (!hasXattrs(kind)) return
   const path = inodePath(fd)
   const before = new Map<string, Uint8Array>(fresh ? [] : keptAttributes(path, xattrNames(path)).xattrs)
   try {
@@ -112,14 +113,14 @@ function xattrFailure(error: unknown, action: string): unknown {
   return error
 }
 
-function setOwner(fd: number, uid: number | undefined, gid: number | undefined, link: boolean, fresh: boolean): void {
+function setOwner(fd: number, uid: number | undefined, gid: number | undefined, keeps: boolean, fresh: boolean): void {
   const path = inodePath(fd)
   try {
     changeOwner(fd, uid, gid)
-    if (!fresh && !link) keepOtherHalf(fd, path, uid, gid)
+    if (!fresh && keeps) keepOtherHalf(fd, path, uid, gid)
   } catch (error) {
-    // A symlink has nowhere to keep it.
-    if (errnoNameOf(error) !== 'EPERM' || link) throw error
+    // What has no extended attributes has nowhere to keep it.
+    if (errnoNameOf(error) !== 'EPERM' || !keeps) throw error
     const status = statusOf(fd)
     const kept = fresh ? NOTHING_KEPT : keptAttributes(path, xattrNames(path))
     xattrSet(path, OWNER_XATTR, Buffer.from(`${uid ?? kept.uid ?? status.uid}:${gid ?? kept.gid ?? status.gid}`))

@@ -6,10 +6,10 @@ import { closeSync, constants, fsync } from 'node:fs'
 
 import { OperationError } from '#base/errors.ts'
 import { timestamp, type Timestamp } from '#base/time.ts'
-import { openAt, O_PATH, renameAt, renameNoReplaceAt, symlinkAt, unlinkAt } from '#os/at.ts'
+import { makeNodeAt, openAt, O_PATH, renameAt, renameNoReplaceAt, symlinkAt, unlinkAt } from '#os/at.ts'
 import { startWriteBack } from '#os/file-range.ts'
-import { statusOf } from '#os/status.ts'
-import type { Entry, Guard, PutOptions } from '#store/store.ts'
+import { S_IFIFO, S_IFSOCK, statusOf } from '#os/status.ts'
+import type { Entry, Guard, PutOptions, SpecialKind } from '#store/store.ts'
 
 import { applyAttributes } from './attributes.ts'
 import { DirectorySyncs, type DirectoryToSync } from './directory-syncs.ts'
@@ -48,18 +48,28 @@ export class Changes {
     step: (syncs: DirectoryToSync[]) => T,
   ): Promise<T> {
     return attempt(action, async () => {
-      const area = await this.#ownArea()
       const syncs: DirectoryToSync[] = []
       let result: T
       try {
-        result = await area.locks.hold(paths, action, signal, () => step(syncs))
+        result = await this.hold(paths, action, signal, () => step(syncs))
       } catch (error) {
         for (const { fd } of syncs) closeSync(fd)
         throw error
       }
-      await Promise.all(syncs.map((directory) => this.#syncs.sync(directory)))
+      await this.sync(syncs)
       return result
     })
+  }
+
+  /** One step under the locks of its paths; making it durable is the caller's. */
+  async hold<T>(paths: readonly string[], action: string, signal: AbortSignal | undefined, step: () => T): Promise<T> {
+    const area = await this.#ownArea()
+    return area.locks.hold(paths, action, signal, step)
+  }
+
+  /** Makes what was done in the directories durable, and closes them. */
+  async sync(directories: Iterable<DirectoryToSync>): Promise<void> {
+    await Promise.all(Array.from(directories, (directory) => this.#syncs.sync(directory)))
   }
 
   /** Fails before any byte is moved where the put would fail at its end; what counts is looked at again then. */
@@ -92,10 +102,26 @@ export class Changes {
   }
 
   /** Puts a symlink in place. */
-  async placeSymlink(path: string, target: string, action: string, options: PutOptions): Promise<Entry> {
+  placeSymlink(path: string, target: string, action: string, options: PutOptions): Promise<Entry> {
+    return this.#placeMade(path, action, options, (dir, name) => symlinkAt(target, dir, name))
+  }
+
+  /** Puts a fifo or socket in place. */
+  placeSpecial(path: string, kind: SpecialKind, action: string, options: PutOptions): Promise<Entry> {
+    const type = kind === 'fifo' ? S_IFIFO : S_IFSOCK
+    return this.#placeMade(path, action, options, (dir, name) => makeNodeAt(dir, name, type | 0o666))
+  }
+
+  /** Puts in place what is made in one call, and has no bytes to be filled with. */
+  async #placeMade(
+    path: string,
+    action: string,
+    options: PutOptions,
+    make: (dir: number, name: string) => void,
+  ): Promise<Entry> {
     const area = await this.#ownArea()
     const temporary = area.temporaryName()
-    symlinkAt(target, area.temporaries, temporary)
+    make(area.temporaries, temporary)
     const fd = openAt(area.temporaries, temporary, O_PATH | constants.O_NOFOLLOW)
     return this.#place(area, path, action, temporary, fd, options, async () => {
       applyAttributes(fd, options.attributes ?? {}, action, true)

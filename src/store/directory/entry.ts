@@ -11,10 +11,10 @@
  * inode and time of birth: it names the directory, and entries that come and go do not change it.
  */
 import type { Timestamp } from '#base/time.ts'
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, type Status } from '#os/status.ts'
+import { S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, type Status } from '#os/status.ts'
 import type { Attributes, Entry, Kind, Version } from '#store/store.ts'
 
-/** Undefined for sockets, pipes and devices, which the store hides. */
+/** Undefined for devices, which the store hides. */
 export function kindOf(status: Status): Kind | undefined {
   switch (status.mode & S_IFMT) {
     case S_IFREG:
@@ -23,6 +23,10 @@ export function kindOf(status: Status): Kind | undefined {
       return 'directory'
     case S_IFLNK:
       return 'symlink'
+    case S_IFIFO:
+      return 'fifo'
+    case S_IFSOCK:
+      return 'socket'
     default:
       return undefined
   }
@@ -42,6 +46,11 @@ function time({ seconds, nanoseconds }: Timestamp): string {
 /** Whether the bytes behind both are the same as far as the kernel tells: replacing a file does not change its inode's. */
 export function sameBytes(a: Status, b: Status): boolean {
   return a.size === b.size && a.mtime.nanoseconds === b.mtime.nanoseconds && a.mtime.seconds === b.mtime.seconds
+}
+
+/** Whether Linux lets an inode of that kind have attributes of the namespace `user.`. */
+export function hasXattrs(kind: Kind | undefined): boolean {
+  return kind === 'file' || kind === 'directory'
 }
 
 /** What the inode does not hold by itself. */

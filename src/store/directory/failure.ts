@@ -5,8 +5,6 @@ import { OperationError, type ErrorCode } from '#base/errors.ts'
 
 const CODES: Readonly<Record<string, ErrorCode>> = {
   ENOENT: 'STORE_NOT_FOUND',
-  // A socket, which cannot be opened: such things are hidden.
-  ENXIO: 'STORE_NOT_FOUND',
   ENOTDIR: 'STORE_NOT_DIRECTORY',
   // A symlink in the middle of a path is not followed, so it is not a directory.
   ELOOP: 'STORE_NOT_DIRECTORY',

@@ -18,7 +18,7 @@ import { compareUtf8, joinPath } from '#store/path.ts'
 import type { Entry, Kind, ListOptions } from '#store/store.ts'
 
 import { keptAttributes } from './attributes.ts'
-import { entryOf, kindOf, NOTHING_KEPT } from './entry.ts'
+import { entryOf, hasXattrs, kindOf, NOTHING_KEPT } from './entry.ts'
 import { errnoNameOf, failure } from './failure.ts'
 import { OWN_NAME } from './own-area.ts'
 
@@ -131,7 +131,7 @@ function entryAt(dir: number, parent: string, name: string, isDirectory: boolean
   const status = statusAt(dir, name)
   const kind = status === undefined ? undefined : kindOf(status)
   if (status === undefined || kind === undefined || (kind === 'directory') !== isDirectory) return undefined
-  return entryOf(joinPath(parent, name), kind, status, kind === 'symlink' ? NOTHING_KEPT : keptAt(dir, name))
+  return entryOf(joinPath(parent, name), kind, status, hasXattrs(kind) ? keptAt(dir, name) : NOTHING_KEPT)
 }
 
 function keptAt(dir: number, name: string): ReturnType<typeof keptAttributes> {

@@ -7,9 +7,10 @@ import { closeSync, constants } from 'node:fs'
 
 import { OperationError } from '#base/errors.ts'
 import { O_PATH, makeDirectoryAt, openAt, openBeneath } from '#os/at.ts'
+import { inodePath } from '#os/inode.ts'
 import { statusOf, type Status } from '#os/status.ts'
 import { nameOf, parentOf } from '#store/path.ts'
-import type { Entry, Guard } from '#store/store.ts'
+import { isSpecial, type Entry, type Guard } from '#store/store.ts'
 
 import { keptAttributesOf } from './attributes.ts'
 import type { DirectoryToSync } from './directory-syncs.ts'
@@ -17,7 +18,7 @@ import { entryOf, kindOf, versionOf } from './entry.ts'
 import { errnoNameOf, failure } from './failure.ts'
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
-const READ_ONLY = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+const READ_ONLY = constants.O_RDONLY | constants.O_NONBLOCK
 
 /** Where an entry is or will be: its name in an open directory. */
 export interface Place {
@@ -30,15 +31,32 @@ function openInode(root: number, path: string): number {
   return openBeneath(root, path === '' ? '.' : path, O_PATH | constants.O_NOFOLLOW)
 }
 
-/** Opens a file for reading without touching its access time where that is allowed (to its owner and to root). */
-export function openToRead(root: number, path: string): number {
-  const name = path === '' ? '.' : path
-  try {
-    return openBeneath(root, name, READ_ONLY | constants.O_NOATIME)
-  } catch (error) {
-    if (errnoNameOf(error) !== 'EPERM') throw error
-    return openBeneath(root, name, READ_ONLY)
-  }
+/** A file that is open for reading, and its status from before that. */
+export interface OpenedFile {
+  readonly fd: number
+  readonly status: Status
+}
+
+/**
+ * Opens a file for reading without touching its access time where that is allowed (to its owner and to root); undefined for
+ * a symlink. The inode is looked at before: to open a fifo wakes a program that waits to write to it, and to open a device
+ * may wind a tape. @throws OperationError `STORE_IS_DIRECTORY`, `INPUT_INVALID` for a fifo or socket, and as `withInode`.
+ */
+export function openToRead(root: number, path: string, action: string): OpenedFile | undefined {
+  return withInode(root, path, action, (inode, status) => {
+    const kind = kindOf(status)
+    if (kind === 'symlink') return undefined
+    if (kind === 'directory') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: it is a directory`)
+    if (kind === undefined) throw notFound(action)
+    if (isSpecial(kind)) throw new OperationError('INPUT_INVALID', `Cannot ${action}: a ${kind} has no bytes`)
+    const name = inodePath(inode)
+    try {
+      return { fd: openAt(root, name, READ_ONLY | constants.O_NOATIME), status }
+    } catch (error) {
+      if (errnoNameOf(error) !== 'EPERM') throw error
+      return { fd: openAt(root, name, READ_ONLY), status }
+    }
+  })
 }
 
 /** The place of `path`, whose parent exists. The caller closes `dir`. */
@@ -107,7 +125,7 @@ export function checkReplaceable(action: string, found: Status | undefined): voi
   const kind = kindOf(found)
   if (kind === 'directory') throw new OperationError('STORE_IS_DIRECTORY', `Cannot ${action}: a directory is there`)
   if (kind === undefined) {
-    throw new OperationError('STORE_DENIED', `Cannot ${action}: a socket, pipe or device is there`)
+    throw new OperationError('STORE_DENIED', `Cannot ${action}: a device is there`)
   }
 }
 

@@ -8,7 +8,7 @@ import { ftruncate, write, writeSync, writev, writevSync } from 'node:fs'
 import { copyRange, nextData, nextHole, writeBack } from '#os/file-range.ts'
 import { statusOf } from '#os/status.ts'
 import { checkAborted, untilAborted } from '#store/abort.ts'
-import { localSegments, readAt, segmentError } from '#store/file-segments.ts'
+import { readAt, segmentError } from '#store/file-segments.ts'
 import { lengthError, streamError } from '#store/source.ts'
 import type { FileSegment, Source } from '#store/store.ts'
 
@@ -29,11 +29,16 @@ const VECTOR_MAX = 512
 /** Errors that say: these two files cannot be copied inside the kernel. */
 const NOT_IN_KERNEL = new Set(['EXDEV', 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EPERM', 'ETXTBSY'])
 
+/** A source whose bytes are all here. */
+export type LocalSource =
+  | Exclude<Source, { kind: 'file' }>
+  | { readonly kind: 'file'; readonly segments: readonly FileSegment[] }
+
 /** Writes all of the source to the empty file `fd`; gives its size. */
 export async function writeSource(
   fd: number,
   path: string,
-  source: Source,
+  source: LocalSource,
   signal: AbortSignal | undefined,
 ): Promise<number> {
   const progress = new Progress(fd)
@@ -47,7 +52,7 @@ export async function writeSource(
 async function writeBody(
   fd: number,
   path: string,
-  source: Source,
+  source: LocalSource,
   signal: AbortSignal | undefined,
   progress: Progress,
 ): Promise<number> {
@@ -57,7 +62,7 @@ async function writeBody(
   }
   if (source.kind === 'stream') return writeStream(fd, path, source, signal, progress)
   let position = 0
-  for (const segment of localSegments(path, source.segments)) {
+  for (const segment of source.segments) {
     await writeSegment(fd, position, path, segment, signal, progress)
     position += segment.length
   }
