@@ -1,4 +1,4 @@
-/** Runs one benchmark by name: npm run bench -- NAME [--json FILE]. A benchmark is a file here with `run()`. */
+/** Runs one benchmark by name: npm run bench -- NAME [WORD…] [--json FILE]. A benchmark is a file here with `run(words)`. */
 import { globSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { type BenchTable, formatTable } from './table.ts'
@@ -13,12 +13,12 @@ const args = process.argv.slice(2)
 const jsonAt = args.indexOf('--json')
 const jsonFile = jsonAt === -1 ? undefined : args.splice(jsonAt, 2)[1]
 const name = args[0]
-if (name === undefined || args.length > 1 || !names.includes(name) || (jsonAt !== -1 && jsonFile === undefined)) {
-  process.stderr.write(`usage: npm run bench -- NAME [--json FILE]; NAME is one of ${names.join(', ')}\n`)
+if (name === undefined || !names.includes(name) || (jsonAt !== -1 && jsonFile === undefined)) {
+  process.stderr.write(`usage: npm run bench -- NAME [WORD…] [--json FILE]; NAME is one of ${names.join(', ')}\n`)
   process.exit(2)
 }
-const { run } = (await import(`./${name}.ts`)) as { run: () => Promise<BenchTable> }
-const table = await run()
+const { run } = (await import(`./${name}.ts`)) as { run: (words: readonly string[]) => Promise<BenchTable> }
+const table = await run(args.slice(1))
 process.stdout.write(`\n${formatTable(table)}`)
 if (jsonFile !== undefined) writeFileSync(jsonFile, `${JSON.stringify(table, null, 2)}\n`)
 // Servers and connections of the benchmark may still be open.

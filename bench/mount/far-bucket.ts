@@ -1,0 +1,88 @@
+/**
+ * The bucket that every mount of a run works on: `eider serve s3` over a directory of this machine, behind the latency proxy, each in
+ * a process of its own. Objects can be laid out and looked for on the disk behind, without a request.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { get } from 'node:http'
+import { dirname, join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+
+export const KEYS = { accessKey: 'EIDERBENCH', secretKey: 'eider-bench-secret' }
+
+export type Latency = 'default' | 'none'
+export type Counts = Readonly<Record<string, number>>
+
+export class FarBucket {
+  readonly name: string
+  /** What is in the bucket, as files. */
+  readonly directory: string
+  readonly endpoint: string
+  readonly #processes: readonly ChildProcess[]
+
+  private constructor(name: string, directory: string, port: number, processes: readonly ChildProcess[]) {
+    this.name = name
+    this.directory = directory
+    this.endpoint = `http://127.0.0.1:${port}`
+    this.#processes = processes
+  }
+
+  static async start(scratch: string, latency: Latency): Promise<FarBucket> {
+    const root = join(scratch, 'data')
+    const directory = join(root, 'bucket')
+    mkdirSync(directory, { recursive: true })
+    const gateway = server('#test/servers/gateway-process.ts', [
+      ...[root, join(scratch, 'uploads'), KEYS.accessKey, KEYS.secretKey],
+    ])
+    const proxy = server('#test/servers/latency-proxy.ts', [String(await portOf(gateway)), latency])
+    return new FarBucket('bucket', directory, await portOf(proxy), [proxy, gateway])
+  }
+
+  /** Requests by kind since the last call, and their number in all. */
+  async takeCounts(): Promise<{ readonly byKind: Counts; readonly total: number }> {
+    const [response] = (await once(get(`${this.endpoint}/.reset`, { agent: false }), 'response')) as [
+      NodeJS.ReadableStream,
+    ]
+    const byKind = JSON.parse(await text(response)) as Counts
+    return { byKind, total: Object.values(byKind).reduce((sum, count) => sum + count, 0) }
+  }
+
+  /** Lays an object out, with bytes that no compression or sparse file makes cheaper. */
+  lay(path: string, bytes: number): void {
+    const file = join(this.directory, path)
+    mkdirSync(dirname(file), { recursive: true })
+    const fd = openSync(file, 'w')
+    const block = noise(Math.min(bytes, 1 << 20))
+    for (let at = 0; at < bytes; at += block.length) {
+      // No two blocks are the same.
+      if (block.length >= 4) block.writeInt32LE(at | 0, 0)
+      writeSync(fd, block, 0, Math.min(block.length, bytes - at))
+    }
+    closeSync(fd)
+  }
+
+  stop(): void {
+    for (const child of this.#processes) child.kill()
+  }
+}
+
+/** Bytes that look like nothing in particular, always the same. */
+export function noise(length: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  for (let at = 0; at + 4 <= length; at += 4) bytes.writeInt32LE(Math.imul(at, 0x9e3779b1), at)
+  return bytes
+}
+
+function server(program: string, args: readonly string[]): ChildProcess {
+  return spawn(process.execPath, [fileURLToPath(import.meta.resolve(program)), ...args], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+}
+
+async function portOf(child: ChildProcess): Promise<number> {
+  if (child.stdout === null) throw new Error('the server has no output')
+  const [line] = (await once(child.stdout, 'data')) as [Buffer]
+  return Number(line.toString())
+}
