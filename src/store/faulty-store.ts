@@ -6,10 +6,10 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { OperationError, type ErrorCode } from '#base/errors.ts'
+import { isOperationError, OperationError, type ErrorCode } from '#base/errors.ts'
 
 import { abortedError } from './abort.ts'
-import { ANY, type CallOptions, type Entry, type Reading, type Store } from './store.ts'
+import { ANY, type CallOptions, type Entry, type Reading, type Removal, type Store, type Upload } from './store.ts'
 
 export type Fault =
   /** Fails with this code and does nothing. */
@@ -22,6 +22,8 @@ export type Fault =
   | { readonly kind: 'conflict' }
   /** The body, or the listing, breaks off: after so many bytes, or pages. */
   | { readonly kind: 'cut'; readonly after: number }
+  /** Of a removal in bulk: every other entry, from the first on, fails with this code and stays. Else as `error`. */
+  | { readonly kind: 'partial'; readonly code: ErrorCode }
 
 /** How likely each fault is for a call, from 0 to 1; those that make no sense for a call do not happen to it. */
 export interface FaultRates {
@@ -40,7 +42,8 @@ export interface FaultyOptions {
   readonly delayMsMax?: number
 }
 
-export type FaultyOperation = Exclude<keyof Store, 'url' | 'capabilities' | 'close'>
+/** The calls of a store, and those of an upload that was begun with it. */
+export type FaultyOperation = Exclude<keyof Store, 'url' | 'capabilities' | 'close'> | 'uploadSend' | 'uploadCommit'
 
 export interface FaultyStore extends Store {
   /** Does this to the next call of the operation (or of any), whatever the rates say; several wait in line. */
@@ -66,6 +69,8 @@ const MUTATIONS = new Set<FaultyOperation>([
   'makeSpecial',
   'exchange',
   'removeAll',
+  'uploadSend',
+  'uploadCommit',
 ])
 
 /** Decorates `inner`; closing it closes `inner`. */
@@ -77,6 +82,7 @@ export function openFaultyStore(inner: Store, options: FaultyOptions = {}): Faul
     callOptions: CallOptions | undefined,
     work: () => Promise<T>,
   ): Promise<T> => injected(inner, faults.next(operation), operation, path, callOptions?.signal, work)
+  const { beginUpload } = inner
   return {
     url: inner.url,
     capabilities: inner.capabilities,
@@ -102,11 +108,17 @@ export function openFaultyStore(inner: Store, options: FaultyOptions = {}): Faul
     rename: (from, to, o) => call('rename', to, o, () => inner.rename(from, to, o)),
     makeSpecial: (path, kind, o) => call('makeSpecial', path, o, () => inner.makeSpecial(path, kind, o)),
     exchange: (path, other, o) => call('exchange', path, o, () => inner.exchange(path, other, o)),
-    removeAll: (removals, o) => call('removeAll', removals[0]?.path ?? '', o, () => inner.removeAll(removals, o)),
+    removeAll: (removals, o) => faultyRemoval(inner, faults.next('removeAll'), removals, o),
     remove: (path, o) => call('remove', path, o, () => inner.remove(path, o)),
     removeDirectory: (path, o) => call('removeDirectory', path, o, () => inner.removeDirectory(path, o)),
     space: (o) => call('space', '', o, () => inner.space(o)),
     close: () => inner.close(),
+    ...(beginUpload === undefined
+      ? {}
+      : {
+          beginUpload: (path, o) =>
+            call('beginUpload', path, o, async () => faultyUpload(await beginUpload.call(inner, path, o), path, call)),
+        }),
   }
 }
 
@@ -137,7 +149,10 @@ class Faults {
     // Drawn for every kind at every call, so that one rate does not shift what the others do.
     const draws = Array.from({ length: 7 }, () => this.#random())
     const [a = 1, b = 1, c = 1, d = 1, e = 1, f = 1, size = 0] = draws
-    if (a < error) return { kind: 'error', code: size < 0.5 ? 'STORE_UNAVAILABLE' : 'STORE_TIMEOUT' }
+    if (a < error) {
+      const code = size < 0.5 ? 'STORE_UNAVAILABLE' : 'STORE_TIMEOUT'
+      return operation === 'removeAll' && size % 0.5 < 0.25 ? { kind: 'partial', code } : { kind: 'error', code }
+    }
     if (b < lost && mutates) return { kind: 'lost' }
     if (c < throttled) return { kind: 'throttled' }
     if (d < conflict && mutates) return { kind: 'conflict' }
@@ -182,14 +197,56 @@ async function before(
   path: string,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (fault?.kind === 'error') throw new OperationError(fault.code, `Cannot ${action}: injected, nothing was done`)
+  if (fault?.kind === 'error' || fault?.kind === 'partial') {
+    throw new OperationError(fault.code, `Cannot ${action}: injected, nothing was done`)
+  }
   if (fault?.kind === 'throttled') throw new OperationError('STORE_THROTTLED', `Cannot ${action}: injected`)
-  if (fault?.kind === 'conflict') await inner.put(path, OUTSIDER_BYTES, { guard: ANY })
+  if (fault?.kind === 'conflict') {
+    await inner.put(path, OUTSIDER_BYTES, { guard: ANY }).catch((error: unknown) => {
+      // Nobody can put a file where a directory is.
+      if (!isOperationError(error, 'STORE_IS_DIRECTORY')) throw error
+    })
+  }
   if (fault?.kind === 'delay') {
     await sleep(fault.ms, undefined, signal === undefined ? {} : { signal }).catch((error: unknown) => {
       throw signal === undefined ? error : abortedError(action, signal)
     })
   }
+}
+
+/** An upload whose parts and end are calls that faults happen to; giving it up is not. */
+function faultyUpload(
+  upload: Upload,
+  path: string,
+  call: <T>(operation: FaultyOperation, path: string, o: CallOptions | undefined, work: () => Promise<T>) => Promise<T>,
+): Upload {
+  return {
+    part: (index) => upload.part(index),
+    send: (index, fd, o) => call('uploadSend', path, o, () => upload.send(index, fd, o)),
+    commit: (source, changed, o) => call('uploadCommit', path, o, () => upload.commit(source, changed, o)),
+    abort: () => upload.abort(),
+  }
+}
+
+async function faultyRemoval(
+  inner: Store,
+  fault: Fault | undefined,
+  removals: readonly Removal[],
+  options: CallOptions | undefined,
+): Promise<readonly (OperationError | undefined)[]> {
+  const path = removals.find(({ kind }) => kind !== 'directory')?.path ?? removals[0]?.path ?? ''
+  if (fault?.kind !== 'partial') {
+    return injected(inner, fault, 'removeAll', path, options?.signal, () => inner.removeAll(removals, options))
+  }
+  const outcomes = await inner.removeAll(
+    removals.filter((_, index) => index % 2 === 1),
+    options,
+  )
+  return removals.map((removal, index) =>
+    index % 2 === 1
+      ? outcomes[index >> 1]
+      : new OperationError(fault.code, `Cannot remove "${removal.path}": injected, it is still there`),
+  )
 }
 
 async function* faultyList(

@@ -25,6 +25,7 @@ import { readingCases } from './suite/reading.ts'
 import { renamingCases } from './suite/renaming.ts'
 import { specialFileCases } from './suite/special-files.ts'
 import { storedSegmentCases } from './suite/stored-segments.ts'
+import { uploadingCases } from './suite/uploading.ts'
 import { writingCases } from './suite/writing.ts'
 
 /** A store that the suite may write in, and how to be rid of it. */
@@ -47,6 +48,7 @@ const CASES = [
   ...bulkRemovalCases,
   ...specialFileCases,
   ...storedSegmentCases,
+  ...uploadingCases,
   ...faultCases,
   ...modelCases,
 ]
