@@ -56,6 +56,11 @@ export const METRICS = {
     labels: ['outcome'],
     help: 'Files published to the store by outcome (ok, conflict, failed).',
   },
+  eider_mount_removals_total: {
+    kind: 'counter',
+    labels: ['outcome'],
+    help: 'Removals that went in bulk, by outcome (ok, conflict, failed).',
+  },
   eider_gateway_requests_total: {
     kind: 'counter',
     labels: ['operation', 'status'],

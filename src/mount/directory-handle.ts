@@ -127,7 +127,7 @@ export class DirectoryHandle {
     if (this.#state.listingValidFor(this.node) > 0) {
       for (const child of directory.children.values()) {
         child.listPosition = names.push(child.name) - 1
-        modes.push(modeOfNode(child))
+        modes.push(this.#modeOfNode(child))
       }
       directory.walk = { names, next: 0, asked: 0, window: 0 }
       return { ...snapshot, pages: undefined }
@@ -173,7 +173,7 @@ export class DirectoryHandle {
     snapshot.seen.add(name)
     const position = snapshot.names.push(name) - 1
     if (node !== undefined) node.listPosition = position
-    snapshot.modes.push(entry.attributes === undefined ? modeOfUntold(entry) : typeBits(entry.kind))
+    snapshot.modes.push(entry.attributes === undefined ? this.#modeOfUntold(entry) : typeBits(entry.kind))
   }
 
   /** The end of the listing: what is only here is added, and what the store no more has is let go. */
@@ -185,7 +185,7 @@ export class DirectoryHandle {
       if (snapshot.seen.has(child.name)) continue
       if (child.isAhead || child.changedAt > snapshot.moment.clock || directory.changing.has(child.name)) {
         snapshot.names.push(child.name)
-        snapshot.modes.push(modeOfNode(child))
+        snapshot.modes.push(this.#modeOfNode(child))
       } else if (valid && child.validatedAt < snapshot.moment.at) {
         table.detach(child, 'superseded')
       }
@@ -200,14 +200,16 @@ export class DirectoryHandle {
     snapshot.pages = undefined
     this.#resolver.fetched(this.node)
   }
-}
 
-function modeOfNode(node: Node): number {
-  if (node.attributes !== undefined || node.kind === 'directory') return typeBits(node.kind)
-  return modeOfUntold(node)
-}
+  #modeOfNode(node: Node): number {
+    if (node.attributes !== undefined || node.kind !== 'file') return typeBits(node.kind)
+    return this.#modeOfUntold(node)
+  }
 
-/** Type bits where attributes are not told: what is small may be a symlink, so programs must ask. */
-function modeOfUntold({ kind, size }: Pick<Entry, 'kind' | 'size'>): number {
-  return kind === 'file' && size > 0 && size <= SYMLINK_BYTES_MAX ? 0 : typeBits(kind)
+  /** Type bits where attributes are not told: what is small may be a symlink, what is empty a fifo, so programs must ask. */
+  #modeOfUntold({ kind, size }: Pick<Entry, 'kind' | 'size'>): number {
+    const { listingComplete, specials } = this.#state.store.capabilities
+    const isPlain = listingComplete || (size === 0 ? !specials : size > SYMLINK_BYTES_MAX)
+    return kind === 'file' && !isPlain ? 0 : typeBits(kind)
+  }
 }

@@ -6,7 +6,7 @@
 import { isOperationError, OperationError } from '#base/errors.ts'
 import type { Caller } from '#fuse/file-system.ts'
 import { checkName, joinPath } from '#store/path.ts'
-import { ABSENT, ANY, ifVersion, IMPLICIT_VERSION, type Entry } from '#store/store.ts'
+import { ABSENT, ANY, ifVersion, IMPLICIT_VERSION, type Entry, type SpecialKind } from '#store/store.ts'
 
 import type { MountState } from './mount-state.ts'
 import { newAttributes } from './node-attributes.ts'
@@ -14,17 +14,35 @@ import { stateOf } from './node-table.ts'
 import { factsOf, type Node } from './node.ts'
 import type { Publisher } from './publisher.ts'
 import { checkPathLength } from './refusals.ts'
+import { Removals } from './removals.ts'
 import type { Resolver } from './resolver.ts'
 
 export class Namespace {
   readonly #state: MountState
   readonly #resolver: Resolver
   readonly #publisher: Publisher
+  readonly #removals: Removals
 
   constructor(state: MountState, resolver: Resolver, publisher: Publisher) {
     this.#state = state
     this.#resolver = resolver
     this.#publisher = publisher
+    this.#removals = new Removals(state, (directory) => this.#keep(directory, 0))
+  }
+
+  /** Removals that are acknowledged and not yet in the store. */
+  get removalsLeft(): number {
+    return this.#removals.size
+  }
+
+  /** Resolves when the store has all that was removed here until now. */
+  flushRemovals(): Promise<void> {
+    return this.#removals.flush()
+  }
+
+  /** Tells, at the end of a mount, of what could not be removed. */
+  tellLeft(): void {
+    this.#removals.tellLeft()
   }
 
   makeDirectory(parent: Node, name: string, mode: number, caller: Caller): Promise<Node> {
@@ -47,12 +65,20 @@ export class Namespace {
     return this.#make(parent, name, (path) => store.put(path, nothing, { guard: ABSENT, attributes, signal }))
   }
 
+  /** A fifo or a socket: the kernel itself makes of it what its readers and writers use. */
+  makeSpecial(parent: Node, name: string, kind: SpecialKind, mode: number, caller: Caller): Promise<Node> {
+    const { store, signal, owner } = this.#state
+    const attributes = newAttributes(parent, kind, mode, caller, owner)
+    return this.#make(parent, name, (path) => store.makeSpecial(path, kind, { guard: ABSENT, attributes, signal }))
+  }
+
   #make(parent: Node, name: string, make: (path: string) => Promise<Entry>): Promise<Node> {
     checkName(name)
     const { table, tree } = this.#state
     return tree.shared([parent], async () => {
       checkPathLength(this.#state, parent, name)
-      const path = table.pathOf(parent) === '' ? name : `${table.pathOf(parent)}/${name}`
+      await stateOf(parent).removing.get(name)?.sent()
+      const path = joinPath(table.pathOf(parent), name)
       // The guard would find what is in the store, but not what is here only.
       const known = table.childOf(parent, name)
       if (known !== undefined && this.#state.validFor(known) > 0) throw existsError(path)
@@ -82,14 +108,16 @@ export class Namespace {
 
   async unlink(parent: Node, name: string): Promise<void> {
     const { table, tree } = this.#state
+    const inBulk = this.#removals.begin()
     await tree.shared([parent], async () => {
       const node = await this.#resolver.require(parent, name)
       if (node.kind === 'directory') {
         throw new OperationError('STORE_IS_DIRECTORY', `Cannot unlink "${table.pathOf(node)}": it is a directory`)
       }
-      await node.lock.run(() => this.leaving(node, () => this.#unlink(parent, name, node)))
+      await node.lock.run(() => this.leaving(node, () => this.#unlink(parent, name, node, inBulk)))
       this.#publisher.release(node)
     })
+    this.#removals.end()
   }
 
   /** Runs what takes the name off `node`, in its lock; who opens it meanwhile waits. */
@@ -106,11 +134,13 @@ export class Namespace {
     }
   }
 
-  async #unlink(parent: Node, name: string, node: Node): Promise<void> {
+  async #unlink(parent: Node, name: string, node: Node, inBulk: boolean): Promise<void> {
     const { store, table, signal } = this.#state
     await this.#publisher.keepReadable(node)
     await this.#publisher.learnStored(node)
-    if (node.version !== undefined) {
+    if (node.version !== undefined && inBulk) {
+      await this.#queue(parent, name, node)
+    } else if (node.version !== undefined) {
       await this.keepDirectory(parent)
       const guard = ifVersion(node.version)
       await this.#remove(parent, name, (path) => store.remove(path, { guard, signal }))
@@ -119,6 +149,13 @@ export class Namespace {
     }
     this.#forgetDirt(node)
     this.#state.entriesChanged(parent)
+  }
+
+  async #queue(parent: Node, name: string, node: Node): Promise<void> {
+    // Asked for now: when the queue is sent, a move of the directory may have it to itself, and no question would be answered.
+    if (parent.attributes === undefined) await this.#resolver.revalidate(parent)
+    if (node.detached !== undefined) throw this.#publisher.stale(node)
+    await this.#removals.add(parent, name, node)
   }
 
   /** What is removed needs no publishing. */
@@ -138,16 +175,25 @@ export class Namespace {
 
   async removeDirectory(parent: Node, name: string): Promise<void> {
     const { store, table, tree, signal } = this.#state
+    const inBulk = this.#removals.begin()
     await tree.shared([parent], async () => {
       const node = await this.#resolver.require(parent, name)
       if (node.directory === undefined) {
         throw new OperationError('STORE_NOT_DIRECTORY', `Cannot remove "${table.pathOf(node)}": it is not a directory`)
       }
       this.checkNothingUnpublished(node)
-      await this.keepDirectory(parent)
-      await this.#remove(parent, name, (path) => store.removeDirectory(path, { signal }))
+      if (inBulk && (await this.#resolver.learn(node)) && node.detached === undefined) {
+        // The store is not asked whether it is empty, so it must be known.
+        if (node.directory.children.size > 0) throw notEmptyError(table.pathOf(node))
+        await this.#queue(parent, name, node)
+      } else {
+        if (node.directory.removing.size > 0) await this.#removals.flush()
+        await this.keepDirectory(parent)
+        await this.#remove(parent, name, (path) => store.removeDirectory(path, { signal }))
+      }
       this.#state.entriesChanged(parent)
     })
+    this.#removals.end()
   }
 
   /** @throws OperationError `STORE_NOT_EMPTY` for files that only this mount knows of. */
@@ -184,19 +230,28 @@ export class Namespace {
    * fresh listing shows other entries needs nothing yet.
    */
   async keepDirectory(directory: Node): Promise<void> {
-    if (directory.parent === undefined || directory.directory === undefined) return
     if (directory.attributes === undefined) await this.#resolver.revalidate(directory)
-    if (directory.version !== IMPLICIT_VERSION) return
+    await this.#keep(directory, 1)
+  }
+
+  /** As `keepDirectory`, where `going` entries that are known of are about to go. */
+  async #keep(directory: Node, going: number): Promise<void> {
+    if (directory.parent === undefined || directory.directory === undefined) return
+    if (directory.version !== IMPLICIT_VERSION || directory.detached !== undefined) return
     if (this.#state.listingValidFor(directory) > 0) {
       let published = 0
       for (const child of directory.directory.children.values()) if (child.version !== undefined) published++
-      if (published > 1) return
+      if (published > going) return
     }
     const { store, table, signal } = this.#state
     const entry = await store.makeDirectory(table.pathOf(directory), { guard: ANY, signal })
     directory.version = entry.version
     table.touch(directory)
   }
+}
+
+function notEmptyError(path: string): OperationError {
+  return new OperationError('STORE_NOT_EMPTY', `Cannot remove "${path}": it has entries`)
 }
 
 function existsError(path: string, cause?: unknown): OperationError {

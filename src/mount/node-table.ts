@@ -141,6 +141,21 @@ export class NodeTable {
     this.settle(old)
   }
 
+  /** Gives each of two nodes the other's name. */
+  exchange(a: Node, b: Node): void {
+    const [parentA, parentB] = [a.parent, b.parent]
+    assert(parentA !== undefined && parentB !== undefined, 'only named nodes are exchanged')
+    const [nameA, nameB] = [a.name, b.name]
+    stateOf(parentA).children.set(nameA, b)
+    stateOf(parentB).children.set(nameB, a)
+    b.parent = parentA
+    b.name = nameA
+    a.parent = parentB
+    a.name = nameB
+    this.touch(a)
+    this.touch(b)
+  }
+
   /**
    * Runs a change of `places` in the store, with what it does to this table when it has succeeded. What the store is asked
    * about them meanwhile, it may answer as it was before, as it is after, or half-way: none of that is taken in (see
@@ -160,8 +175,10 @@ export class NodeTable {
       for (const [index, { parent, name }] of places.entries()) {
         const change = begun[index]
         if (change === undefined || --change.count > 0) continue
-        stateOf(parent).changing.delete(name)
+        const { changing } = stateOf(parent)
+        changing.delete(name)
         change.end()
+        if (changing.size === 0) this.settle(parent)
       }
     }
   }
@@ -223,7 +240,7 @@ export class NodeTable {
       this.#byId.delete(node.id)
       return
     }
-    if ((node.directory?.children.size ?? 0) > 0 || (node.directory?.fetches ?? 0) > 0) {
+    if (node.directory !== undefined && isInUse(node.directory)) {
       this.#idle.delete(node)
       return
     }
@@ -254,6 +271,11 @@ export class NodeTable {
       yield* this.below(child)
     }
   }
+}
+
+/** What would be lost with it is more than what is known: names below it, and changes of them that are under way. */
+function isInUse({ children, fetches, changing }: DirectoryState): boolean {
+  return children.size > 0 || fetches > 0 || changing.size > 0
 }
 
 /** What a directory knows of its names. */

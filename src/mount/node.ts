@@ -27,6 +27,8 @@ export class DirectoryState {
   readonly removals = new Map<string, number>()
   /** Names that a call from here is changing in the store just now. */
   readonly changing = new Map<string, Change>()
+  /** Names that were removed here, and that the store does not know of yet: gone for everybody who asks here. */
+  readonly removing = new Map<string, Leaving>()
   /** Names whose change from here failed, by the clock of the table, kept while such fetches are under way. */
   readonly unsure = new Map<string, number>()
   /** Names seen absent, with when: a create that follows its lookup asks no second time. */
@@ -47,6 +49,12 @@ export class DirectoryState {
 export interface Place {
   readonly parent: Node
   readonly name: string
+}
+
+/** A name that is about to go from the store. */
+export interface Leaving {
+  /** Has it go now; resolves when it has, or when somebody else's is there and the next look finds it. */
+  readonly sent: () => Promise<void>
 }
 
 /** The calls from here that change a name in the store. */

@@ -17,7 +17,8 @@ import type { Resolver } from './resolver.ts'
 
 const RENAME_NOREPLACE = 1
 
-interface VersionChange {
+/** What a move made of the version of a file. */
+export interface VersionChange {
   readonly before: Version
   readonly after: Version
 }
@@ -56,6 +57,7 @@ export class Renaming {
 
   async #move(from: Place, to: Place, flags: number): Promise<void> {
     const { table } = this.#state
+    await stateOf(to.parent).removing.get(to.name)?.sent()
     const source = await this.#resolver.require(from.parent, from.name)
     const target = await this.#resolver.lookup(to.parent, to.name)
     if (target === source) return
@@ -149,9 +151,9 @@ export class Renaming {
   async #moveDirectory(from: Place, to: Place, source: Node, target: Node | undefined): Promise<void> {
     const { table, signal } = this.#state
     if (target !== undefined) this.#namespace.checkNothingUnpublished(target)
-    for (const node of [...table.below(source)]) {
-      if (node.version !== undefined && node.isAhead) await this.#publisher.publishClaimed(node)
-    }
+    // What was removed below has to go under the names that it had.
+    await this.#namespace.flushRemovals()
+    await publishBelow(this.#state, this.#publisher, source)
     await this.#namespace.keepDirectory(from.parent)
     const targetGuard = target === undefined ? ABSENT : ANY
     const changes = new Map<string, VersionChange>()
@@ -161,7 +163,7 @@ export class Renaming {
     try {
       await this.#rename(from, to, source, target, { guard: ANY, targetGuard, signal, onVersionChanged }, () => {
         table.epoch++
-        this.#relearn(source, changes)
+        followVersions(this.#state, this.#namespace, source, changes)
       })
     } catch (error) {
       table.epoch++
@@ -169,32 +171,44 @@ export class Renaming {
       throw error
     }
   }
+}
 
-  /**
-   * After the move of a directory the versions of what lies in it may be others (S3 copies objects). What is open goes on
-   * with the version that its own was copied to; a file that somebody else had replaced before the move is superseded.
-   */
-  #relearn(directory: Node, changes: ReadonlyMap<string, VersionChange>): void {
-    const { table } = this.#state
-    stateOf(directory).completeAt = -Infinity
-    for (const node of [...table.below(directory)]) {
-      if (node.detached !== undefined) continue
-      const change = node.version === undefined ? undefined : changes.get(table.pathOf(node))
-      if (change !== undefined && change.before === node.version) {
-        if (node.cachedVersion === node.version) node.cachedVersion = change.after
-        node.version = change.after
-      } else if (change !== undefined && node.file !== undefined && !node.isAhead) {
-        table.supersede(node)
-        continue
-      }
-      table.touch(node)
-      this.#namespace.expire(node)
-      if (node.directory !== undefined) node.directory.completeAt = -Infinity
-    }
+/** Publishes what lies under a directory and is ahead of the store, before its names change. What was never published stays. */
+export async function publishBelow(state: MountState, publisher: Publisher, directory: Node): Promise<void> {
+  for (const node of [...state.table.below(directory)]) {
+    if (node.version !== undefined && node.isAhead) await publisher.publishClaimed(node)
   }
 }
 
-function isInside(node: Node, directory: Node): boolean {
+/**
+ * After the move of a directory the versions of what lies in it may be others (S3 copies objects). What is open goes on
+ * with the version that its own was copied to; a file that somebody else had replaced before the move is superseded.
+ */
+export function followVersions(
+  { table }: MountState,
+  namespace: Namespace,
+  directory: Node,
+  changes: ReadonlyMap<string, VersionChange>,
+): void {
+  stateOf(directory).completeAt = -Infinity
+  for (const node of [...table.below(directory)]) {
+    if (node.detached !== undefined) continue
+    const change = node.version === undefined ? undefined : changes.get(table.pathOf(node))
+    if (change !== undefined && change.before === node.version) {
+      if (node.cachedVersion === node.version) node.cachedVersion = change.after
+      node.version = change.after
+    } else if (change !== undefined && node.file !== undefined && !node.isAhead) {
+      table.supersede(node)
+      continue
+    }
+    table.touch(node)
+    namespace.expire(node)
+    if (node.directory !== undefined) node.directory.completeAt = -Infinity
+  }
+}
+
+/** Whether `node` is `directory` or lies under it. */
+export function isInside(node: Node, directory: Node): boolean {
   for (let at: Node | undefined = node; at !== undefined; at = at.parent) if (at === directory) return true
   return false
 }

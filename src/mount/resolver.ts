@@ -53,7 +53,7 @@ export class Resolver {
       // Before the answer: a reader that follows a listing has the next names fetched while it looks at this one.
       this.#ahead.passed(parent, known)
       if (this.#state.isFresh(known)) return known
-    } else if (this.#state.listingValidFor(parent) > 0) {
+    } else if (this.#state.listingValidFor(parent) > 0 || stateOf(parent).removing.has(name)) {
       return undefined
     } else if (this.#missesOften(parent)) {
       return this.#lookupByListing(parent, name)
@@ -84,10 +84,23 @@ export class Resolver {
 
   /** As `lookup`, and takes a lookup that has just found nothing for an answer: for a create, which comes after one. */
   lookupForCreate(parent: Node, name: string): MaybePromise<Node | undefined> {
-    const { children, absences } = stateOf(parent)
-    const absentAt = children.has(name) ? undefined : absences.get(name)
-    if (absentAt !== undefined && absentAt + this.#state.validityMs > this.#state.now()) return undefined
-    return this.lookup(parent, name)
+    const leaving = stateOf(parent).removing.get(name)
+    if (leaving !== undefined) return leaving.sent().then(() => this.lookupForCreate(parent, name))
+    return this.isSeenAbsent(parent, name) ? undefined : this.lookup(parent, name)
+  }
+
+  /** Whether it was seen, within the validity, that nothing has the name. */
+  isSeenAbsent(parent: Node, name: string): boolean {
+    const { children, absences, removing } = stateOf(parent)
+    if (children.has(name) || removing.has(name)) return false
+    const absentAt = absences.get(name) ?? -Infinity
+    return absentAt + this.#state.validityMs > this.#state.now() || this.#state.listingValidFor(parent) > 0
+  }
+
+  /** Lists a directory where it is not known what is in it; gives whether it is known then. */
+  async learn(directory: Node): Promise<boolean> {
+    if (this.#state.listingValidFor(directory) === 0) await this.#relist(directory)
+    return this.#state.listingValidFor(directory) > 0
   }
 
   /** @throws OperationError `STORE_NOT_FOUND` */
@@ -197,8 +210,9 @@ export class Resolver {
   #isReplaced(known: Node, entry: Entry): boolean {
     if (known.kind !== entry.kind) {
       const unseen = known.lookups === 0 && known.attributes === undefined
-      const perhapsSymlink = known.kind === 'symlink' && entry.attributes === undefined
-      if (!(perhapsSymlink && entry.version === known.version)) {
+      // Listings that tell no attributes call a symlink, a fifo or a socket a file.
+      const perhapsSame = known.kind !== 'directory' && entry.kind === 'file' && entry.attributes === undefined
+      if (!(perhapsSame && entry.version === known.version)) {
         return !(unseen && known.directory === undefined && entry.kind !== 'directory')
       }
     }

@@ -28,12 +28,13 @@ import type {
 } from '#fuse/file-system.ts'
 
 import { DirectoryHandle } from './directory-handle.ts'
+import { Exchanging } from './exchanging.ts'
 import { FileContent } from './file-content.ts'
 import { Files } from './files.ts'
 import { Metadata } from './metadata.ts'
 import { MountState, type StoreFileSystemOptions } from './mount-state.ts'
 import { Namespace } from './namespace.ts'
-import { S_IFMT, S_IFREG, statOf } from './node-attributes.ts'
+import { S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, statOf } from './node-attributes.ts'
 import type { Node } from './node.ts'
 import { patiently } from './patience.ts'
 import { Publisher } from './publisher.ts'
@@ -41,6 +42,7 @@ import { readOnlyError } from './refusals.ts'
 import { Renaming } from './renaming.ts'
 import { Resolver } from './resolver.ts'
 
+const RENAME_EXCHANGE = 2
 /** One page of a listing of S3. */
 const RELIST_ENTRIES_MAX = 1000
 
@@ -62,6 +64,7 @@ export class StoreFileSystem implements FileSystem {
   readonly #files: Files
   readonly #namespace: Namespace
   readonly #renaming: Renaming
+  readonly #exchanging: Exchanging
   readonly #metadata: Metadata
   readonly #directories = new Map<Handle, DirectoryHandle>()
   #directoryLast: Handle = 0
@@ -76,6 +79,7 @@ export class StoreFileSystem implements FileSystem {
     this.#files = new Files(this.#state, this.#resolver, this.#publisher, this.#content)
     this.#namespace = new Namespace(this.#state, this.#resolver, this.#publisher)
     this.#renaming = new Renaming(this.#state, this.#resolver, this.#publisher, this.#namespace)
+    this.#exchanging = new Exchanging(this.#state, this.#resolver, this.#publisher, this.#namespace)
     this.#metadata = new Metadata(this.#state, this.#resolver, this.#publisher, this.#content, this.#namespace)
   }
 
@@ -91,8 +95,12 @@ export class StoreFileSystem implements FileSystem {
   }
 
   /** Publishes all that is dirty; gives the errors of what could not be, which stays staged. */
-  publishAll(): Promise<unknown[]> {
-    return this.#publisher.publishAll()
+  async publishAll(): Promise<unknown[]> {
+    const removed = this.#namespace.flushRemovals().then(
+      () => [],
+      (error: unknown) => [error],
+    )
+    return [...(await this.#publisher.publishAll()), ...(await removed)]
   }
 
   /** Tries again to publish what nobody has open any more: its close has failed. */
@@ -102,6 +110,7 @@ export class StoreFileSystem implements FileSystem {
 
   /** Keeps what could not be published under `conflicts/`, at the very end; gives the paths of what could not be kept. */
   keepUnpublished(): Promise<string[]> {
+    this.#namespace.tellLeft()
     return this.#publisher.keepAll()
   }
 
@@ -146,13 +155,15 @@ export class StoreFileSystem implements FileSystem {
   ): Promise<EntryAnswer> {
     const directory = this.#changing(parent, 'make a file in', true)
     const type = mode & S_IFMT
-    if (type !== S_IFREG && type !== 0) {
-      throw new OperationError(
-        'OPERATION_NOT_PERMITTED',
-        `Cannot make "${name}": stores hold no devices, fifos or sockets`,
-      )
+    if (type === S_IFREG || type === 0) {
+      return this.#entryAnswer(await this.#namespace.makeFile(directory, name, mode & ~umask, caller))
     }
-    return this.#entryAnswer(await this.#namespace.makeFile(directory, name, mode & ~umask, caller))
+    const kind = type === S_IFIFO ? 'fifo' : type === S_IFSOCK ? 'socket' : undefined
+    if (kind === undefined || !this.#state.store.capabilities.specials) {
+      const what = kind ?? 'device'
+      throw new OperationError('OPERATION_NOT_PERMITTED', `Cannot make "${name}": the store holds no ${what}s`)
+    }
+    return this.#entryAnswer(await this.#namespace.makeSpecial(directory, name, kind, mode & ~umask, caller))
   }
 
   async mkdir(parent: NodeId, name: string, mode: number, umask: number, caller: Caller): Promise<EntryAnswer> {
@@ -171,6 +182,7 @@ export class StoreFileSystem implements FileSystem {
   rename(parent: NodeId, name: string, newParent: NodeId, newName: string, flags: number): Promise<void> {
     const from = { parent: this.#changing(parent, 'rename in', true), name }
     const to = { parent: this.#changing(newParent, 'rename to', true), name: newName }
+    if (flags === RENAME_EXCHANGE) return this.#exchanging.exchange(from, to)
     return this.#renaming.rename(from, to, flags)
   }
 
@@ -261,7 +273,8 @@ export class StoreFileSystem implements FileSystem {
   }
 
   fsync(_node: NodeId, handle: Handle): MaybePromise<void> {
-    return this.#files.fsync(handle)
+    if (this.#namespace.removalsLeft === 0) return this.#files.fsync(handle)
+    return this.#namespace.flushRemovals().then(() => this.#files.fsync(handle))
   }
 
   release(_node: NodeId, handle: Handle): MaybePromise<void> {
@@ -296,8 +309,10 @@ export class StoreFileSystem implements FileSystem {
     await directory.close()
   }
 
-  /** Names are in the store when the calls that made them have returned. */
-  fsyncdir(): void {}
+  /** Names are in the store when the calls that made them have returned; removals may be queued. */
+  fsyncdir(): MaybePromise<void> {
+    return this.#namespace.removalsLeft === 0 ? undefined : this.#namespace.flushRemovals()
+  }
 
   #directory(handle: Handle): DirectoryHandle {
     const directory = this.#directories.get(handle)

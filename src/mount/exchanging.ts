@@ -1,0 +1,121 @@
+/**
+ * RENAME_EXCHANGE: two entries of any kind get each other's name, in one step for every program on this mount. What is not
+ * yet in the store is published first, under the name that it has; open files go on under their new names. On a store whose
+ * exchange copies, a move of directories has all that lies under them to itself, as in `renaming.ts`.
+ */
+import { OperationError } from '#base/errors.ts'
+import { checkName, joinPath } from '#store/path.ts'
+import { ANY, ifVersion, type ExchangeOptions, type Guard, type Version } from '#store/store.ts'
+
+import type { MountState } from './mount-state.ts'
+import type { Namespace } from './namespace.ts'
+import type { Node, Place } from './node.ts'
+import type { Publisher } from './publisher.ts'
+import { checkPathLength } from './refusals.ts'
+import { followVersions, isInside, publishBelow, type VersionChange } from './renaming.ts'
+import type { Resolver } from './resolver.ts'
+
+export class Exchanging {
+  readonly #state: MountState
+  readonly #resolver: Resolver
+  readonly #publisher: Publisher
+  readonly #namespace: Namespace
+
+  constructor(state: MountState, resolver: Resolver, publisher: Publisher, namespace: Namespace) {
+    this.#state = state
+    this.#resolver = resolver
+    this.#publisher = publisher
+    this.#namespace = namespace
+  }
+
+  /** @throws OperationError `STORE_NOT_FOUND` where one is missing, `INPUT_INVALID` where one lies in the other. */
+  async exchange(a: Place, b: Place): Promise<void> {
+    checkName(a.name)
+    checkName(b.name)
+    const { tree } = this.#state
+    const one = await this.#resolver.require(a.parent, a.name)
+    const other = await this.#resolver.require(b.parent, b.name)
+    if (one === other) return
+    if (isInside(b.parent, one) || isInside(a.parent, other)) {
+      throw new OperationError('INPUT_INVALID', `Cannot exchange "${a.name}": one of the two lies in the other`)
+    }
+    const wholes = [one, other].filter(({ kind }) => kind === 'directory')
+    const parents = [a.parent, b.parent]
+    const work = (): Promise<void> => this.#exchange(a, b)
+    await (wholes.length === 0 ? tree.shared(parents, work) : tree.exclusive(wholes, parents, work))
+    this.#state.entriesChanged(a.parent)
+    this.#state.entriesChanged(b.parent)
+  }
+
+  async #exchange(a: Place, b: Place): Promise<void> {
+    const one = await this.#resolver.require(a.parent, a.name)
+    const other = await this.#resolver.require(b.parent, b.name)
+    if (one === other) return
+    checkPathLength(this.#state, a.parent, a.name)
+    checkPathLength(this.#state, b.parent, b.name)
+    // What was removed below has to go under the names that it had.
+    await this.#namespace.flushRemovals()
+    for (const node of [one, other]) {
+      if (node.kind === 'directory') await publishBelow(this.#state, this.#publisher, node)
+      else await this.#publisher.publishClaimed(node)
+    }
+    const [first, second] = one.id < other.id ? [one, other] : [other, one]
+    await first.lock.run(() => second.lock.run(() => this.#exchangeLocked(a, b, one, other)))
+    this.#publisher.release(one)
+    this.#publisher.release(other)
+  }
+
+  async #exchangeLocked(a: Place, b: Place, one: Node, other: Node): Promise<void> {
+    const { store, table, signal } = this.#state
+    for (const node of [one, other]) {
+      await this.#publisher.learnStored(node)
+      // It was lost, or not stored at all, while this waited for its lock: at ESTALE the kernel looks, and tries once more.
+      if (node.detached !== undefined || node.version === undefined) throw this.#publisher.stale(node)
+    }
+    const changes = new Map<string, VersionChange>()
+    const options: ExchangeOptions = {
+      guard: guardOf(one),
+      otherGuard: guardOf(other),
+      signal,
+      onVersionChanged: (path: string, before: Version, after: Version) => changes.set(path, { before, after }),
+    }
+    const path = joinPath(table.pathOf(a.parent), a.name)
+    const otherPath = joinPath(table.pathOf(b.parent), b.name)
+    try {
+      await table.changing([a, b], async () => {
+        await store.exchange(path, otherPath, options)
+        if (one.detached === undefined && other.detached === undefined) table.exchange(one, other)
+        else for (const node of [one, other]) if (node.detached === undefined) table.supersede(node)
+      })
+    } catch (error) {
+      for (const node of [one, other]) this.#unsure(node)
+      throw error
+    }
+    for (const node of [one, other]) if (node.detached === undefined) this.#moved(node, changes)
+  }
+
+  #moved(node: Node, changes: ReadonlyMap<string, VersionChange>): void {
+    if (node.kind === 'directory') {
+      this.#state.table.epoch++
+      followVersions(this.#state, this.#namespace, node, changes)
+      this.#namespace.expire(node)
+      return
+    }
+    const change = changes.get(this.#state.table.pathOf(node))
+    if (change === undefined) return
+    if (node.cachedVersion === node.version) node.cachedVersion = change.after
+    node.version = change.after
+    node.modifiedGuessed = true
+  }
+
+  #unsure(node: Node): void {
+    if (node.kind === 'directory') this.#state.table.epoch++
+    for (const below of this.#state.table.below(node)) this.#namespace.expire(below)
+    if (node.detached === undefined) this.#namespace.expire(node)
+  }
+}
+
+/** A directory's version comes from wherever it was last seen, and may be that of one made only by its entries. */
+function guardOf(node: Node): Guard {
+  return node.kind === 'directory' || node.version === undefined ? ANY : ifVersion(node.version)
+}
