@@ -50,6 +50,23 @@ export const METRICS = {
   eider_fuse_read_bytes_total: { kind: 'counter', labels: [], help: 'Bytes given to the kernel by reads.' },
   eider_fuse_written_bytes_total: { kind: 'counter', labels: [], help: 'Bytes taken from the kernel by writes.' },
   eider_mount_open_files: { kind: 'gauge', labels: [], help: 'Open file handles of the mount.' },
+  eider_mount_fetches_total: {
+    kind: 'counter',
+    labels: ['why'],
+    help: 'Ranges that readers had asked of the store: demand (somebody waits for it) or ahead (of a sequential reader).',
+  },
+  eider_mount_prefetched_bytes_total: { kind: 'counter', labels: [], help: 'Bytes fetched ahead of readers.' },
+  eider_mount_prefetch_wasted_bytes_total: {
+    kind: 'counter',
+    labels: [],
+    help: 'Bytes fetched ahead that were given up before anybody read them.',
+  },
+  eider_mount_hedged_total: {
+    kind: 'counter',
+    labels: ['outcome'],
+    help: 'Second requests for a range whose first one is slow: won (it came first), lost or failed.',
+  },
+  eider_memory_bytes: { kind: 'gauge', labels: [], help: 'Memory lent to buffers, under the bound of --memory.' },
   eider_mount_dirty_bytes: { kind: 'gauge', labels: [], help: 'Staged bytes that are not yet in the store.' },
   eider_mount_published_total: {
     kind: 'counter',

@@ -47,6 +47,11 @@ export interface CachedVersion {
   readonly isWhole: boolean
   /** The bytes, or undefined where some are missing or were found corrupt. */
   read(offset: number, length: number): Buffer | undefined | Promise<Buffer | undefined>
+  /**
+   * The first run of bytes in a range that is not here, widened as by `align`; undefined where all of it is, as far as is
+   * known without reading. Cheap: a reader that fetches ahead asks before each request.
+   */
+  missing(offset: number, length: number): { readonly offset: number; readonly length: number } | undefined
   /** Widens a range to what has to be fetched for it to be kept: whole blocks, or the end of the file. */
   align(offset: number, length: number): { readonly offset: number; readonly length: number }
   /** Keeps bytes that were fetched; `bytes` may be reused when it resolves. Never rejects. */
