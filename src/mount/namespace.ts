@@ -6,7 +6,15 @@
 import { isOperationError, OperationError } from '#base/errors.ts'
 import type { Caller } from '#fuse/file-system.ts'
 import { checkName, joinPath } from '#store/path.ts'
-import { ABSENT, ANY, ifVersion, IMPLICIT_VERSION, type Entry, type SpecialKind } from '#store/store.ts'
+import {
+  ABSENT,
+  ANY,
+  ifVersion,
+  IMPLICIT_VERSION,
+  type Entry,
+  type PutOptions,
+  type SpecialKind,
+} from '#store/store.ts'
 
 import type { MountState } from './mount-state.ts'
 import { newAttributes } from './node-attributes.ts'
@@ -48,13 +56,17 @@ export class Namespace {
   makeDirectory(parent: Node, name: string, mode: number, caller: Caller): Promise<Node> {
     const { store, signal, owner } = this.#state
     const attributes = newAttributes(parent, 'directory', mode, caller, owner)
-    return this.#make(parent, name, (path) => store.makeDirectory(path, { guard: ABSENT, attributes, signal }))
+    return this.#make(parent, name, (path, seen) =>
+      store.makeDirectory(path, { guard: ABSENT, attributes, signal, ...seen }),
+    )
   }
 
   symlink(parent: Node, name: string, target: string, caller: Caller): Promise<Node> {
     const { store, signal, owner } = this.#state
     const attributes = newAttributes(parent, 'symlink', 0o777, caller, owner)
-    return this.#make(parent, name, (path) => store.symlink(path, target, { guard: ABSENT, attributes, signal }))
+    return this.#make(parent, name, (path, seen) =>
+      store.symlink(path, target, { guard: ABSENT, attributes, signal, ...seen }),
+    )
   }
 
   /** An empty file, in the store when it resolves: there is no handle whose close could publish it. */
@@ -69,10 +81,16 @@ export class Namespace {
   makeSpecial(parent: Node, name: string, kind: SpecialKind, mode: number, caller: Caller): Promise<Node> {
     const { store, signal, owner } = this.#state
     const attributes = newAttributes(parent, kind, mode, caller, owner)
-    return this.#make(parent, name, (path) => store.makeSpecial(path, kind, { guard: ABSENT, attributes, signal }))
+    return this.#make(parent, name, (path, seen) =>
+      store.makeSpecial(path, kind, { guard: ABSENT, attributes, signal, ...seen }),
+    )
   }
 
-  #make(parent: Node, name: string, make: (path: string) => Promise<Entry>): Promise<Node> {
+  #make(
+    parent: Node,
+    name: string,
+    make: (path: string, seen: Pick<PutOptions, 'seenAbsent'>) => Promise<Entry>,
+  ): Promise<Node> {
     checkName(name)
     const { table, tree } = this.#state
     return tree.shared([parent], async () => {
@@ -82,8 +100,10 @@ export class Namespace {
       // The guard would find what is in the store, but not what is here only.
       const known = table.childOf(parent, name)
       if (known !== undefined && this.#state.validFor(known) > 0) throw existsError(path)
+      // The kernel has looked the name up just before, so this is nearly always known.
+      const seen = { seenAbsent: this.#resolver.isSeenAbsent(parent, name) }
       try {
-        return await table.changing([{ parent, name }], async () => this.#made(parent, name, await make(path)))
+        return await table.changing([{ parent, name }], async () => this.#made(parent, name, await make(path, seen)))
       } catch (error) {
         // Taken by somebody else, or made with its answer lost: the next look asks the store.
         if (isOperationError(error, 'STORE_CONFLICT')) throw existsError(path, error)

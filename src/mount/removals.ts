@@ -116,7 +116,10 @@ export class Removals {
     clearTimeout(this.#timer)
     if (this.#queue.length === 0) return
     const paths = this.#queue.slice(0, 10).map(({ removal }) => removal.path)
-    this.#state.log.error({ count: this.#queue.length, paths }, 'Cannot remove all that was removed here: it is there again')
+    this.#state.log.error(
+      { count: this.#queue.length, paths },
+      'Cannot remove all that was removed here: it is there again',
+    )
   }
 
   async #sent(queued: Queued | undefined): Promise<void> {
@@ -199,7 +202,10 @@ export class Removals {
     const isConflict = error.code === 'STORE_CONFLICT' || error.code === 'STORE_NOT_EMPTY'
     this.#outcomes[isConflict ? 'conflict' : 'failed'].inc()
     const why = isConflict ? 'somebody else has changed it meanwhile' : 'the store refuses it'
-    this.#state.log.warn({ err: error, path: removal.path }, `Cannot remove "${removal.path}": ${why}; it is there again`)
+    this.#state.log.warn(
+      { err: error, path: removal.path },
+      `Cannot remove "${removal.path}": ${why}; it is there again`,
+    )
     stateOf(parent).removing.delete(name)
     ended.reject(error)
   }

@@ -151,7 +151,8 @@ export class Resolver {
         const { epoch } = table
         const moment = this.moment()
         const path = joinPath(table.pathOf(parent), name)
-        const entry = await orAbsent(store.stat(path, { signal }))
+        const expected = known === undefined ? {} : { expected: known.kind }
+        const entry = await orAbsent(store.stat(path, { ...expected, signal }))
         await directory.changing.get(name)?.ended
         // A directory above was moved meanwhile: the answer may be about a path that means something else now. Or a change
         // of this name failed: the answer may be older than what it has done all the same.

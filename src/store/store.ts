@@ -152,6 +152,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal
 }
 
+export interface StatOptions extends CallOptions {
+  /** What was there when it was last heard of: a store that has to look for each kind apart looks for this one first. */
+  readonly expected?: Kind
+}
+
 export interface ListOptions extends CallOptions {
   /** All that lies under the directory, rather than its own entries only. Implicit directories may be left out then. */
   readonly recursive?: boolean
@@ -192,6 +197,8 @@ export interface Reading {
 export interface PutOptions extends CallOptions {
   readonly guard: Guard
   readonly attributes?: Attributes
+  /** With `ABSENT`: the caller has just seen that nothing is there, so the store need not look before its server decides. */
+  readonly seenAbsent?: boolean
 }
 
 export interface MutateOptions extends CallOptions {
@@ -274,7 +281,7 @@ export interface Store {
   readonly capabilities: Capabilities
 
   /** @throws OperationError `STORE_NOT_FOUND`. The root always exists. */
-  stat(path: string, options?: CallOptions): Promise<Entry>
+  stat(path: string, options?: StatOptions): Promise<Entry>
   /** Pages of entries in sort-key order. @throws OperationError `STORE_NOT_FOUND`, `STORE_NOT_DIRECTORY`, before the first page. */
   list(path: string, options?: ListOptions): AsyncIterable<readonly Entry[]>
   /**
