@@ -3,7 +3,7 @@
  * is ever reached, and it goes on serving.
  */
 import assert from 'node:assert/strict'
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -329,6 +329,22 @@ describe('keys', () => {
     assert.deepEqual(outside(), atFirst)
     assert.equal(await readFile(join(root, 'other-bucket/secret'), 'utf8'), 'CONTENT')
     assert.equal((await request('GET', '/bucket/link')).body.toString(), '/etc', 'a symlink is its target as text')
+  })
+
+  test('[S80] of fifos and sockets are keys of nothing', async () => {
+    const bucket = join(server().root, 'bucket')
+    await mkdir(join(bucket, 'special'))
+    await writeFile(join(bucket, 'special/file'), 'here')
+    execFileSync('mkfifo', [join(bucket, 'special/pipe')])
+    assert.match((await request('GET', '/bucket/special/file')).body.toString(), /here/)
+    assert.equal((await request('GET', '/bucket/special/pipe')).status, 404)
+    assert.equal((await request('HEAD', '/bucket/special/pipe')).status, 404)
+    for (const query of ['list-type=2&prefix=special%2F', 'list-type=2&prefix=special%2F&delimiter=%2F']) {
+      const listed = (await request('GET', `/bucket?${query}`)).body.toString()
+      assert.match(listed, /<Key>special\/file<\/Key>/)
+      assert.doesNotMatch(listed, /pipe/)
+    }
+    await rm(join(bucket, 'special'), { recursive: true })
   })
 
   test('that cannot be held are refused with the reason', async () => {

@@ -112,7 +112,8 @@ async function beginRead(exchange: Exchange, tree: ObjectTree): Promise<BegunRea
     try {
       reading = await tree.store.read(path, options)
     } catch (error) {
-      if (isNothingThere(error) || isOperationError(error, 'STORE_IS_DIRECTORY')) return undefined
+      // A fifo or socket is no valid input to a read, and no object.
+      if (isNothingThere(error) || isOperationError(error, 'STORE_IS_DIRECTORY', 'INPUT_INVALID')) return undefined
       // Replaced since it was looked at; a file that is replaced all the time is not waited for.
       if (isOperationError(error, 'STORE_CONFLICT') && attempt < READ_ATTEMPTS) continue
       throw error

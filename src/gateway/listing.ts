@@ -8,7 +8,7 @@
  * how one that is an object for its emptiness is known without a further call.
  */
 import { compareUtf8 } from '#store/path.ts'
-import { sortKey, type Entry } from '#store/store.ts'
+import { isSpecial, sortKey, type Entry } from '#store/store.ts'
 
 import { isNothingThere } from './errors.ts'
 import { isMarked, objectOf, type ObjectTree, type StoredObject } from './object-tree.ts'
@@ -181,6 +181,7 @@ async function* walkShallow(scope: Scope): AsyncGenerator<Found> {
   }
   for await (const page of tree.store.list(path, { prefix: rest, after, pageEntries, signal })) {
     for (const entry of page) {
+      if (isSpecial(entry.kind)) continue
       const name = sortKey(entry).slice(path.length + 1)
       yield entry.kind === 'directory'
         ? { kind: 'prefix', key: directory + name }
@@ -211,7 +212,7 @@ async function* walkDeep(scope: Scope): AsyncGenerator<Found> {
       }
       held = undefined
       if (entry.kind === 'directory') held = entry
-      else yield { kind: 'object', key: keyOf(entry), entry }
+      else if (!isSpecial(entry.kind)) yield { kind: 'object', key: keyOf(entry), entry }
     }
   }
   if (held !== undefined) yield { kind: 'object', key: keyOf(held), entry: held }

@@ -4,13 +4,15 @@
  * directory a/b, which is an object if it was put as one (it has our attribute) or if it is empty; other directories
  * are only what keys lie under, and vanish with the last of them.
  *
+ * Fifos and sockets, which another program may have made in the directory, are no objects.
+ *
  * A key that cannot be a path (`..`, empty parts, NUL, names over 255 bytes) is refused here, so no key ever leads out
  * of its bucket.
  */
 import { isOperationError } from '#base/errors.ts'
 import type { Timestamp } from '#base/time.ts'
 import { checkPath, NAME_BYTES_MAX, parentOf } from '#store/path.ts'
-import type { Entry, Store } from '#store/store.ts'
+import { isSpecial, type Entry, type Store } from '#store/store.ts'
 
 import { isNothingThere, S3Error } from './errors.ts'
 import { EMPTY_MD5, etagOfVersion } from './etag.ts'
@@ -131,7 +133,8 @@ export class ObjectTree {
       if (isNothingThere(error)) return undefined
       throw error
     }
-    if (!key.endsWith('/')) return entry.kind === 'directory' ? undefined : objectOf(key, entry)
+    if (!key.endsWith('/'))
+      return entry.kind === 'directory' || isSpecial(entry.kind) ? undefined : objectOf(key, entry)
     if (entry.kind !== 'directory') return undefined
     return isMarked(entry) || (await this.isEmpty(path, signal)) ? objectOf(key, entry) : undefined
   }
