@@ -173,7 +173,7 @@ export class Namespace {
 
   async #queue(parent: Node, name: string, node: Node): Promise<void> {
     // Asked for now: when the queue is sent, a move of the directory may have it to itself, and no question would be answered.
-    if (parent.attributes === undefined) await this.#resolver.revalidate(parent)
+    await this.#knowItself(parent)
     if (node.detached !== undefined) throw this.#publisher.stale(node)
     await this.#removals.add(parent, name, node)
   }
@@ -250,8 +250,13 @@ export class Namespace {
    * fresh listing shows other entries needs nothing yet.
    */
   async keepDirectory(directory: Node): Promise<void> {
-    if (directory.attributes === undefined) await this.#resolver.revalidate(directory)
+    await this.#knowItself(directory)
     await this.#keep(directory, 1)
+  }
+
+  /** A listing tells of a directory that it is there, and not whether it would stay without entries. */
+  async #knowItself(directory: Node): Promise<void> {
+    if (directory.parent !== undefined && directory.attributes === undefined) await this.#resolver.revalidate(directory)
   }
 
   /** As `keepDirectory`, where `going` entries that are known of are about to go. */

@@ -101,7 +101,7 @@ export class Removals {
     table.changing([{ parent, name }], () => queued.ended.promise).catch(() => undefined)
     table.detach(node, 'removed')
     this.#queue.push(queued)
-    if (this.#queue.length >= BATCH_ENTRIES) this.#want(this.#queue.at(-1))
+    if (queued.number - this.#numberWanted >= BATCH_ENTRIES) this.#want(queued)
     else this.#timer ??= setTimeout(() => this.#want(this.#queue.at(-1)), BULK_DELAY_MS)
     return this.#queue.length > QUEUE_ENTRIES_MAX ? this.#sent(this.#queue[0]) : undefined
   }
