@@ -42,9 +42,9 @@ async function warmUp(it: Rig): Promise<void> {
   }
 }
 
-/** Resolves when the store is as `test` wants it; the removals are sent by a real timer. */
-async function until(test: () => Promise<boolean>): Promise<void> {
-  while (!(await test())) await delay(5)
+/** Resolves when the store is as `holds` wants it; the removals are sent by a real timer. */
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds())) await delay(5)
 }
 
 test('[S86] a removal in quiet times is in the store when it returns; those that follow go together soon after', async () => {

@@ -164,7 +164,7 @@ export class Removals {
   }
 
   /** Gives the error of what stays queued. */
-  async #sendBatch(batch: readonly Queued[]): Promise<unknown> {
+  async #sendBatch(batch: readonly Queued[]): Promise<OperationError | undefined> {
     const { store, signal } = this.#state
     let outcomes: readonly (OperationError | undefined)[]
     try {
@@ -177,7 +177,7 @@ export class Removals {
       if (isTransient(error)) return error
       outcomes = batch.map(() => asOperationError(error))
     }
-    let failure: unknown
+    let failure: OperationError | undefined
     const left = new Set<Queued>()
     for (const [index, queued] of batch.entries()) {
       const error = outcomes[index]
@@ -232,7 +232,7 @@ export class Removals {
 }
 
 /** Whether trying again later may help; also what the end of the mount has cut. */
-function isTransient(error: unknown): boolean {
+function isTransient(error: unknown): error is OperationError {
   return isOperationError(error) && (error.retry !== 'never' || error.code === 'ABORTED')
 }
 
