@@ -10,14 +10,27 @@ import { OperationError } from '#base/errors.ts'
 import { timestampFromMs, timestampNow } from '#base/time.ts'
 
 import { checkAborted, untilAborted } from './abort.ts'
-import { checkPath, compareUtf8, isWithin, parentOf } from './path.ts'
+import { checkPath, compareUtf8, parentOf } from './path.ts'
+import {
+  checkExchangePaths,
+  checkGuard,
+  checkReadable,
+  checkRemovableDirectory,
+  checkRenamePaths,
+  conflict,
+  copyAttributes,
+  isDirectory,
+  notDirectory,
+  notEmpty,
+  notFound,
+  pastEnd,
+} from './refusals.ts'
 import { SortedMap } from './sorted-map.ts'
 import { lengthError, sourceLength, streamError } from './source.ts'
 import { localSegments, readFileSegments } from './file-segments.ts'
 import { removeEach } from './remove-each.ts'
 import {
   IMPLICIT_VERSION,
-  isSpecial,
   isStored,
   type Attributes,
   type CallOptions,
@@ -25,7 +38,6 @@ import {
   type CopyOptions,
   type Entry,
   type ExchangeOptions,
-  type Guard,
   type Kind,
   type ListOptions,
   type MutateOptions,
@@ -123,8 +135,7 @@ class MemoryStore implements Store {
   async read(path: string, options: ReadOptions = {}): Promise<Reading> {
     this.#enter('read', path, options)
     const entry = this.#require('read', path)
-    if (entry.kind === 'directory') throw isDirectory('read', path)
-    if (isSpecial(entry.kind)) throw noBytes('read', path, entry.kind)
+    checkReadable('read', path, entry.kind)
     if (options.version !== undefined && options.version !== entry.version) throw conflict('read', path)
     const bytes = this.#nodes.get(path)?.bytes ?? NO_BYTES
     const start = Math.min(options.offset ?? 0, bytes.length)
@@ -175,8 +186,7 @@ class MemoryStore implements Store {
     this.#enter('copy', from, options)
     checkPath(to)
     const found = this.#require('copy', from)
-    if (found.kind === 'directory') throw isDirectory('copy', from)
-    if (isSpecial(found.kind)) throw noBytes('copy', from, found.kind)
+    checkReadable('copy', from, found.kind)
     if (options.version !== undefined && options.version !== found.version) throw conflict('copy', from)
     const bytes = this.#nodes.get(from)?.bytes ?? NO_BYTES
     return this.#place('copy to', to, found.kind, bytes, {
@@ -220,10 +230,7 @@ class MemoryStore implements Store {
 
   async removeDirectory(path: string, options: CallOptions = {}): Promise<void> {
     this.#enter('remove the directory', path, options)
-    if (this.#require('remove the directory', path).kind !== 'directory') {
-      throw new OperationError('STORE_NOT_DIRECTORY', `Cannot remove the directory "${path}": it is not a directory`)
-    }
-    if (path === '') throw new OperationError('INPUT_INVALID', 'Cannot remove the directory "": it is the root')
+    checkRemovableDirectory(path, this.#require('remove the directory', path))
     if (this.#hasEntries(path)) throw notEmpty('remove the directory', path)
     this.#nodes.delete(`${path}/`)
   }
@@ -282,7 +289,7 @@ class MemoryStore implements Store {
     const found = this.#find(path)
     if (found !== undefined) return found
     this.#checkParents(action, path)
-    throw new OperationError('STORE_NOT_FOUND', `Cannot ${action} "${path}": nothing is there`)
+    throw notFound(action, path)
   }
 
   #hasEntries(path: string): boolean {
@@ -291,9 +298,7 @@ class MemoryStore implements Store {
 
   #checkParents(action: string, path: string): void {
     for (let parent = parentOf(path); parent !== ''; parent = parentOf(parent)) {
-      if (this.#nodes.get(parent) !== undefined) {
-        throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action} "${path}": "${parent}" is not a directory`)
-      }
+      if (this.#nodes.get(parent) !== undefined) throw notDirectory(action, path, parent)
     }
   }
 
@@ -343,7 +348,7 @@ class MemoryStore implements Store {
     const node = from === '' ? undefined : this.#nodes.get(from)
     if (node === undefined || node.kind !== 'file' || node.version !== version) throw conflict('put from', from)
     if (offset + length <= node.bytes.length) return node.bytes.subarray(offset, offset + length)
-    throw new OperationError('INPUT_INVALID', `Cannot put "${path}": a segment of "${from}" reaches past its end`)
+    throw pastEnd(path, from)
   }
 }
 
@@ -354,49 +359,6 @@ function keyOf(path: string, kind: Kind): string {
 function entryOf(path: string, node: Node): Entry {
   const { kind, version, modified, attributes, bytes } = node
   return { path, kind, size: bytes.length, version, modified, attributes }
-}
-
-/** A copy that later changes of the caller's map and buffers do not reach. */
-function copyAttributes(attributes: Attributes): Attributes {
-  if (attributes.xattrs === undefined) return { ...attributes }
-  const xattrs = new Map([...attributes.xattrs].map(([name, value]) => [name, Buffer.from(value)]))
-  return { ...attributes, xattrs }
-}
-
-function checkGuard(action: string, path: string, found: Entry | undefined, guard: Guard): void {
-  if (guard.kind === 'absent' && found !== undefined) throw conflict(action, path)
-  if (guard.kind === 'version' && found?.version !== guard.version) throw conflict(action, path)
-}
-
-function checkRenamePaths(from: string, to: string, kind: Kind): void {
-  if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot rename "${from}": it is the root`)
-  if (kind === 'directory' && from !== to && isWithin(to, from)) {
-    throw new OperationError('INPUT_INVALID', `Cannot rename "${from}": "${to}" lies in it`)
-  }
-}
-
-function checkExchangePaths(path: string, other: string): void {
-  if (path === '' || other === '')
-    throw new OperationError('INPUT_INVALID', `Cannot exchange "${path}": the root stays`)
-  if (path !== other && (isWithin(path, other) || isWithin(other, path))) {
-    throw new OperationError('INPUT_INVALID', `Cannot exchange "${path}" and "${other}": one lies in the other`)
-  }
-}
-
-function conflict(action: string, path: string): OperationError {
-  return new OperationError('STORE_CONFLICT', `Cannot ${action} "${path}": the stored version is another`)
-}
-
-function isDirectory(action: string, path: string): OperationError {
-  return new OperationError('STORE_IS_DIRECTORY', `Cannot ${action} "${path}": it is a directory`)
-}
-
-function noBytes(action: string, path: string, kind: SpecialKind): OperationError {
-  return new OperationError('INPUT_INVALID', `Cannot ${action} "${path}": a ${kind} has no bytes`)
-}
-
-function notEmpty(action: string, path: string): OperationError {
-  return new OperationError('STORE_NOT_EMPTY', `Cannot ${action} "${path}": it has entries`)
 }
 
 async function takeSource(
