@@ -52,8 +52,8 @@ function later(a: Timestamp, b: Timestamp | undefined): Timestamp {
   return b !== undefined && compareTimestamps(a, b) < 0 ? b : a
 }
 
-/** `struct stat` of a node. */
-export function statOf(node: Node, owner: Owner): NodeAttributes {
+/** `struct stat` of a node. `isListed`: of a directory, that its children are all there is. */
+export function statOf(node: Node, owner: Owner, isListed = false): NodeAttributes {
   const stored = node.attributes ?? {}
   const mtime = stored.mtime ?? node.modified
   const isDirectory = node.kind === 'directory'
@@ -61,8 +61,7 @@ export function statOf(node: Node, owner: Owner): NodeAttributes {
     node: node.id,
     size: node.size,
     mode: TYPE_BITS[node.kind] | permissionsOf(node),
-    // A directory's is 1, which says "not counted": its subdirectories are not known without listing it.
-    nlink: node.detached === 'removed' ? 0 : 1,
+    nlink: linksOf(node, isListed),
     uid: stored.uid ?? owner.uid,
     gid: stored.gid ?? owner.gid,
     rdev: 0,
@@ -72,6 +71,12 @@ export function statOf(node: Node, owner: Owner): NodeAttributes {
     mtime: isDirectory ? later(mtime, node.entriesChanged) : mtime,
     ctime: isDirectory ? later(stored.ctime ?? mtime, node.entriesChanged) : (stored.ctime ?? mtime),
   }
+}
+
+/** 1 for a directory says "not counted", as some local disks do: its subdirectories are not known without listing it. */
+function linksOf({ detached, directory }: Node, isListed: boolean): number {
+  if (detached === 'removed') return 0
+  return directory !== undefined && isListed ? 2 + directory.subdirectories : 1
 }
 
 /** What a new entry starts with: the caller's, under `mode`; a setgid directory gives its group on. */

@@ -95,7 +95,7 @@ export class NodeTable {
     const { children } = stateOf(parent)
     assert(!children.has(name), `a name is added once: ${name}`)
     const node = new Node(++this.#idLast, parent, name, facts)
-    children.set(name, node)
+    link(stateOf(parent), node)
     this.#byId.set(node.id, node)
     this.#idle.delete(parent)
     this.settle(node)
@@ -107,7 +107,7 @@ export class NodeTable {
     const { parent } = node
     assert(parent !== undefined, 'the root stays')
     const state = stateOf(parent)
-    if (state.children.get(node.name) === node) state.children.delete(node.name)
+    if (state.children.get(node.name) === node) unlink(state, node)
     this.touch(node)
     if (why === 'removed' && state.fetches > 0) state.removals.set(node.name, this.#clock)
     node.parent = undefined
@@ -130,12 +130,12 @@ export class NodeTable {
     const from = stateOf(old)
     const to = stateOf(parent)
     assert(!to.children.has(name), `the new name is free: ${name}`)
-    from.children.delete(node.name)
+    unlink(from, node)
     this.touch(node)
     if (from.fetches > 0) from.removals.set(node.name, this.#clock)
     node.parent = parent
     node.name = name
-    to.children.set(name, node)
+    link(to, node)
     to.absences.delete(name)
     this.#idle.delete(parent)
     this.settle(old)
@@ -146,12 +146,14 @@ export class NodeTable {
     const [parentA, parentB] = [a.parent, b.parent]
     assert(parentA !== undefined && parentB !== undefined, 'only named nodes are exchanged')
     const [nameA, nameB] = [a.name, b.name]
-    stateOf(parentA).children.set(nameA, b)
-    stateOf(parentB).children.set(nameB, a)
+    unlink(stateOf(parentA), a)
+    unlink(stateOf(parentB), b)
     b.parent = parentA
     b.name = nameA
     a.parent = parentB
     a.name = nameB
+    link(stateOf(parentA), b)
+    link(stateOf(parentB), a)
     this.touch(a)
     this.touch(b)
   }
@@ -257,7 +259,7 @@ export class NodeTable {
     const { parent } = node
     if (parent === undefined) return
     const state = stateOf(parent)
-    state.children.delete(node.name)
+    unlink(state, node)
     state.completeAt = -Infinity
     node.parent = undefined
     node.detached = 'superseded'
@@ -271,6 +273,16 @@ export class NodeTable {
       yield* this.below(child)
     }
   }
+}
+
+function link(state: DirectoryState, node: Node): void {
+  state.children.set(node.name, node)
+  if (node.directory !== undefined) state.subdirectories++
+}
+
+function unlink(state: DirectoryState, node: Node): void {
+  state.children.delete(node.name)
+  if (node.directory !== undefined) state.subdirectories--
 }
 
 /** What would be lost with it is more than what is known: names below it, and changes of them that are under way. */

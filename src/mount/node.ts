@@ -19,6 +19,8 @@ import type { StagedFile } from './staging.ts'
 /** What a directory knows of its names, beyond the nodes of its children. */
 export class DirectoryState {
   readonly children = new Map<string, Node>()
+  /** Of the children. */
+  subdirectories = 0
   /** When the listing began by which `children` are all there is; -Infinity where that is not known. */
   completeAt = -Infinity
   /** Fetches under way that may still report names as they were. */

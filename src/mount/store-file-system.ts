@@ -336,12 +336,13 @@ export class StoreFileSystem implements FileSystem {
   #describe(node: Node): EntryAnswer {
     const validMs = this.#validMs(node)
     // Ids are never used twice within a mount, so the generation, which would tell two uses apart, stays 0.
-    const attributes = statOf(node, this.#state.owner)
+    const attributes = statOf(node, this.#state.owner, this.#state.listingValidFor(node) > 0)
     return { attributes, attributesValidMs: validMs, generation: 0, entryValidMs: validMs }
   }
 
   #attributesAnswer(node: Node): AttributesAnswer {
-    return { attributes: statOf(node, this.#state.owner), attributesValidMs: this.#validMs(node) }
+    const attributes = statOf(node, this.#state.owner, this.#state.listingValidFor(node) > 0)
+    return { attributes, attributesValidMs: this.#validMs(node) }
   }
 
   /** What is left of the validity, so that the kernel's copy of an answer does not live longer than ours. */
