@@ -78,6 +78,28 @@ export const METRICS = {
     labels: ['outcome'],
     help: 'Removals that went in bulk, by outcome (ok, conflict, failed).',
   },
+  eider_cache_hit_bytes_total: { kind: 'counter', labels: [], help: 'Bytes that were read from the disk cache.' },
+  eider_cache_miss_bytes_total: {
+    kind: 'counter',
+    labels: [],
+    help: 'Bytes that were looked for in the disk cache in vain.',
+  },
+  eider_cache_evicted_bytes_total: {
+    kind: 'counter',
+    labels: [],
+    help: 'Bytes that left the disk cache to make room.',
+  },
+  eider_cache_bytes: { kind: 'gauge', labels: [], help: 'Bytes that the files of the disk cache take on their disk.' },
+  eider_cache_corrupt_blocks_total: {
+    kind: 'counter',
+    labels: [],
+    help: 'Blocks of the disk cache that did not fit their checksums or could not be read, and were dropped.',
+  },
+  eider_cache_keep_failures_total: {
+    kind: 'counter',
+    labels: ['why'],
+    help: 'Ranges or files that the disk cache could not keep: room (nothing to evict), or disk (it failed or was full).',
+  },
   eider_gateway_requests_total: {
     kind: 'counter',
     labels: ['operation', 'status'],

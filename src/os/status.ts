@@ -22,6 +22,8 @@ export interface Status {
   /** Device and inode as text: inode numbers of stacked file systems use all 64 bits. */
   readonly id: string
   readonly size: number
+  /** Bytes of the disk that it takes; fewer than `size` where it has holes. */
+  readonly allocated: number
   readonly atime: Timestamp
   readonly mtime: Timestamp
   readonly ctime: Timestamp
@@ -75,6 +77,7 @@ function decode(): Status {
     gid: out.readUInt32LE(24),
     id: `${(out.readUInt32LE(136) * 0x10_0000 + out.readUInt32LE(140)).toString(36)}.${inode}`,
     size: word(40),
+    allocated: word(48) * 512,
     atime: time(64),
     mtime: time(112),
     ctime: time(96),
