@@ -17,7 +17,7 @@ import { errorDocument, startFaultProxy, type Fault, type FaultProxy, type Noted
 import { radosgwMissing, startRadosgw, type Radosgw } from '#test/servers/radosgw.ts'
 
 const MIB = 2 ** 20
-const QUICK: S3Options = { probe: false, attemptsMax: 4, backoffMs: 1, patienceMs: 0, timeoutMs: 5000, partBytes: MIB }
+const QUICK: S3Options = { probe: false, attemptsMax: 4, backoffMs: 1, ioTimeoutMs: 0, timeoutMs: 5000, partBytes: MIB }
 const SLOW_DOWN: Fault = { kind: 'answer', status: 503, body: errorDocument('SlowDown') }
 
 const rejectsWith = (promise: Promise<unknown>, code: ErrorCode): Promise<void> =>

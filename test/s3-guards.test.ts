@@ -14,7 +14,7 @@ import { makeBucket, s3OptionsOf } from '#test/servers/bucket.ts'
 import { errorDocument, startFaultProxy, type FaultProxy, type Noted } from '#test/servers/fault-proxy.ts'
 import { startTestGateway, type TestGateway } from '#test/servers/gateway.ts'
 
-const QUICK: S3Options = { attemptsMax: 4, backoffMs: 1, patienceMs: 0, timeoutMs: 5000, partBytes: 5 * 2 ** 20 }
+const QUICK: S3Options = { attemptsMax: 4, backoffMs: 1, ioTimeoutMs: 0, timeoutMs: 5000, partBytes: 5 * 2 ** 20 }
 const isPut = ({ method }: Noted): boolean => method === 'PUT'
 const isDelete = ({ method, url }: Noted): boolean => method === 'DELETE' && !url.includes('uploadId')
 const isComplete = ({ method, url }: Noted): boolean => method === 'POST' && url.includes('uploadId')
@@ -181,7 +181,7 @@ describe('guards of the S3 store', () => {
   test('an endpoint that restarts is waited for', async () => {
     const options = s3OptionsOf(
       { ...server, endpoint: proxy.endpoint },
-      { ...QUICK, attemptsMax: 2, patienceMs: 60_000 },
+      { ...QUICK, attemptsMax: 2, ioTimeoutMs: 60_000 },
     )
     const patient = await openS3Store('s3://guards', options)
     proxy.fault(isPut, { kind: 'refuse' }, 7)

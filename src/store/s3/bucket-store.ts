@@ -6,23 +6,25 @@
  * file, or over a directory, is not refused. A path that has both then shows as the file to `stat` and as the directory in
  * listings.
  *
- * Requests, at best: stat of a file 1, of a directory or nothing 3; list 1 for 1,000 keys; read 1 for up to two parts; put
- * 1 for up to two parts, else 2 and one for each part; remove 1 under a version, else 2; symlink 1, or 3 where the path
- * has to be free; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 4; removeDirectory 2. A guard that the
+ * Requests, at best: stat of a file 1, of a directory or nothing 3 (1 for a directory that was made, where one is expected); list 1 for 1,000 keys; read 1 for up to two parts; put
+ * 1 for up to two parts, else 2 and one for each part; remove 1 under a version, else 2; symlink, fifo and socket 1, or 3
+ * where the path has to be free and was not seen so; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 4, or 1
+ * where nothing was seen there; removeDirectory 2. A guard that the
  * server does not check costs one more.
  */
 import { checkAborted } from '#store/abort.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
-import { removeEach } from '#store/remove-each.ts'
 import {
   ABSENT,
   ANY,
   IMPLICIT_VERSION,
+  isSpecial,
   type Attributes,
   type CallOptions,
   type Capabilities,
   type CopyOptions,
   type Entry,
+  type ExchangeOptions,
   type ListOptions,
   type MutateOptions,
   type PutOptions,
@@ -32,6 +34,8 @@ import {
   type RenameOptions,
   type Source,
   type Space,
+  type SpecialKind,
+  type StatOptions,
   type Store,
 } from '#store/store.ts'
 import { readerOf } from './body.ts'
@@ -40,12 +44,14 @@ import { copyGuarded } from './copy.ts'
 import { download, type Download } from './download.ts'
 import { fileEntry, find, findDirectory, writtenEntry, type Found } from './entries.ts'
 import { entryPages } from './entry-listing.ts'
+import { exchange } from './exchange.ts'
 import { checkGuard, strengthsOf } from './guards.ts'
 import { listPage } from './listing.ts'
 import { checkMetadata } from './metadata.ts'
 import { PARTS_MAX, PART_BYTES_MAX } from './multipart.ts'
 import { headObject } from './objects.ts'
-import { removeGuarded } from './removal.ts'
+import type { Recovery } from './recovery.ts'
+import { removeEntries, removeGuarded } from './removal.ts'
 import { rename } from './rename.ts'
 import { putFrom, putWhole } from './upload.ts'
 
@@ -58,25 +64,27 @@ export class BucketStore implements Store {
   readonly url: string
   readonly capabilities: Capabilities
   readonly #context: S3Context
+  readonly #recovery: Recovery | undefined
 
-  constructor(context: S3Context) {
+  constructor(context: S3Context, recovery?: Recovery) {
+    this.#recovery = recovery
     const { bucket, prefix } = context.client.location
     this.#context = context
     this.url = `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`
     this.capabilities = {
       guards: strengthsOf(context.honoured),
       listingOrdered: true,
-      listingComplete: false,
+      listingComplete: context.trustListing === true,
       renameAtomic: false,
       attributes: context.metadata,
-      specials: false,
+      specials: context.metadata,
       checkAttributes: checkMetadata,
       pathBytesMax: context.keys.pathBytesMax,
       fileBytesMax: FILE_BYTES_MAX,
     }
   }
 
-  async stat(path: string, options: CallOptions = {}): Promise<Entry> {
+  async stat(path: string, options: StatOptions = {}): Promise<Entry> {
     return (await this.#require('stat', path, options)).entry
   }
 
@@ -101,14 +109,19 @@ export class BucketStore implements Store {
     checkAborted(`read "${path}"`, signal)
     const { partBytes } = this.#context.limits
     const begun = await download(this.#context.client, key, { version, offset, length, partBytes, signal })
-    if (begun !== undefined) return readingOf(fileEntry(this.#context, path, begun.head), begun)
+    if (begun !== undefined) {
+      const entry = fileEntry(this.#context, path, begun.head)
+      if (!isSpecial(entry.kind)) return readingOf(entry, begun)
+      begun.cancel()
+      throw withoutBytes('read', entry)
+    }
     if ((await findDirectory(this.#context, path, signal)) !== undefined) throw isDirectory('read', path)
     throw notFound('read', path)
   }
 
   async readLink(path: string, options: CallOptions = {}): Promise<string> {
     const reading = await this.read(path, { ...options, length: TARGET_BYTES_MAX + 1 }).catch((error: unknown) => {
-      if (error instanceof OperationError && error.code === 'STORE_IS_DIRECTORY') throw notSymlink(path)
+      if (isOperationError(error, 'STORE_IS_DIRECTORY')) throw notSymlink(path)
       throw error
     })
     if (reading.entry.kind === 'symlink') return (await reading.bytes()).toString()
@@ -133,17 +146,32 @@ export class BucketStore implements Store {
     const key = this.#context.keys.file(path)
     const { signal, guard, attributes = {} } = options
     checkAborted(`make the symlink "${path}"`, signal)
-    if (guard.kind === 'absent' && (await findDirectory(this.#context, path, signal)) !== undefined) {
-      checkGuard('make the symlink', path, '', guard)
+    if (this.#context.trustListing === true) {
+      throw new OperationError('STORE_UNSUPPORTED', `Cannot make the symlink "${path}": listings tell no symlinks`)
     }
+    await this.#checkNoDirectory('make the symlink', path, options)
     const request = { path, key, kind: 'symlink', attributes, guard, signal } as const
     return putWhole(this.#context, request, Buffer.from(target))
+  }
+
+  async makeSpecial(path: string, kind: SpecialKind, options: PutOptions): Promise<Entry> {
+    const key = this.#context.keys.file(path)
+    const { signal, guard, attributes = {} } = options
+    checkAborted(`make the ${kind} "${path}"`, signal)
+    if (!this.#context.metadata) {
+      throw new OperationError('STORE_UNSUPPORTED', `Cannot make the ${kind} "${path}": the store keeps no attributes`)
+    }
+    await this.#checkNoDirectory(`make the ${kind}`, path, options)
+    return putWhole(this.#context, { path, key, kind, attributes, guard, signal }, Buffer.alloc(0))
   }
 
   async makeDirectory(path: string, options: PutOptions): Promise<Entry> {
     const { signal, guard } = options
     checkAborted(`make the directory "${path}"`, signal)
     const key = this.#context.keys.directory(path)
+    if (guard.kind === 'absent' && options.seenAbsent === true) {
+      return this.#makeMarker(path, key, options.attributes ?? {}, signal)
+    }
     const found = await this.#findBoth(path, signal)
     checkGuard('make the directory', path, found?.entry.version, guard)
     if (found !== undefined && found.entry.kind !== 'directory') {
@@ -176,6 +204,7 @@ export class BucketStore implements Store {
     const found = await this.#require('copy', from, options)
     const { head, key, entry } = found
     if (entry.kind === 'directory' || head === undefined) throw isDirectory('copy', from)
+    if (isSpecial(entry.kind)) throw withoutBytes('copy', entry)
     if (version !== undefined) checkGuard('copy', from, entry.version, { kind: 'version', version })
     const { kind, size } = entry
     const written = await copyGuarded(this.#context, {
@@ -231,16 +260,17 @@ export class BucketStore implements Store {
     await removeGuarded(this.#context, path, key, { kind: 'any' }, signal)
   }
 
-  async makeSpecial(path: string): Promise<Entry> {
-    throw new OperationError('STORE_UNSUPPORTED', `Cannot make "${path}": the store holds no fifos or sockets`)
+  async exchange(path: string, other: string, options: ExchangeOptions): Promise<void> {
+    checkAborted(`exchange "${path}"`, options.signal)
+    await exchange(this.#context, path, other, options)
   }
 
-  async exchange(path: string): Promise<void> {
-    throw new OperationError('STORE_UNSUPPORTED', `Cannot exchange "${path}": the store cannot`)
-  }
-
-  removeAll(removals: readonly Removal[], options: CallOptions = {}): Promise<readonly (OperationError | undefined)[]> {
-    return removeEach(this, removals, options)
+  async removeAll(
+    removals: readonly Removal[],
+    options: CallOptions = {},
+  ): Promise<readonly (OperationError | undefined)[]> {
+    checkAborted(`remove ${removals.length} entries`, options.signal)
+    return removeEntries(this.#context, removals, options.signal)
   }
 
   async space(): Promise<Space | undefined> {
@@ -248,12 +278,19 @@ export class BucketStore implements Store {
   }
 
   async close(): Promise<void> {
+    await this.#recovery?.close()
     await this.#context.client.close()
   }
 
-  async #require(action: string, path: string, options: CallOptions): Promise<Found> {
+  /** A directory is another key, so no condition on this one knows of it. Two requests, and only where the path has to be free. */
+  async #checkNoDirectory(action: string, path: string, { guard, seenAbsent, signal }: PutOptions): Promise<void> {
+    if (guard.kind !== 'absent' || seenAbsent === true) return
+    if ((await findDirectory(this.#context, path, signal)) !== undefined) checkGuard(action, path, '', guard)
+  }
+
+  async #require(action: string, path: string, options: StatOptions): Promise<Found> {
     checkAborted(`${action} "${path}"`, options.signal)
-    const found = await find(this.#context, path, options.signal)
+    const found = await find(this.#context, path, options.signal, options.expected)
     if (found === undefined) throw notFound(action, path)
     return found
   }
@@ -290,7 +327,8 @@ export class BucketStore implements Store {
   ): Promise<Entry> {
     const { head, key, entry } = found
     if (head === undefined) throw notFound('set attributes of', path)
-    const { kind, size, version } = entry
+    const { kind, size } = entry
+    const { version } = head
     // Where the server does not decide, the condition on the source says the same of the same object.
     const guard = this.#context.honoured.copyReplace
       ? ({ kind: 'version', version } as const)
@@ -319,6 +357,10 @@ function notFound(action: string, path: string): OperationError {
 
 function isDirectory(action: string, path: string): OperationError {
   return new OperationError('STORE_IS_DIRECTORY', `Cannot ${action} "${path}": it is a directory`)
+}
+
+function withoutBytes(action: string, { path, kind }: Entry): OperationError {
+  return new OperationError('INPUT_INVALID', `Cannot ${action} "${path}": it is a ${kind}, which has no bytes`)
 }
 
 function notSymlink(path: string): OperationError {

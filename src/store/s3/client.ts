@@ -13,8 +13,8 @@ import { logger } from '#base/log.ts'
 import { counter, histogram } from '#base/metrics.ts'
 import { credentialSource, type CredentialSource } from './credentials.ts'
 import { endpointOf, requestPath, type Endpoint, type S3Location } from './endpoint.ts'
-import { canRetry, connectionError, isUnreachable, refusalOf, S3Error, s3ErrorOf } from './errors.ts'
-import { pause, pauseMs, RetryBudget } from './retry.ts'
+import { canRetry, connectionError, isOutage, refusalOf, S3Error, s3ErrorOf } from './errors.ts'
+import { longestPauseMs, pause, pauseMs, RetryBudget } from './retry.ts'
 import { Signer, type Header } from './signer.ts'
 import { exchange, openPool, type Answer, type Sink } from './transport.ts'
 
@@ -50,10 +50,8 @@ const CONNECTIONS = 64
 const ATTEMPTS_MAX = 6
 const BACKOFF_MS = 100
 const TIMEOUT_MS = 30_000
-/** A server of ours or a load balancer is back within some seconds of a restart. */
-const PATIENCE_MS = 20_000
-/** Between attempts to connect: what costs so little need not wait longer. */
-const CONNECT_PAUSE_MS_MAX = 1000
+/** A server or a network that is not back by then has to be seen to by somebody. */
+const IO_TIMEOUT_MS = 5 * 60_000
 /** The slowest that a server is taken to copy: 10 MB a second. */
 const SERVER_BYTES_PER_MS = 10_000
 
@@ -84,20 +82,21 @@ export class S3Client {
   readonly #backoffMs: number
   #followed = false
   #closed = false
-  /** Times that a request is sent; fewer while the store is being opened. */
+  /** Times that a request is sent where time does not decide; fewer while the store is being opened. */
   attemptsMax: number
-  /** How long an endpoint that cannot be connected to is tried again; 0 while the store is being opened. */
-  patienceMs: number
+  /** How long an outage is waited out; 0, so that attempts are counted, while the store is being opened. */
+  ioTimeoutMs: number
   /** Whether bodies are sent with a checksum: until the endpoint says that it knows of none. */
   checksums = true
 
   constructor(location: S3Location, region: string) {
     const { options, bucket } = location
     this.location = location
-    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS
     this.#backoffMs = options.backoffMs ?? BACKOFF_MS
     this.attemptsMax = options.attemptsMax ?? ATTEMPTS_MAX
-    this.patienceMs = options.patienceMs ?? PATIENCE_MS
+    this.ioTimeoutMs = options.ioTimeoutMs ?? IO_TIMEOUT_MS
+    // One attempt must not last longer than all of them together.
+    this.#timeoutMs = options.timeoutMs ?? Math.min(TIMEOUT_MS, options.ioTimeoutMs || TIMEOUT_MS)
     this.#credentials = credentialSource(options)
     this.#endpoint = endpointOf(bucket, region, options)
     this.#pool = this.#openPool()
@@ -132,13 +131,17 @@ export class S3Client {
       progress = request.sink?.taken ?? 0
       failures = progress > before ? 1 : failures + 1
       if (!canRetry(error) || this.#closed) throw error
-      // Nobody is there to be overrun by these, so they are not paid from the budget either.
-      const waits = isUnreachable(error) && performance.now() - begin < this.patienceMs
-      if (!waits && (failures >= this.attemptsMax || !this.#budget.take())) throw error
+      // An outage is waited out; what is wrong in another way is counted.
+      const timed = this.ioTimeoutMs > 0 && isOutage(error)
+      const leftMs = this.ioTimeoutMs - (performance.now() - begin)
+      if (timed ? leftMs <= 0 : failures >= this.attemptsMax) throw error
+      const paid = this.#budget.take()
+      if (!timed && !paid) throw error
       this.#metricsOf(request.operation).retries.inc()
       log.debug({ operation: request.operation, attempts, err: error }, 'sends a request again')
-      const ms = Math.min(pauseMs(this.#backoffMs, failures), waits ? CONNECT_PAUSE_MS_MAX : Infinity)
-      await pause(this.action(request), ms, request.signal)
+      // Whoever waits while the budget is used up asks as seldom as anybody does.
+      const ms = paid ? pauseMs(this.#backoffMs, failures) : longestPauseMs()
+      await pause(this.action(request), timed ? Math.min(ms, leftMs) : ms, request.signal)
     }
   }
 

@@ -1,4 +1,5 @@
 /** The Content-Type that a new object gets, by the end of its name; browsers and other S3 tools go by it. */
+import type { SpecialKind } from '#store/store.ts'
 
 const BY_EXTENSION: Readonly<Record<string, string>> = {
   avif: 'image/avif',
@@ -41,6 +42,8 @@ const BY_EXTENSION: Readonly<Record<string, string>> = {
 
 export const DIRECTORY_TYPE = 'application/x-directory'
 export const SYMLINK_TYPE = 'application/x-symlink'
+/** Names of the shared MIME-info database. */
+export const SPECIAL_TYPES: Readonly<Record<SpecialKind, string>> = { fifo: 'inode/fifo', socket: 'inode/socket' }
 
 /** The Content-Type of a file of that name. */
 export function contentTypeOf(name: string): string {

@@ -35,6 +35,10 @@ export interface S3Context {
   readonly limits: Limits
   /** Whether attributes are kept. */
   readonly metadata: boolean
+  /** Whether listings tell all that there is to know: no symlinks, no attributes. */
+  readonly trustListing?: boolean
+  /** Told of a rename that is left to be finished later. */
+  readonly onIntentLeft?: () => void
   /** When the store was opened: the time of directories that exist only by what lies under them. */
   readonly opened: Timestamp
 }

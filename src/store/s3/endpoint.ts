@@ -35,6 +35,8 @@ export interface S3Options {
   readonly storageClass?: string
   /** Whether attributes are kept in user metadata; true where absent. */
   readonly metadata?: boolean
+  /** Takes what listings say for all there is, so that no entry costs a request: no attributes, no symlinks. */
+  readonly trustListing?: boolean
   /** Whether to find out at the start which guards the endpoint honours; where not, none is taken to be. */
   readonly probe?: boolean
   readonly readOnly?: boolean
@@ -42,12 +44,15 @@ export interface S3Options {
   readonly connections?: number
   /** Bytes of a part of a large upload or download. */
   readonly partBytes?: number
-  /** Times a request is sent, the first included. */
+  /** Times a request is sent, the first included, where time does not decide. */
   readonly attemptsMax?: number
   /** Longest pause before the second attempt; it doubles with each. */
   readonly backoffMs?: number
-  /** How long an endpoint that cannot be connected to is tried again, beyond the number of times: it may be restarting. */
-  readonly patienceMs?: number
+  /**
+   * How long an operation goes on, with pauses, while the endpoint cannot be reached, is slow, or answers that it is in trouble;
+   * 0: as often as `attemptsMax` says.
+   */
+  readonly ioTimeoutMs?: number
   /** How long an answer's head, and then each next piece of its body, may take. */
   readonly timeoutMs?: number
   /** Of the opening itself. */
@@ -63,7 +68,7 @@ export interface S3Location {
 
 const SSE = ['AES256', 'aws:kms', 'aws:kms:dsse'] as const
 const QUERY_NAMES =
-  'endpoint, region, style, profile, requesterPays, bucketOwner, sse, kmsKeyId, storageClass, anonymous, metadata, probe'
+  'endpoint, region, style, profile, requesterPays, bucketOwner, sse, kmsKeyId, storageClass, anonymous, metadata, trustListing, probe'
 
 /** Reads an `s3://` URL; its options stand where `options` has none. @throws OperationError `INPUT_INVALID`. */
 export function parseS3Url(url: string, options: S3Options = {}): S3Location {
@@ -111,6 +116,7 @@ function queryOptions(query: string, invalid: (detail: string) => OperationError
       case 'requesterPays':
       case 'anonymous':
       case 'metadata':
+      case 'trustListing':
       case 'probe':
         if (value !== 'true' && value !== 'false') throw invalid(`its option ${name} is neither "true" nor "false"`)
         options[name] = value === 'true'

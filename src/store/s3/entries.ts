@@ -3,8 +3,8 @@
  * representation is described in `metadata.ts` and `keys.ts`.
  */
 import { nameOf } from '#store/path.ts'
-import { IMPLICIT_VERSION, type Attributes, type Entry, type Kind } from '#store/store.ts'
-import { contentTypeOf, DIRECTORY_TYPE, SYMLINK_TYPE } from './content-type.ts'
+import { IMPLICIT_VERSION, isSpecial, type Attributes, type Entry, type Kind } from '#store/store.ts'
+import { contentTypeOf, DIRECTORY_TYPE, SPECIAL_TYPES, SYMLINK_TYPE } from './content-type.ts'
 import type { S3Context } from './context.ts'
 import { decodeMetadata, encodeMetadata, type StoredMetadata } from './metadata.ts'
 import { headObject, type ObjectHead, type Written } from './objects.ts'
@@ -25,18 +25,28 @@ function metadataOf(context: S3Context, head: ObjectHead): StoredMetadata {
   )
 }
 
-/** The entry of a file or symlink. */
+/** The entry of whatever is no directory. */
 export function fileEntry(context: S3Context, path: string, head: ObjectHead): Entry {
   const { attributes, kind } = metadataOf(context, head)
-  const symlink = head.header('content-type') === SYMLINK_TYPE || kind === 'symlink'
   const { size, version, modified } = head
-  return { path, kind: symlink ? 'symlink' : 'file', size, version, modified, attributes }
+  return { path, kind: kindOf(context, head, kind), size, version, modified, attributes }
+}
+
+/** The type bits go before the Content-Type, which other tools may have guessed. */
+function kindOf(context: S3Context, head: ObjectHead, bits: Kind | undefined): Kind {
+  // Listings, which are all that is looked at then, do not tell.
+  if (context.trustListing === true) return 'file'
+  if (bits === 'symlink' || head.header('content-type') === SYMLINK_TYPE) return 'symlink'
+  // An object with bytes is a file whatever it says: they would be out of reach.
+  return bits !== undefined && isSpecial(bits) && head.size === 0 ? bits : 'file'
 }
 
 /** The entry of a directory that was made. */
 function directoryEntry(context: S3Context, path: string, head: ObjectHead): Entry {
-  const { version, modified } = head
-  return { path, kind: 'directory', size: 0, version, modified, attributes: metadataOf(context, head).attributes }
+  // Where listings have to do, which know no directory's own version, nothing else may name one either.
+  const version = context.trustListing === true ? IMPLICIT_VERSION : head.version
+  const { attributes } = metadataOf(context, head)
+  return { path, kind: 'directory', size: 0, version, modified: head.modified, attributes }
 }
 
 /** The entry of a directory that exists because something lies under it. */
@@ -50,7 +60,8 @@ export function writtenEntry(
   entry: Pick<Entry, 'path' | 'kind' | 'size'> & { readonly attributes: Attributes },
   written: Written,
 ): Entry {
-  const { version, modified } = written
+  const { modified } = written
+  const version = context.trustListing === true && entry.kind === 'directory' ? IMPLICIT_VERSION : written.version
   return { ...entry, version, modified, attributes: context.metadata ? entry.attributes : {} }
 }
 
@@ -70,6 +81,7 @@ export function newHeaders(
 
 function typeOf(path: string, kind: Kind): string {
   if (kind === 'directory') return DIRECTORY_TYPE
+  if (isSpecial(kind)) return SPECIAL_TYPES[kind]
   return kind === 'symlink' ? SYMLINK_TYPE : contentTypeOf(nameOf(path))
 }
 
@@ -143,10 +155,23 @@ export interface Found {
   readonly head: ObjectHead | undefined
 }
 
-/** Looks a path up. One request for a file or the root; three, in two steps, for a directory or nothing. */
-export async function find(context: S3Context, path: string, signal?: AbortSignal): Promise<Found | undefined> {
+/**
+ * Looks a path up. One request for a file or the root; three, in two steps, for a directory or nothing. One also for a
+ * directory that was made, where one is `expected`.
+ */
+export async function find(
+  context: S3Context,
+  path: string,
+  signal?: AbortSignal,
+  expected?: Kind,
+): Promise<Found | undefined> {
   if (path === '') return findDirectory(context, path, signal)
   const key = context.keys.file(path)
+  if (expected === 'directory' && context.keys.directoryFits(path)) {
+    const directoryKey = context.keys.directory(path)
+    const marker = await headObject(context.client, directoryKey, signal)
+    if (marker !== undefined) return { entry: directoryEntry(context, path, marker), key: directoryKey, head: marker }
+  }
   const head = await headObject(context.client, key, signal)
   if (head !== undefined) return { entry: fileEntry(context, path, head), key, head }
   return findDirectory(context, path, signal)

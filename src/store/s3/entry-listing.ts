@@ -1,6 +1,6 @@
 /**
  * Listings of the store: keys and common prefixes as entries in sort-key order. The object of the directory itself is no
- * entry of it; keys that can be no path (`a//b`, `.`, `..`, names over 255 bytes) are hidden, counted and told of once; a key that is
+ * entry of it, nor is what is under `.eider/`; keys that can be no path (`a//b`, `.`, `..`, names over 255 bytes) are hidden, counted and told of once; a key that is
  * a file and also has keys under it shows as the directory.
  *
  * Between a file `a` and the directory `a/` come all names that go on from `a` with a character below `/`, so whether `a` is
@@ -94,8 +94,8 @@ async function* oneDirectory(
 function entryOf(context: S3Context, filter: Filter, item: Listed, hidden: { count: number }): Entry | undefined {
   const key = 'key' in item ? item.key : item.prefix
   const relative = key.slice(filter.base.length)
-  // The directory's own object, and the root's.
-  if (relative === '' || key === context.keys.directory('')) return undefined
+  // The directory's own object, the root's, and what this program keeps for itself.
+  if (relative === '' || key === context.keys.directory('') || context.keys.isOwn(key)) return undefined
   if (!isPath(relative, filter.recursive)) {
     hidden.count++
     return undefined
@@ -103,10 +103,12 @@ function entryOf(context: S3Context, filter: Filter, item: Listed, hidden: { cou
   const directory = relative.endsWith('/')
   const name = directory ? relative.slice(0, -1) : relative
   const path = filter.path === '' ? name : `${filter.path}/${name}`
+  const complete = context.trustListing === true
+  const attributes = complete ? {} : undefined
   const entry: Entry =
     'key' in item && !directory
-      ? { path, kind: 'file', size: item.size, version: item.version, modified: item.modified, attributes: undefined }
-      : { ...implicitEntry(context, path), ...('key' in item ? versionAndTime(item) : {}), attributes: undefined }
+      ? { path, kind: 'file', size: item.size, version: item.version, modified: item.modified, attributes }
+      : { ...implicitEntry(context, path), ...('key' in item && !complete ? versionAndTime(item) : {}), attributes }
   if (!relative.startsWith(filter.prefix)) return undefined
   return filter.after === '' || compareUtf8(relative, filter.after) > 0 ? entry : undefined
 }

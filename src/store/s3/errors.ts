@@ -152,9 +152,9 @@ function errorCode(error: unknown): string {
   return ''
 }
 
-/** Whether nobody answers at the endpoint: refused, unknown by name, or broken off before an answer. */
-export function isUnreachable(error: unknown): boolean {
-  return error instanceof OperationError && !(error instanceof S3Error) && error.code === 'STORE_UNAVAILABLE'
+/** Whether the endpoint is out of reach, too slow or in trouble by its own words, which passes. */
+export function isOutage(error: OperationError): boolean {
+  return error.code === 'STORE_UNAVAILABLE' || error.code === 'STORE_TIMEOUT' || error.code === 'STORE_THROTTLED'
 }
 
 /** Whether the same request may be sent again. */

@@ -20,8 +20,9 @@ export interface Honoured {
   /** The same of CopyObject, for the key that is written. */
   readonly copyCreate: boolean
   readonly copyReplace: boolean
-  /** `If-Match` of DeleteObject. */
+  /** `If-Match` of DeleteObject, and the ETags that DeleteObjects names. */
   readonly remove: boolean
+  readonly removeBulk: boolean
 }
 
 export const NONE_HONOURED: Honoured = {
@@ -32,6 +33,7 @@ export const NONE_HONOURED: Honoured = {
   copyCreate: false,
   copyReplace: false,
   remove: false,
+  removeBulk: false,
 }
 
 /** What writes a key. */
@@ -49,7 +51,7 @@ export function strengthsOf(honoured: Honoured): Record<'create' | 'replace' | '
   return {
     create: strength(honoured.create, honoured.completeCreate),
     replace: strength(honoured.replace, honoured.completeReplace),
-    remove: strength(honoured.remove),
+    remove: strength(honoured.remove, honoured.removeBulk),
     copy: strength(honoured.copyCreate, honoured.copyReplace),
   }
 }

@@ -8,6 +8,8 @@ import { checkPath } from '#store/path.ts'
 const KEY_BYTES_MAX = 1024
 /** The key of the root's own object where there is no prefix, as yas3fs has it. */
 const ROOT_KEY = '.'
+/** The name that the store reserves at its root. */
+const OWN_NAME = '.eider'
 
 export class Keys {
   /** Before every key: empty, or with a slash at its end. */
@@ -26,6 +28,7 @@ export class Keys {
   /** Of a file. @throws OperationError `STORE_NAME_INVALID`, `STORE_NAME_TOO_LONG`. */
   file(path: string): string {
     checkPath(path)
+    this.#checkOwn(path)
     this.#checkLength(path, 0)
     return this.base + path
   }
@@ -39,13 +42,29 @@ export class Keys {
   directory(path: string): string {
     checkPath(path)
     if (path === '') return this.base === '' ? ROOT_KEY : this.base
+    this.#checkOwn(path)
     this.#checkLength(path, 1)
     return `${this.base}${path}/`
+  }
+
+  /** What the keys that this program keeps for itself start with: at the root of the store, and never shown. */
+  get own(): string {
+    return `${this.base}${OWN_NAME}/`
+  }
+
+  /** Whether a key, or a common prefix, is this program's own. */
+  isOwn(key: string): boolean {
+    return key.startsWith(this.own)
   }
 
   /** What every key under a directory starts with. */
   under(path: string): string {
     return path === '' ? this.base : `${this.base}${path}/`
+  }
+
+  #checkOwn(path: string): void {
+    if (!path.startsWith(OWN_NAME) || (path.length > OWN_NAME.length && path[OWN_NAME.length] !== '/')) return
+    throw new OperationError('STORE_NAME_INVALID', `Cannot use the path "${path}": "${OWN_NAME}" is the store's own`)
   }
 
   #checkLength(path: string, more: number): void {

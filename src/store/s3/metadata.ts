@@ -25,9 +25,12 @@ const TYPE_BITS: Readonly<Record<Kind, number>> = {
   fifo: 0o010000,
   socket: 0o140000,
 }
+const KINDS: readonly Kind[] = ['file', 'directory', 'symlink', 'fifo', 'socket']
 /** What S3 holds: names and values of user metadata together. */
 const METADATA_BYTES_MAX = 2048
 const BASE64 = 'base64:'
+/** What always has a mode, since its type bits are what older readers know it by. */
+const MODE_KEPT: Readonly<Partial<Record<Kind, number>>> = { symlink: 0o777, fifo: 0o644, socket: 0o644 }
 
 /** What the user metadata of one object says. */
 export interface StoredMetadata {
@@ -59,7 +62,7 @@ export function decodeMetadata(attr: string | undefined, xattr: string | undefin
   const xattrs = xattr === undefined ? undefined : decodeXattrs(xattr)
   if (xattrs !== undefined && xattrs.size > 0) attributes.xattrs = xattrs
   const bits = mode === undefined ? 0 : mode & S_IFMT
-  const kind = (['file', 'directory', 'symlink'] as const).find((each) => TYPE_BITS[each] === bits)
+  const kind = KINDS.find((each) => TYPE_BITS[each] === bits)
   const foreign = new Map([...members].filter(([name]) => !OURS.has(name)))
   return { attributes, kind, foreign }
 }
@@ -78,8 +81,7 @@ export function encodeMetadata(
   }
   add('st_uid', attributes.uid)
   add('st_gid', attributes.gid)
-  // A symlink always has a mode, by which older readers know it.
-  const mode = attributes.mode ?? (kind === 'symlink' ? 0o777 : undefined)
+  const mode = attributes.mode ?? MODE_KEPT[kind]
   if (mode !== undefined) add('st_mode', TYPE_BITS[kind] | (mode & 0o7777))
   for (const name of ['atime', 'mtime', 'ctime'] as const) {
     const time = attributes[name]

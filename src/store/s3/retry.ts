@@ -11,7 +11,8 @@ const TOKENS_MAX = 500
 const RETRY_TOKENS = 5
 /** One retry for five successes, once the budget is used up. */
 const SUCCESS_TOKENS = 1
-const PAUSE_MS_MAX = 20_000
+/** A store that is back is noticed within so long. */
+const PAUSE_MS_MAX = 5000
 
 /** The token bucket that retries are paid from. */
 export class RetryBudget {
@@ -33,6 +34,11 @@ export class RetryBudget {
 /** A random pause up to `baseMs`, doubled with each attempt made; `attempts` starts at 1. */
 export function pauseMs(baseMs: number, attempts: number): number {
   return Math.random() * Math.min(PAUSE_MS_MAX, baseMs * 2 ** (attempts - 1))
+}
+
+/** The longest pause, less some so that many do not ask at once. */
+export function longestPauseMs(): number {
+  return PAUSE_MS_MAX * (0.5 + Math.random() / 2)
 }
 
 /** Waits, or rejects with `ABORTED` once the signal fires. */

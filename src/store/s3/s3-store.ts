@@ -2,6 +2,8 @@
  * Opening an S3 store: one cheap request says whether the bucket is there, the credentials hold, the clock is right and the
  * region is known; then the probe says which guards are honoured. What is wrong is one sentence.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
+
 import { OperationError, type ErrorCode } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { timestampNow } from '#base/time.ts'
@@ -14,6 +16,8 @@ import { NONE_HONOURED, type Honoured } from './guards.ts'
 import { Keys } from './keys.ts'
 import { listPage } from './listing.ts'
 import { probeGuards } from './probe.ts'
+import { Recovery } from './recovery.ts'
+import { intentsPrefix } from './rename-intents.ts'
 import { firstRegion } from './region.ts'
 import { BucketStore } from './bucket-store.ts'
 
@@ -23,42 +27,56 @@ const OPEN_ATTEMPTS_MAX = 3
 /** An endpoint that takes connections and says nothing is told after so long. */
 const OPEN_MS_MAX = 15_000
 
+/** How long an opening waits for the renames that a crash has left. */
+const RECOVERY_MS_MAX = 10_000
+
 /** Opens `s3://BUCKET/PREFIX?…`; options in the URL stand where `options` has none. @throws OperationError with one clear sentence. */
 export async function openS3Store(url: string, options: S3Options = {}): Promise<Store> {
   const location = parseS3Url(url, options)
   const client = new S3Client(location, await firstRegion(location.options))
-  const { attemptsMax, patienceMs } = client
+  const { attemptsMax, ioTimeoutMs } = client
   client.attemptsMax = Math.min(attemptsMax, OPEN_ATTEMPTS_MAX)
   // Whoever opens a store waits for its answer; a wrong endpoint is told at once.
-  client.patienceMs = 0
+  client.ioTimeoutMs = 0
   try {
     const keys = new Keys(location.prefix)
-    await checkBucket(client, location, keys)
+    const left = await checkBucket(client, location, keys)
     const honoured = await honouredBy(client, location, keys)
     client.attemptsMax = attemptsMax
-    client.patienceMs = patienceMs
+    client.ioTimeoutMs = ioTimeoutMs
+    const recovery = new Recovery(() => context)
     const context: S3Context = {
       client,
       keys,
       options: location.options,
       honoured,
       limits: limitsOf(location.options),
-      metadata: location.options.metadata ?? true,
+      metadata: location.options.trustListing !== true && (location.options.metadata ?? true),
+      trustListing: location.options.trustListing === true,
+      onIntentLeft: () => recovery.lookLater(),
       opened: timestampNow(),
     }
-    return new BucketStore(context)
+    const { readOnly, anonymous } = location.options
+    if (left && readOnly !== true && anonymous !== true) {
+      // What takes longer goes on while the store is used.
+      await Promise.race([recovery.look(), sleep(RECOVERY_MS_MAX, undefined, { ref: false })])
+    }
+    return new BucketStore(context, recovery)
   } catch (error) {
     await client.close()
     throw error
   }
 }
 
-async function checkBucket(client: S3Client, location: S3Location, keys: Keys): Promise<void> {
+/** Whether there may be renames to be finished: what is asked for has to be something, and costs no request more so. */
+async function checkBucket(client: S3Client, location: S3Location, keys: Keys): Promise<boolean> {
   const { bucket, options } = location
   const late = AbortSignal.timeout(OPEN_MS_MAX)
   const signal = options.signal === undefined ? late : AbortSignal.any([options.signal, late])
   try {
-    await listPage(client, { prefix: keys.base, delimited: false, keysMax: 1, signal })
+    const { items, token } = await listPage(client, { prefix: keys.own, delimited: false, signal })
+    const prefix = intentsPrefix({ keys })
+    return token !== undefined || items.some((item) => 'key' in item && item.key.startsWith(prefix))
   } catch (error) {
     if (!(error instanceof OperationError)) throw error
     let code: ErrorCode = error.code

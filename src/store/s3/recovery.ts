@@ -1,0 +1,103 @@
+/**
+ * Finishing what renames and exchanges of processes that have ended left behind. Looks when the store is opened, and again as
+ * long as there is something whose owner may still be alive. What fails here fails nobody's call: it is told in the log, and
+ * tried again by the next opening.
+ */
+import { isOperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
+import type { S3Context } from './context.ts'
+import { finishSwap } from './exchange.ts'
+import { listPages } from './listing.ts'
+import { finishMoves } from './move-sequence.ts'
+import { intentsPrefix, Lease, readIntent, type Moving, type Swapping } from './rename-intents.ts'
+
+/** A lease that has run out is found within so long. */
+const LOOK_AGAIN_MS = 20_000
+
+const log = logger('store/s3')
+
+export class Recovery {
+  readonly #context: () => S3Context
+  readonly #ended = new AbortController()
+  #timer: NodeJS.Timeout | undefined
+  #looking: Promise<void> = Promise.resolve()
+
+  /** The context is asked for when it is needed first, since it tells this of what is left. */
+  constructor(context: () => S3Context) {
+    this.#context = context
+  }
+
+  /** Finishes what is free; resolves when all of that is done. One request where there is nothing. */
+  look(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#looking = this.#looking.then(() => this.#look())
+    return this.#looking
+  }
+
+  /** Looks again later: something was left. */
+  lookLater(): void {
+    if (this.#timer !== undefined || this.#ended.signal.aborted) return
+    this.#timer = setTimeout(() => void this.look(), LOOK_AGAIN_MS)
+    this.#timer.unref()
+  }
+
+  /** Gives up what is under way, for another to finish. */
+  async close(): Promise<void> {
+    this.#ended.abort()
+    clearTimeout(this.#timer)
+    await this.#looking
+  }
+
+  async #look(): Promise<void> {
+    const context = this.#context()
+    const { signal } = this.#ended
+    let more = false
+    try {
+      const query = { prefix: intentsPrefix(context), delimited: false, signal }
+      for await (const { items } of listPages(context.client, query)) {
+        for (const item of items) {
+          if ('key' in item && !(await this.#finish(context, item.key))) more = true
+        }
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      more = true
+      log.warn({ err: error }, 'cannot look for renames that were not finished')
+    }
+    if (more) this.lookLater()
+  }
+
+  /** False where another may still be at it, or where it has to be tried again. */
+  async #finish(context: S3Context, key: string): Promise<boolean> {
+    const { signal } = this.#ended
+    let lease: Lease | undefined
+    try {
+      const found = await readIntent(context, key, signal)
+      if (found === undefined) return true
+      if (!found.free) return false
+      lease = await Lease.take(context, found, signal)
+      if (lease === undefined) return false
+      const { who, when } = found.document
+      log.info({ key, who, when, what: lease.what }, 'finishes what another has left')
+      if (isMoving(lease)) {
+        await finishMoves(context, lease, AbortSignal.any([signal, lease.signal]))
+        await lease.end(signal)
+      } else if (isSwapping(lease)) await finishSwap(context, lease, AbortSignal.any([signal, lease.signal]))
+      return true
+    } catch (error) {
+      lease?.leave()
+      if (!signal.aborted) log.warn({ err: error, key }, 'cannot finish a rename that another has left')
+      // What is refused now will be refused again; the next opening tries once more.
+      return signal.aborted || (isOperationError(error) && error.retry === 'never' && error.code !== 'STORE_CONFLICT')
+    }
+  }
+}
+
+function isMoving(lease: Lease): lease is Lease<Moving> {
+  return lease.what.kind === 'move'
+}
+
+function isSwapping(lease: Lease): lease is Lease<Swapping> {
+  return lease.what.kind === 'swap'
+}
