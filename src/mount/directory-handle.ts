@@ -10,6 +10,7 @@ import { nameOf } from '#store/path.ts'
 import type { DirectoryItem, DirectorySink, EntryAnswer } from '#fuse/file-system.ts'
 import type { Entry } from '#store/store.ts'
 
+import { WINDOW_MAX } from './attribute-fetcher.ts'
 import type { MountState } from './mount-state.ts'
 import { S_IFDIR, typeBits } from './node-attributes.ts'
 import { stateOf } from './node-table.ts'
@@ -54,8 +55,12 @@ export class DirectoryHandle {
     // From the start: rewinddir asks for what is there now.
     if (offset === 0 || this.#snapshot === undefined) this.#snapshot = await this.#restart()
     const snapshot = this.#snapshot
+    // After the first answer the kernel asks for attributes only where the reader has looked at what it was given.
+    const follows = answer !== undefined && offset > 0 && !this.#state.store.capabilities.listingComplete
+    const ahead = follows ? WINDOW_MAX : 0
     for (let index = offset; ;) {
-      while (index >= snapshot.names.length + DOTS && snapshot.pages !== undefined) await this.#pull(snapshot)
+      while (index + ahead >= snapshot.names.length + DOTS && snapshot.pages !== undefined) await this.#pull(snapshot)
+      if (follows) await this.#resolver.follow(this.node, index - DOTS)
       const item = this.#item(snapshot, index, answer)
       if (item === undefined || !sink(item)) return
       if (item.entry !== undefined) this.#state.table.reference(this.#state.table.get(item.node))

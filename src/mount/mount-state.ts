@@ -6,6 +6,7 @@ import { counter, gauge } from '#base/metrics.ts'
 import { logger } from '#base/log.ts'
 import { MemoryBudget } from '#base/memory-budget.ts'
 import { timestampNow } from '#base/time.ts'
+import type { AttributeIndex } from '#cache/attribute-index.ts'
 import type { Store } from '#store/store.ts'
 
 import type { HoldsOpen } from './descriptors.ts'
@@ -26,6 +27,8 @@ export interface StoreFileSystemOptions {
   readonly owner: Owner
   /** Fires when the mount ends, and gives up what is under way. */
   readonly signal: AbortSignal
+  /** What was once told of entries whose listings do not tell it; closed by who opened it. */
+  readonly attributeIndex?: AttributeIndex
   /** Of this process; the mount makes one where absent. */
   readonly memory?: MemoryBudget
   /** Whether a process that closes a descriptor has another one of that file; not asked where absent. */
@@ -49,6 +52,7 @@ export class MountState {
   readonly table = new NodeTable()
   readonly tree = new TreeLock()
   readonly memory: MemoryBudget
+  readonly attributeIndex: AttributeIndex | undefined
   readonly log = log
   readonly openFiles = gauge('eider_mount_open_files')
   readonly published = {
@@ -68,6 +72,7 @@ export class MountState {
     this.readOnly = options.readOnly
     this.owner = options.owner
     this.signal = options.signal
+    this.attributeIndex = options.attributeIndex
     this.now = options.now ?? (() => performance.now())
     this.holdsOpen = options.holdsOpen ?? (() => false)
     this.memory = options.memory ?? new MemoryBudget(MEMORY_BYTES_MAX)

@@ -15,6 +15,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import type { MemoryBudget } from '#base/memory-budget.ts'
+import type { AttributeIndex } from '#cache/attribute-index.ts'
 import { SESSION_DEFAULTS, startSession, type Session, type SessionEnd } from '#fuse/session.ts'
 import { mountFuse } from '#os/fuse-mount.ts'
 import { unmountFuse } from '#os/fuse-unmount.ts'
@@ -40,6 +41,8 @@ export interface MountOptions {
   /** Owner of what the store tells no owner of; the mounting user where absent. */
   readonly uid?: number
   readonly gid?: number
+  /** Stays the caller's to close, after the mount has ended. */
+  readonly attributeIndex?: AttributeIndex
   /** Of this process, shared with the store. */
   readonly memory?: MemoryBudget
   /** Allows a mount point with entries, which the mount hides. */
@@ -111,6 +114,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     signal: ending.signal,
     holdsOpen: (pid, node) => holdsOpen(pid, node),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
+    ...(options.attributeIndex === undefined ? {} : { attributeIndex: options.attributeIndex }),
   })
   await clearStaleMount(directory, signal)
   const { fd } = await mountFuse(

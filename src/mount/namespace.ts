@@ -229,11 +229,13 @@ export class Namespace {
   async #remove(parent: Node, name: string, remove: (path: string) => Promise<void>): Promise<void> {
     const { table } = this.#state
     await table.changing([{ parent, name }], async () => {
+      const path = joinPath(table.pathOf(parent), name)
       try {
-        await remove(joinPath(table.pathOf(parent), name))
+        await remove(path)
       } catch (error) {
         if (!isOperationError(error, 'STORE_NOT_FOUND')) throw error
       }
+      this.#state.attributeIndex?.forget(path)
       const node = table.childOf(parent, name)
       if (node !== undefined) table.detach(node, 'removed')
     })

@@ -131,6 +131,8 @@ export class Node {
   attributes: Attributes | undefined
   /** `modified` is a guess of this machine, as the answers to puts give it. */
   modifiedGuessed = false
+  /** What is known of its attributes comes from changes made here, and may not be remembered on disk yet. */
+  isUnnoted = true
   /** When the store was asked (monotonic): the start of the request, so never later than the truth of the answer. */
   validatedAt: number
   /** By the clock of the table: when this node was last changed here. */

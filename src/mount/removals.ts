@@ -191,8 +191,9 @@ export class Removals {
     return failure
   }
 
-  #removed({ parent, name, ended }: Queued): void {
+  #removed({ parent, name, removal, ended }: Queued): void {
     this.#outcomes.ok.inc()
+    this.#state.attributeIndex?.forget(removal.path)
     stateOf(parent).removing.delete(name)
     ended.resolve()
   }

@@ -20,6 +20,11 @@ import { factsOf, type Node } from './node.ts'
 
 /** So many names of a directory are remembered as absent; a create asks only about the last ones. */
 const ABSENCES_MAX = 1024
+/**
+ * What was modified less than this ago may be changed again within the same second, and then neither its version nor its time
+ * would tell. Seconds, and what the clocks of an endpoint and of this machine may differ by.
+ */
+const SETTLED_MS = 5000
 /** How far the clock of an endpoint's answers may be from that of its listings, for what was put from here. */
 const MODIFIED_SLACK_MS = 2000
 
@@ -158,11 +163,20 @@ export class Resolver {
         // of this name failed: the answer may be older than what it has done all the same.
         if (table.epoch !== epoch || (directory.unsure.get(name) ?? 0) > moment.clock) continue
         if (entry === undefined) directory.missedAt = moment.at
+        else this.#note(entry)
         return this.observe(parent, name, entry, moment)
       }
     } finally {
       this.fetched(parent)
     }
+  }
+
+  /**
+   * For a reader that looks at what it lists: asks for the attributes of the name at `position` of the last listing and of those
+   * after it, and waits for this one. Never rejects: who looks at the name gets the error.
+   */
+  follow(directory: Node, position: number): Promise<unknown> | undefined {
+    return this.#ahead.follow(directory, position)
   }
 
   /** Ends a fetch that was counted in `directory.fetches`. */
@@ -199,12 +213,35 @@ export class Resolver {
       return undefined
     }
     absences.delete(name)
-    if (known !== undefined && !this.#isReplaced(known, entry)) {
-      this.#update(known, entry, moment)
+    const told = this.#told(known, entry)
+    if (known !== undefined && !this.#isReplaced(known, told)) {
+      this.#update(known, told, moment)
       return known
     }
     if (known !== undefined) table.detach(known, 'superseded')
-    return table.add(parent, name, factsOf(entry, entry.attributes === undefined ? -Infinity : moment.at))
+    return table.add(parent, name, factsOf(told, told.attributes === undefined ? -Infinity : moment.at))
+  }
+
+  /** The entry with what is remembered of it on disk, where a listing told no attributes and none are known here. */
+  #told(known: Node | undefined, entry: Entry): Entry {
+    const { attributeIndex } = this.#state
+    if (attributeIndex === undefined || entry.attributes !== undefined || entry.kind === 'directory') return entry
+    if (known?.attributes === undefined || known.version !== entry.version || !isSameTime(known, entry)) {
+      return attributeIndex.known(entry) ?? entry
+    }
+    // What was put from here, with the time that the endpoint gives it: once, when it has settled.
+    if (known.isUnnoted && isSettled(entry)) {
+      known.isUnnoted = false
+      this.#note({ ...entry, kind: known.kind, attributes: known.attributes })
+    }
+    return entry
+  }
+
+  /** Remembers on disk what the store said, for listings that will not tell it. */
+  #note(entry: Entry): void {
+    const { attributeIndex, store } = this.#state
+    if (attributeIndex === undefined || entry.kind === 'directory' || store.capabilities.listingComplete) return
+    if (isSettled(entry)) attributeIndex.note(entry)
   }
 
   /** Whether `entry` is another file than the one that `known` stands for. */
@@ -237,6 +274,7 @@ export class Resolver {
     node.version = entry.version
     node.size = entry.size
     node.modified = entry.modified
+    if (node.modifiedGuessed) node.isUnnoted = true
     node.modifiedGuessed = false
     node.validatedAt = Math.max(node.validatedAt, moment.at)
   }
@@ -249,6 +287,10 @@ export class Resolver {
 function isSameTime(node: Node, entry: Entry): boolean {
   if (!node.modifiedGuessed) return node.modified.seconds === entry.modified.seconds
   return Math.abs(timestampToMs(node.modified) - timestampToMs(entry.modified)) <= MODIFIED_SLACK_MS
+}
+
+function isSettled({ modified }: Entry): boolean {
+  return Date.now() - timestampToMs(modified) > SETTLED_MS
 }
 
 /** The entry, or undefined where nothing is there. */

@@ -1,0 +1,161 @@
+/** Listings that bring attributes along: with their entries, from what is remembered on disk, or fetched side by side. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { setLogLevel } from '#base/log.ts'
+import { timestampFromMs } from '#base/time.ts'
+import type { AttributeIndex } from '#cache/attribute-index.ts'
+import { openMemoryStore } from '#store/memory-store.ts'
+import { ABSENT, ANY, type Entry, type Store } from '#store/store.ts'
+
+import { counting, replacing, rig, untold } from './kernel-double.ts'
+
+setLogLevel('silent')
+
+/** An index as the one on disk is, in memory. */
+class IndexDouble implements AttributeIndex {
+  readonly entries = new Map<string, Entry>()
+
+  known(listed: Entry): Entry | undefined {
+    const known = this.entries.get(listed.path)
+    const isSame = known?.version === listed.version && known.modified.seconds === listed.modified.seconds
+    return isSame ? { ...listed, kind: known.kind, attributes: known.attributes } : undefined
+  }
+
+  note(entry: Entry): void {
+    this.entries.set(entry.path, entry)
+  }
+
+  forget(path: string): void {
+    this.entries.delete(path)
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** `store` in which everything was put some time ago, so that a change would show in its times. */
+function aged(store: Store, ageMs = 60_000): Store {
+  const old = (entry: Entry): Entry => ({ ...entry, modified: timestampFromMs(Date.now() - ageMs) })
+  async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
+    for await (const page of store.list(...args)) yield page.map(old)
+  }
+  return replacing(store, { list, stat: async (...args) => old(await store.stat(...args)) })
+}
+
+async function fill(store: Store, count: number): Promise<void> {
+  for (let index = 0; index < count; index++) {
+    await store.put(`f${String(index).padStart(5, '0')}`, Buffer.from('x'), {
+      guard: ABSENT,
+      attributes: { mode: 0o600 },
+    })
+  }
+}
+
+test('[S91] attributes that were once told come with the listing, also in a later mount, until a version is another', async () => {
+  const memory = openMemoryStore()
+  await fill(memory, 1200)
+  await memory.symlink('link', 'target', { guard: ABSENT })
+  const { store, taken } = counting(untold(aged(memory)))
+  const attributeIndex = new IndexDouble()
+  {
+    await using first = await rig(store, { attributeIndex })
+    await first.kernel.list('')
+    assert.deepEqual(taken(), { list: 2, stat: 1201 })
+  }
+  await using later = await rig(store, { attributeIndex })
+  const items = await later.kernel.readdir('', { plus: true })
+  assert.equal(items.filter(({ entry }) => entry !== undefined).length, 1201)
+  assert.equal((await later.kernel.stat('f00007')).mode & 0o7777, 0o600)
+  assert.equal((await later.kernel.stat('link')).mode & 0o170000, 0o120000)
+  assert.deepEqual(taken(), { list: 2 })
+  await memory.put('f00003', Buffer.from('other'), { guard: ANY, attributes: { mode: 0o640 } })
+  later.clock.ms += 2000
+  await later.kernel.list('')
+  assert.deepEqual(taken(), { list: 2, stat: 1 })
+  assert.equal((await later.kernel.stat('f00003')).mode & 0o7777, 0o640)
+})
+
+test('[S91] what was changed a moment ago is not remembered: it might change again within the same second', async () => {
+  const memory = openMemoryStore()
+  await fill(memory, 3)
+  const attributeIndex = new IndexDouble()
+  const { store, taken } = counting(untold(aged(memory, 100)))
+  {
+    await using first = await rig(store, { attributeIndex })
+    await first.kernel.list('')
+  }
+  assert.equal(attributeIndex.entries.size, 0)
+  taken()
+  await using later = await rig(store, { attributeIndex })
+  await later.kernel.list('')
+  assert.deepEqual(taken(), { list: 1, stat: 3 })
+})
+
+test('[S91] attributes of what was written here are remembered once a listing shows them unchanged for a while', async (t) => {
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() })
+  const memory = openMemoryStore()
+  const attributeIndex = new IndexDouble()
+  const { store, taken } = counting(untold(memory))
+  await using it = await rig(store, { attributeIndex })
+  await it.kernel.names('')
+  await it.kernel.writeFile('file', 'text', 0o600)
+  it.clock.ms += 2000
+  await it.kernel.list('')
+  assert.equal(attributeIndex.entries.size, 0)
+  t.mock.timers.tick(10_000)
+  it.clock.ms += 10_000
+  await it.kernel.list('')
+  taken()
+  await using later = await rig(store, { attributeIndex })
+  await later.kernel.list('')
+  assert.equal((await later.kernel.stat('file')).mode & 0o7777, 0o600)
+  assert.deepEqual(taken(), { list: 1 })
+})
+
+test('[S91] a removed file is forgotten', async () => {
+  const memory = openMemoryStore()
+  await fill(memory, 5)
+  const attributeIndex = new IndexDouble()
+  await using it = await rig(untold(aged(memory)), { attributeIndex })
+  await it.kernel.list('')
+  assert.equal(attributeIndex.entries.size, 5)
+  for (let index = 0; index < 5; index++) await it.kernel.unlink(`f0000${index}`)
+  await it.fs.fsyncdir()
+  assert.equal(attributeIndex.entries.size, 0)
+})
+
+test('[S92] where listings are trusted, ls -l costs its pages and nothing else', async () => {
+  const memory = openMemoryStore()
+  await fill(memory, 2500)
+  await memory.makeDirectory('dir', { guard: ABSENT })
+  async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
+    for await (const page of memory.list(...args)) yield page.map((entry) => ({ ...entry, attributes: {} }))
+  }
+  const { capabilities } = memory
+  const { store, taken } = counting(replacing(memory, { list, capabilities: { ...capabilities, attributes: false } }))
+  await using it = await rig(store)
+  await it.kernel.list('')
+  await it.kernel.stat('f00007')
+  await it.kernel.stat('dir')
+  assert.deepEqual(taken(), { list: 3 })
+})
+
+test('[S91] a reader that looks at what it lists has attributes fetched side by side, and in the answers', async () => {
+  const memory = openMemoryStore()
+  await fill(memory, 2000)
+  let flying = 0
+  let flyingMax = 0
+  const stat: Store['stat'] = async (...args) => {
+    flyingMax = Math.max(flyingMax, ++flying)
+    await new Promise(setImmediate)
+    flying--
+    return memory.stat(...args)
+  }
+  const { store, taken } = counting(untold(replacing(memory, { stat })))
+  await using it = await rig(store)
+  const items = await it.kernel.readdir('', { plus: true })
+  // The first answer comes before it is known that anybody looks.
+  assert.equal(items.filter(({ entry }) => entry !== undefined).length, 1902)
+  assert.ok(flyingMax > 32 && flyingMax <= 64, `${flyingMax} at once`)
+  assert.deepEqual(taken(), { list: 2, stat: 1902 })
+})
