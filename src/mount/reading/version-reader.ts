@@ -1,0 +1,580 @@
+/**
+ * Reads one version of a file for all who have it open: from memory, from the cache on disk, or from the store, each byte
+ * asked for once however many wait for it. What the store gave goes to the cache, without a reader waiting for that.
+ *
+ *   absent --asked: memory is lent--> under way --arrived--> here --answers given, nobody sequential near--> absent
+ *                                         '--failed, or given up by all--> absent
+ *
+ * Invariants:
+ * - Every buffer has its share of the memory from before its request until the answers made of it are written.
+ * - Nobody waits for memory while it pins bytes: a read that needs some pins only once it has all of it. So who waits is
+ *   served in the end (see `memory-budget.ts`).
+ * - A range that is under way, or waits for memory, is joined.
+ *
+ * Not here: which version it is, and what to do when the store does not have it any more: the source's errors go to who
+ * waits for those bytes, and to nobody else.
+ */
+import { assert } from '#base/assert.ts'
+import { isOperationError } from '#base/errors.ts'
+import type { Share } from '#base/memory-budget.ts'
+import type { CachedVersion } from '#cache/file-cache.ts'
+import type { MaybePromise } from '#fuse/file-system.ts'
+import { checkAborted, untilAborted } from '#store/abort.ts'
+
+import { Piece, PieceList } from './piece.ts'
+import { Prefetcher, SLACK_BYTES } from './prefetcher.ts'
+import type { AheadHolder, ReadingPool } from './reading-pool.ts'
+
+/** Where the bytes of a version come from. */
+export interface VersionSource {
+  readonly size: number
+  /** Exactly `length` bytes, in a buffer of their own. @throws OperationError `FILE_STALE` where the version is gone. */
+  fetch(offset: number, length: number, signal: AbortSignal): Promise<Buffer>
+  readonly cached: CachedVersion | undefined
+}
+
+type Bytes = Uint8Array | readonly Uint8Array[]
+
+/** What one open of the file reads by. */
+export interface ReadHandle {
+  /**
+   * At most `size` bytes, fewer at the end of the file. They are to be used in the turn in which they are given. A signal
+   * gives up the wait, not what others wait for.
+   */
+  read(offset: number, size: number, signal?: AbortSignal): MaybePromise<Bytes>
+  /** Gives up what was fetched ahead. Reads under way go on. */
+  close(): void
+}
+
+interface Range {
+  readonly offset: number
+  readonly end: number
+}
+
+const MIB = 1024 * 1024
+const NO_BYTES = new Uint8Array(0)
+/** Reads of one turn next to each other become one request of at most so much. */
+const JOINED_BYTES_MAX = 2 * MIB
+/** A longer range that somebody waits for goes as several requests side by side. */
+const REQUEST_BYTES_MAX = 4 * MIB
+/** How much of a long read is under way at a time. */
+const BITE_BYTES_MAX = 32 * MIB
+
+export class VersionReader {
+  readonly #source: VersionSource
+  readonly #pool: ReadingPool
+  readonly #pieces = new PieceList<SequentialHandle>()
+  /** Reads of this turn that are not planned yet. */
+  readonly #asks = new Set<Range>()
+  /** Ranges that wait for memory. */
+  readonly #waiting = new Map<Range, Promise<void>>()
+
+  constructor(source: VersionSource, pool: ReadingPool) {
+    this.#source = source
+    this.#pool = pool
+  }
+
+  get size(): number {
+    return this.#source.size
+  }
+
+  get cached(): CachedVersion | undefined {
+    return this.#source.cached
+  }
+
+  handle(): ReadHandle {
+    return new SequentialHandle(this, this.#pool)
+  }
+
+  /**
+   * Exactly `length` bytes in one buffer, which is the caller's to account for.
+   * @throws OperationError what the source throws, `ABORTED`.
+   */
+  async read(offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    assert(offset >= 0 && length >= 0 && offset + length <= this.size, 'what is read lies within the file')
+    const bytes = Buffer.allocUnsafeSlow(length)
+    const bite = Math.min(BITE_BYTES_MAX, Math.max(MIB, Math.floor(this.#pool.budget.bytesMax / 4)))
+    for (let done = 0; done < length;) {
+      const end = Math.min(length, done + bite)
+      for (const part of await this.readLater(offset + done, offset + end, signal)) {
+        bytes.set(part, done)
+        done += part.length
+      }
+      assert(done === end, 'a read gives all that it was asked for')
+    }
+    return bytes
+  }
+
+  /** What is in memory of a range, where that is all of it. */
+  readNow(offset: number, end: number): Uint8Array | Uint8Array[] | undefined {
+    const first = this.#pieces.indexAt(offset)
+    const piece = this.#pieces.at(first)
+    if (piece?.bytes === undefined || piece.offset > offset) return undefined
+    if (end <= piece.end) {
+      piece.readBytes += end - offset
+      return piece.bytes.subarray(offset - piece.offset, end - piece.offset)
+    }
+    const parts: Uint8Array[] = []
+    let at = offset
+    for (let index = first; at < end; index++) {
+      const next = this.#pieces.at(index)
+      if (next?.bytes === undefined || next.offset > at) return undefined
+      const stop = Math.min(end, next.end)
+      parts.push(next.bytes.subarray(at - next.offset, stop - next.offset))
+      at = stop
+    }
+    for (let index = first; index < first + parts.length; index++) {
+      const read = this.#pieces.at(index)
+      if (read !== undefined) read.readBytes += Math.min(end, read.end) - Math.max(offset, read.offset)
+    }
+    return parts
+  }
+
+  /** The bytes of a range, fetched where they are not here. */
+  async readLater(offset: number, end: number, signal?: AbortSignal): Promise<readonly Uint8Array[]> {
+    const range: Range = { offset, end }
+    this.#asks.add(range)
+    // The other reads of this turn: the kernel sends what belongs together side by side.
+    await undefined
+    let { cached } = this
+    let hasFailed = false
+    for (let tries = 0; ; tries++) {
+      const pieces = await this.#pinned(range, cached, tries, signal).finally(() => this.#asks.delete(range))
+      try {
+        const parts = await untilAborted('read', Promise.all(this.#collect(range, pieces, cached)), signal)
+        if (parts.every((part) => part !== undefined)) return parts
+        // The cache was to have it, and has not.
+        cached = undefined
+      } catch (error) {
+        // What was fetched ahead began to wait for the store earlier than this read: it is owed a try of its own.
+        const mayRetry = !hasFailed && !isOperationError(error, 'FILE_STALE', 'ABORTED')
+        if (!mayRetry || !pieces.some((piece) => piece.isAhead && piece.bytes === undefined)) throw error
+        hasFailed = true
+      } finally {
+        for (const piece of pieces) this.#unpin(piece)
+      }
+    }
+  }
+
+  /** Has what is not here of a range asked for, and pins all of it: from then on no more memory is needed. */
+  async #pinned(
+    range: Range,
+    cached: CachedVersion | undefined,
+    tries: number,
+    signal?: AbortSignal,
+  ): Promise<Piece<SequentialHandle>[]> {
+    // What was counted on may be given up while memory is waited for: then all of the range is reserved at once.
+    let isWhole = tries > 1
+    for (let share: Share | undefined; ;) {
+      checkAborted('read', signal)
+      const waited = share
+      const gaps = this.#gaps(waited === undefined ? this.#joined(range) : range, cached)
+      const bytes = lengthOf(gaps)
+      if (bytes === 0) return this.#pinWith(range, [], waited)
+      if (waited === undefined) {
+        const joined = this.#waitingFor(range)
+        if (joined !== undefined) {
+          await untilAborted('read', joined, signal)
+          continue
+        }
+      }
+      const lent = waited ?? this.#pool.budget.tryReserve(bytes)
+      if (lent !== undefined && lent.bytes >= bytes) return this.#pinWith(range, gaps, lent)
+      if (lent !== undefined) {
+        lent.release()
+        isWhole = true
+      }
+      const wanted = isWhole ? this.#wholeBytes(range, cached) : lengthOf(this.#gaps(range, cached))
+      share = await this.#waitForMemory(range, wanted, signal)
+    }
+  }
+
+  #pinWith(range: Range, gaps: readonly Range[], share: Share | undefined): Piece<SequentialHandle>[] {
+    const bytes = lengthOf(gaps)
+    if (share === undefined) return this.#pin(range)
+    // Given back when the pieces are pinned: others who wait may have spare ones given up for it.
+    const rest = bytes === 0 ? share : share.bytes > bytes ? share.split(share.bytes - bytes) : undefined
+    if (bytes > 0) this.#beginAll(gaps, share)
+    const pieces = this.#pin(range)
+    rest?.release()
+    return pieces
+  }
+
+  /** The end of another read's wait for memory for the first bytes that this one needs, too. */
+  #waitingFor(range: Range): Promise<void> | undefined {
+    for (const [other, begun] of this.#waiting) if (other.offset < range.end && range.offset < other.end) return begun
+    return undefined
+  }
+
+  async #waitForMemory(range: Range, bytes: number, signal?: AbortSignal): Promise<Share> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#waiting.set(range, promise)
+    try {
+      return await this.#pool.budget.reserve(bytes, signal)
+    } finally {
+      this.#waiting.delete(range)
+      resolve()
+    }
+  }
+
+  /** A range with the other reads of this turn that touch it. */
+  #joined(range: Range): Range {
+    let { offset, end } = range
+    if (this.#asks.size < 2 || !this.#asks.has(range)) return range
+    const max = Math.min(JOINED_BYTES_MAX, this.#pool.budget.bytesMax / 4)
+    for (let grew = true; grew;) {
+      grew = false
+      for (const other of this.#asks) {
+        if (other.offset > end || other.end < offset || (other.offset >= offset && other.end <= end)) continue
+        const from = Math.min(offset, other.offset)
+        const to = Math.max(end, other.end)
+        if (to - from > max) continue
+        offset = from
+        end = to
+        grew = true
+      }
+    }
+    return { offset, end }
+  }
+
+  /** The most that a read may have to ask for. */
+  #wholeBytes({ offset, end }: Range, cached: CachedVersion | undefined): number {
+    return cached === undefined ? end - offset : cached.align(offset, end - offset).length
+  }
+
+  /** What is neither in memory, nor under way, nor in the cache. */
+  #gaps(range: Range, cached: CachedVersion | undefined): Range[] {
+    const gaps: Range[] = []
+    let index = this.#pieces.indexAt(range.offset)
+    for (let at = range.offset; at < range.end; index++) {
+      const piece = this.#pieces.at(index)
+      const stop = Math.min(range.end, piece?.offset ?? range.end)
+      if (at < stop) this.#addGaps(gaps, at, stop, index, cached)
+      at = Math.max(at, piece?.end ?? range.end)
+    }
+    return gaps
+  }
+
+  /** Of a gap before piece `index`, what the cache misses, widened as the cache wants it. */
+  #addGaps(gaps: Range[], from: number, to: number, index: number, cached: CachedVersion | undefined): void {
+    // One that was found wrong is asked for again in the blocks in which the cache keeps it.
+    const { cached: keeper } = this
+    const before = this.#pieces.at(index - 1)?.end ?? 0
+    const after = this.#pieces.at(index)?.offset ?? this.size
+    for (let at = from; at < to;) {
+      const missing = cached === undefined ? { offset: at, length: to - at } : cached.missing(at, to - at)
+      if (missing === undefined) return
+      const wide = keeper?.align(missing.offset, missing.length) ?? missing
+      const offset = Math.max(before, gaps.at(-1)?.end ?? 0, wide.offset)
+      const end = Math.min(after, wide.offset + wide.length)
+      if (offset < end) gaps.push({ offset, end })
+      at = Math.max(at + 1, missing.offset + missing.length)
+    }
+  }
+
+  #beginAll(gaps: readonly Range[], share: Share): void {
+    for (const gap of gaps) {
+      for (let at = gap.offset; at < gap.end; at += REQUEST_BYTES_MAX) {
+        const end = Math.min(gap.end, at + REQUEST_BYTES_MAX)
+        this.#begin(at, end, false, share.bytes === end - at ? share : share.split(end - at))
+      }
+    }
+  }
+
+  #begin(offset: number, end: number, isAhead: boolean, share: Share): Piece<SequentialHandle> {
+    const piece = new Piece<SequentialHandle>(offset, end, isAhead, share)
+    const length = end - offset
+    const { signal } = piece.abort
+    const ask = (given: AbortSignal): Promise<Buffer> => this.#source.fetch(offset, length, given)
+    this.#pieces.add(piece)
+    if (isAhead) this.#pool.prefetchedBytes.inc(length)
+    piece.arrival = this.#pool.fetch(length, isAhead, ask, signal).then(
+      (bytes) => {
+        assert(bytes.length === length, `a source gives what it is asked for: ${bytes.length} of ${length} bytes`)
+        this.#arrived(piece, bytes)
+      },
+      (error: unknown) => {
+        if (this.#forget(piece)) share.release()
+        throw error
+      },
+    )
+    // Who waits for it is told; ahead of a reader there may be nobody.
+    piece.arrival.catch(() => undefined)
+    return piece
+  }
+
+  #arrived(piece: Piece<SequentialHandle>, bytes: Buffer): void {
+    const { cached } = this
+    // Given up while its last bytes came.
+    if (piece.abort.signal.aborted) return
+    piece.bytes = bytes
+    if (cached !== undefined && this.#pool.mayKeep(piece.length)) void this.#keep(piece, cached, bytes)
+    if (piece.pins === 0) this.#rest(piece)
+  }
+
+  async #keep(piece: Piece<SequentialHandle>, cached: CachedVersion, bytes: Buffer): Promise<void> {
+    piece.isKeeping = true
+    try {
+      await cached.keep(piece.offset, bytes)
+    } finally {
+      piece.isKeeping = false
+      this.#pool.kept(piece.length)
+      piece.isKept = cached.missing(piece.offset, piece.length) === undefined
+      if (piece.pins === 0) this.#rest(piece)
+    }
+  }
+
+  #pin(range: Range): Piece<SequentialHandle>[] {
+    const pieces: Piece<SequentialHandle>[] = []
+    for (let index = this.#pieces.indexAt(range.offset); ; index++) {
+      const piece = this.#pieces.at(index)
+      if (piece === undefined || piece.offset >= range.end) return pieces
+      piece.pins++
+      pieces.push(piece)
+    }
+  }
+
+  #unpin(piece: Piece<SequentialHandle>): void {
+    piece.pins--
+    if (piece.pins > 0) return
+    if (piece.bytes === undefined && piece.holders.size === 0) this.#giveUp(piece)
+    else this.#rest(piece)
+  }
+
+  /** The parts of a range in order, of pinned pieces and, between them, of the cache. */
+  #collect(
+    range: Range,
+    pieces: readonly Piece<SequentialHandle>[],
+    cached: CachedVersion | undefined,
+  ): MaybePromise<Uint8Array | undefined>[] {
+    const parts: MaybePromise<Uint8Array | undefined>[] = []
+    let at = range.offset
+    const fromCache = (to: number): void => {
+      if (at < to) parts.push(cached?.read(at, to - at))
+    }
+    for (const piece of pieces) {
+      fromCache(piece.offset)
+      const start = Math.max(range.offset, piece.offset)
+      const stop = Math.min(range.end, piece.end)
+      parts.push(partOf(piece, start, stop))
+      at = stop
+    }
+    fromCache(range.end)
+    return parts
+  }
+
+  /** Of a piece that nobody waits for: gives it up after this turn, unless a sequential reader wants it. */
+  #rest(piece: Piece<SequentialHandle>): void {
+    this.#pool.later(() => {
+      if (!piece.isSpare || piece.abort.signal.aborted) return
+      if (piece.holders.size === 0 || this.#pool.budget.lacking > 0) this.giveUp(piece)
+    })
+  }
+
+  /** Gives up a piece that nobody waits for, and tells the readers that it lay ahead of. */
+  giveUp(piece: Piece<SequentialHandle>): void {
+    for (const holder of piece.holders) holder.lost(piece)
+    this.#giveUp(piece)
+  }
+
+  #giveUp(piece: Piece<SequentialHandle>): void {
+    if (!this.#forget(piece)) return
+    if (piece.isAhead && piece.unreadBytes > 0 && !piece.isKept) this.#pool.wastedBytes.inc(piece.unreadBytes)
+    const isUnderWay = piece.bytes === undefined
+    piece.abort.abort()
+    piece.bytes = undefined
+    if (!isUnderWay) return piece.share.release()
+    // Its buffer is the request's until that has ended.
+    const done = (): void => piece.share.release()
+    piece.arrival.then(done, done)
+  }
+
+  #forget(piece: Piece<SequentialHandle>): boolean {
+    if (!this.#pieces.delete(piece)) return false
+    for (const holder of piece.holders) holder.drop(piece)
+    piece.holders.clear()
+    return true
+  }
+
+  // For handles.
+
+  /** Begins what is missing of a range ahead of `holder`, as far as memory and requests allow; gives how far that is. */
+  fetchAhead(
+    holder: SequentialHandle,
+    from: number,
+    to: number,
+    rangeBytes: number,
+  ): { limit: number; short: boolean } {
+    const { cached, size } = this
+    for (let at = from; at < to;) {
+      const index = this.#pieces.indexAt(at)
+      const next = this.#pieces.at(index)
+      if (next !== undefined && next.offset <= at) {
+        holder.hold(next)
+        at = next.end
+        continue
+      }
+      const missing = cached?.missing(at, Math.min(to, next?.offset ?? to) - at)
+      if (cached !== undefined && missing === undefined) {
+        at = Math.min(to, next?.offset ?? to)
+        continue
+      }
+      const offset = missing === undefined ? at : Math.max(missing.offset, this.#pieces.at(index - 1)?.end ?? 0)
+      const room = Math.min(next?.offset ?? size, missing === undefined ? size : missing.offset + missing.length)
+      // What would be a short request waits until it is a long one, but at the end, to which it then goes.
+      if (to - offset < rangeBytes && to < size && room > to) return { limit: Math.max(from, offset), short: false }
+      const end = room - offset < (rangeBytes / 4) * 5 ? room : offset + rangeBytes
+      if (!this.#pool.hasAheadSlot) return { limit: Math.max(from, offset), short: false }
+      const share = this.#pool.budget.tryReserve(end - offset)
+      if (share === undefined) return { limit: Math.max(from, offset), short: true }
+      holder.hold(this.#begin(offset, end, true, share))
+      at = end
+    }
+    return { limit: to, short: false }
+  }
+
+  /** A handle wants a piece no more. */
+  leave(holder: SequentialHandle, piece: Piece<SequentialHandle>): void {
+    piece.holders.delete(holder)
+    if (piece.holders.size === 0 && piece.pins === 0 && !piece.isKeeping) this.#giveUp(piece)
+  }
+
+  /** Gives up what nobody waits for and no handle wants. */
+  sweep(): void {
+    for (const piece of this.#pieces) if (piece.isSpare && piece.holders.size === 0) this.#giveUp(piece)
+  }
+}
+
+function lengthOf(ranges: readonly Range[]): number {
+  let bytes = 0
+  for (const { offset, end } of ranges) bytes += end - offset
+  return bytes
+}
+
+function partOf(piece: Piece<unknown>, start: number, stop: number): MaybePromise<Uint8Array> {
+  piece.readBytes += stop - start
+  const { bytes } = piece
+  if (bytes !== undefined) return bytes.subarray(start - piece.offset, stop - piece.offset)
+  return piece.arrival.then(() => {
+    assert(piece.bytes !== undefined, 'a piece that is waited for is not given up')
+    return piece.bytes.subarray(start - piece.offset, stop - piece.offset)
+  })
+}
+
+/** One open of the file, with what is ahead of it. */
+class SequentialHandle implements ReadHandle, AheadHolder {
+  readonly #reader: VersionReader
+  readonly #pool: ReadingPool
+  readonly #prefetcher: Prefetcher
+  /** In the order in which they were begun, which is that of their offsets but for gaps filled later. */
+  #held: Piece<SequentialHandle>[] = []
+
+  constructor(reader: VersionReader, pool: ReadingPool) {
+    this.#reader = reader
+    this.#pool = pool
+    this.#prefetcher = new Prefetcher(reader.size)
+  }
+
+  read(offset: number, size: number, signal?: AbortSignal): MaybePromise<Bytes> {
+    const reader = this.#reader
+    const end = Math.min(reader.size, offset + size)
+    if (offset >= end) return NO_BYTES
+    if (reader.cached?.isWhole === true) {
+      const bytes = this.#readCached(offset, end, signal)
+      if (bytes !== undefined) return bytes
+    }
+    const follows = this.#prefetcher.read(offset, end)
+    const bytes = reader.readNow(offset, end) ?? this.#readCached(offset, end, signal)
+    if (follows) this.#pass()
+    else this.#leaveAllBut(offset, end)
+    // A read that has to wait is part of what is fetched ahead, rather than a request of its own.
+    this.#fetchAhead(bytes === undefined ? offset : end)
+    return bytes ?? reader.readLater(offset, end, signal)
+  }
+
+  #readCached(offset: number, end: number, signal?: AbortSignal): MaybePromise<Bytes> | undefined {
+    const reader = this.#reader
+    if (reader.cached === undefined || reader.cached.missing(offset, end - offset) !== undefined) return undefined
+    const bytes = reader.cached.read(offset, end - offset)
+    if (!(bytes instanceof Promise)) return bytes
+    return bytes.then((found): MaybePromise<Bytes> => found ?? reader.readLater(offset, end, signal))
+  }
+
+  #fetchAhead(from: number): void {
+    const prefetcher = this.#prefetcher
+    const to = prefetcher.target(this.#pool.windowMax(this))
+    if (to <= from) return
+    const { limit, short } = this.#reader.fetchAhead(this, from, to, prefetcher.rangeBytes)
+    prefetcher.reached(limit)
+    if (short) prefetcher.refuse(limit)
+  }
+
+  /** Leaves what lies so far behind that no read of a sequential reader goes there. */
+  #pass(): void {
+    const behind = this.#prefetcher.position - SLACK_BYTES
+    for (let first = this.#held[0]; first !== undefined && first.end <= behind; first = this.#held[0]) {
+      this.#held.shift()
+      this.#reader.leave(this, first)
+    }
+    if (this.#held.length === 0) this.#pool.holds(this, false)
+  }
+
+  /** Leaves all that is of no use to the read at hand. */
+  #leaveAllBut(offset: number, end: number): void {
+    const held = this.#held
+    if (held.length === 0) return
+    this.#held = held.filter((piece) => piece.offset < end && piece.end > offset)
+    for (const piece of held) if (!this.#held.includes(piece)) this.#reader.leave(this, piece)
+    if (this.#held.length === 0) this.#pool.holds(this, false)
+  }
+
+  close(): void {
+    this.#leaveAllBut(0, 0)
+    this.#reader.sweep()
+  }
+
+  // For the reader.
+
+  hold(piece: Piece<SequentialHandle>): void {
+    if (piece.holders.has(this)) return
+    piece.holders.add(this)
+    this.#held.push(piece)
+    this.#pool.holds(this, true)
+  }
+
+  /** A piece is given up before its time. */
+  lost(piece: Piece<SequentialHandle>): void {
+    if (piece.unreadBytes > 0 && !piece.isKept) this.#prefetcher.refuse(piece.offset)
+  }
+
+  drop(piece: Piece<SequentialHandle>): void {
+    const index = this.#held.indexOf(piece)
+    if (index !== -1) this.#held.splice(index, 1)
+    if (this.#held.length === 0) this.#pool.holds(this, false)
+  }
+
+  // For the pool.
+
+  get spareBytes(): number {
+    let bytes = 0
+    for (const piece of this.#held) if (piece.isSpare) bytes += piece.length
+    return bytes
+  }
+
+  releaseUsed(): number {
+    let bytes = 0
+    for (const piece of [...this.#held]) {
+      if (!piece.isSpare || (piece.unreadBytes > 0 && !piece.isKept)) continue
+      bytes += piece.length
+      this.#reader.giveUp(piece)
+    }
+    return bytes
+  }
+
+  releaseLast(): number {
+    const piece = this.#held.findLast(({ isSpare }) => isSpare)
+    if (piece === undefined) return 0
+    this.#reader.giveUp(piece)
+    return piece.length
+  }
+}
