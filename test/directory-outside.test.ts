@@ -286,7 +286,7 @@ test('directory: readings that are left, cancelled, aborted or fail keep no desc
     }
     // Reads that were under way when a reading ended close its descriptor when they have ended themselves.
     for (let turn = 0; turn < 10_000 && openDescriptors() > before; turn++) {
-      await new Promise((resolve) => setImmediate(resolve))
+      await setImmediate()
     }
     assert.equal(openDescriptors(), before)
     assert.deepEqual(readdirSync(join(root, '.eider/tmp')).length, 1)
