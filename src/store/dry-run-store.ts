@@ -13,17 +13,9 @@ import { timestampNow } from '#base/time.ts'
 import { checkAborted } from './abort.ts'
 import { MemoryReading } from './directory/reading.ts'
 import { requestsOf, type Change } from './dry-run/cost.ts'
-import { withFacts, type Facts } from './dry-run/facts.ts'
+import { Facts, withFacts } from './dry-run/facts.ts'
 import { movedEntry, OverlayListing } from './dry-run/listing.ts'
-import {
-  leafEntry,
-  Overlay,
-  ownEntry,
-  type Content,
-  type Directory,
-  type Leaf,
-  type Node,
-} from './dry-run/overlay.ts'
+import { leafEntry, Overlay, ownEntry, type Content, type Directory, type Leaf, type Node } from './dry-run/overlay.ts'
 import { Spool } from './dry-run/spool.ts'
 import { View } from './dry-run/view.ts'
 import { checkPath } from './path.ts'
@@ -123,7 +115,7 @@ class OverlaidStore implements DryRunStore {
     const found = this.#overlay.find(path)
     // What was not touched is asked for as it is, with what the caller expects there.
     if (found.at === 'inner') return movedEntry(await this.#inner.stat(found.path, options), found.path, path)
-    return withFacts(this.#inner, options.signal, (facts) => this.#view.require('stat', path, facts))
+    return this.#step(options.signal, (facts) => this.#view.require('stat', path, facts))
   }
 
   async *list(path: string, options: ListOptions = {}): AsyncGenerator<readonly Entry[]> {
@@ -139,7 +131,7 @@ class OverlaidStore implements DryRunStore {
     if (found.at === 'leaf') throw notDirectory('list', path, found.path)
     if (found.node.type === 'leaf') throw notDirectory('list', path, path)
     const directoryEntry = (at: string, directory: Directory, call: CallOptions): Promise<Entry> =>
-      withFacts(this.#inner, call.signal, (facts) => this.#view.directoryEntry(at, directory, facts))
+      this.#step(call.signal, (facts) => this.#view.directoryEntry(at, directory, facts))
     yield* new OverlayListing(this.#inner, options, directoryEntry).pages(path, found.node)
   }
 
@@ -160,7 +152,7 @@ class OverlaidStore implements DryRunStore {
     this.#enter('read the link', path, options)
     const found = this.#overlay.find(path)
     if (found.at === 'inner') return this.#inner.readLink(found.path, options)
-    const { kind } = await withFacts(this.#inner, options.signal, (facts) => this.#view.require('read', path, facts))
+    const { kind } = await this.#step(options.signal, (facts) => this.#view.require('read', path, facts))
     if (kind === 'symlink') return (await (await this.read(path, options)).bytes()).toString()
     throw new OperationError('INPUT_INVALID', `Cannot read the link "${path}": it is not a symlink`)
   }
@@ -169,11 +161,12 @@ class OverlaidStore implements DryRunStore {
     this.#enter('put', path, options)
     this.#checkSize(path, sourceLength(source))
     const attributes = this.#kept(path, 'file', options.attributes)
-    // Before any byte is kept; what counts is looked at again then.
-    await this.#step(options.signal, (facts) => this.#view.checkPlace('put', path, options.guard, facts))
+    // Before any byte is kept; the tree is looked at again then, and the store within, which costs requests, is not.
+    const facts = this.#factsFor(path, options)
+    await withFacts(facts, () => this.#view.checkPlace('put', path, options.guard, facts))
     const file = await this.#spool.write(path, source, options.signal, (from, read) => this.read(from, read))
     const leaf = this.#leaf('file', file.size, { kind: 'spooled', file }, attributes)
-    const entry = await this.#placeNew('put', path, leaf, options)
+    const entry = await this.#placeNew('put', path, leaf, options, facts)
     this.#record({ kind: 'put', bytes: file.size }, { path }, file.size)
     return entry
   }
@@ -313,7 +306,8 @@ class OverlaidStore implements DryRunStore {
     const outcomes = await removeEach(quietly, removals, options)
     const entries = outcomes.filter((outcome) => outcome === undefined).length
     const [first] = removals
-    if (first !== undefined) this.#record({ kind: 'removeAll', entries }, { path: first.path, entries }, 0)
+    if (first !== undefined && entries > 0)
+      this.#record({ kind: 'removeAll', entries }, { path: first.path, entries }, 0)
     return outcomes
   }
 
@@ -359,12 +353,26 @@ class OverlaidStore implements DryRunStore {
 
   /** A synchronous step with what it asks for; see `facts.ts`. */
   #step<T>(signal: AbortSignal | undefined, step: (facts: Facts) => T): Promise<T> {
-    return withFacts(this.#inner, signal, step)
+    return withFacts(new Facts(this.#inner, signal), step)
   }
 
-  async #placeNew(action: string, path: string, leaf: Leaf, options: PutOptions): Promise<Entry> {
+  /** Facts for what is to be put at the path; what the caller has seen is not asked for again. */
+  #factsFor(path: string, { guard, seenAbsent = false, signal }: PutOptions): Facts {
+    const facts = new Facts(this.#inner, signal, 'file')
+    const found = this.#overlay.find(path)
+    if (seenAbsent && guard.kind === 'absent' && found.at === 'inner') facts.tell(found.path, notFound('stat', path))
+    return facts
+  }
+
+  async #placeNew(
+    action: string,
+    path: string,
+    leaf: Leaf,
+    options: PutOptions,
+    facts = this.#factsFor(path, options),
+  ): Promise<Entry> {
     try {
-      return await this.#step(options.signal, (facts) => {
+      return await withFacts(facts, () => {
         this.#view.checkPlace(action, path, options.guard, facts)
         return this.#setLeaf(path, leaf)
       })

@@ -5,15 +5,10 @@
  */
 import { isOperationError, type OperationError } from '#base/errors.ts'
 import { nameOf } from '#store/path.ts'
-import type { Entry, Store } from '#store/store.ts'
+import type { Entry, Kind, Store } from '#store/store.ts'
 
 /** Runs `step` until it has met no question without an answer; gives what it gives. */
-export async function withFacts<T>(
-  inner: Store,
-  signal: AbortSignal | undefined,
-  step: (facts: Facts) => T,
-): Promise<T> {
-  const facts = new Facts(inner, signal)
+export async function withFacts<T>(facts: Facts, step: (facts: Facts) => T): Promise<T> {
   for (;;) {
     try {
       return step(facts)
@@ -27,11 +22,14 @@ export async function withFacts<T>(
 export class Facts {
   readonly #inner: Store
   readonly #options: { readonly signal?: AbortSignal }
+  readonly #expected: Kind | undefined
   readonly #entries = new Map<string, Entry | OperationError>()
   readonly #names = new Map<string, { readonly count: number; readonly names: readonly string[] }>()
 
-  constructor(inner: Store, signal: AbortSignal | undefined) {
+  /** `expected` is what the inner store is told to look for first. */
+  constructor(inner: Store, signal: AbortSignal | undefined, expected?: Kind) {
     this.#inner = inner
+    this.#expected = expected
     this.#options = signal === undefined ? {} : { signal }
   }
 
@@ -39,9 +37,15 @@ export class Facts {
   entry(path: string): Entry | OperationError {
     const known = this.#entries.get(path)
     if (known !== undefined) return known
+    const expected = this.#expected === undefined ? {} : { expected: this.#expected }
     throw new Unanswered(async () => {
-      this.#entries.set(path, await orMissing(this.#inner.stat(path, this.#options)))
+      this.#entries.set(path, await orMissing(this.#inner.stat(path, { ...this.#options, ...expected })))
     })
+  }
+
+  /** What somebody else has found out already. */
+  tell(path: string, fact: Entry | OperationError): void {
+    this.#entries.set(path, fact)
   }
 
   /** The first names in the inner directory: `count` of them, or all that there are; none where it is not there. */
