@@ -13,7 +13,8 @@ import type { MountState } from './mount-state.ts'
 import { permissionsOf, withoutPrivileges } from './node-attributes.ts'
 import type { Node, OpenFile } from './node.ts'
 import type { Publisher } from './publisher.ts'
-import { ReadAhead } from './read-ahead.ts'
+import { ReadingPool } from './reading/reading-pool.ts'
+import { VersionReader, type ReadHandle } from './reading/version-reader.ts'
 import type { StagedFile } from './staging.ts'
 
 const NO_BYTES = new Uint8Array(0)
@@ -25,16 +26,19 @@ export interface FileHandle {
   readonly mayWrite: boolean
   readonly appends: boolean
   /** Made at the first read that goes to the store. */
-  readAhead: ReadAhead | undefined
+  readAhead: ReadHandle | undefined
 }
 
 export class FileContent {
   readonly #state: MountState
   readonly #publisher: Publisher
+  readonly #pool: ReadingPool
+  readonly #readers = new WeakMap<OpenFile, VersionReader>()
 
   constructor(state: MountState, publisher: Publisher) {
     this.#state = state
     this.#publisher = publisher
+    this.#pool = new ReadingPool({ budget: state.memory, hedge: false })
   }
 
   read(open: FileHandle, offset: number, size: number): MaybePromise<Uint8Array | readonly Uint8Array[]> {
@@ -44,11 +48,20 @@ export class FileContent {
     if (node.detached !== undefined) throw this.#publisher.stale(node)
     const length = Math.min(size, node.size - offset)
     if (length <= 0) return NO_BYTES
-    open.readAhead ??= new ReadAhead(
-      (from, count, signal) => this.#fetch(node, from, count, signal),
-      this.#state.memory,
-    )
-    return open.readAhead.read(offset, length, node.size)
+    open.readAhead ??= this.readerOf(node, file).handle()
+    return open.readAhead.read(offset, length)
+  }
+
+  /** What all handles of `node` read the version by that it has in the store. */
+  readerOf(node: Node, file: OpenFile): VersionReader {
+    let reader = this.#readers.get(file)
+    if (reader === undefined) {
+      const fetch = (offset: number, length: number, signal: AbortSignal): Promise<Buffer> =>
+        this.#fetch(node, offset, length, signal)
+      reader = new VersionReader({ size: node.size, cached: undefined, fetch }, this.#pool)
+      this.#readers.set(file, reader)
+    }
+    return reader
   }
 
   /** Exactly `length` bytes of the version of `node`. */

@@ -36,8 +36,8 @@ const MEMORY_BYTES = 8 * MIB
 const BLOCK_BYTES = 128 * KIB
 /** One request: long against its round trip, short enough that many run side by side. */
 const RANGE_MIN = MIB
-const RANGE_MAX = 8 * MIB
-const RANGES = 16
+const RANGE_MAX = 4 * MIB
+const RANGES = 8
 
 export class Prefetcher {
   readonly #size: number

@@ -29,8 +29,8 @@ export interface Asked {
   readonly offset: number
   readonly length: number
   readonly signal: AbortSignal
-  answer(): void
-  fail(error: Error): void
+  readonly answer: () => void
+  readonly fail: (error: Error) => void
 }
 
 export class SourceDouble implements VersionSource {

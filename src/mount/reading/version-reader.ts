@@ -135,13 +135,13 @@ export class VersionReader {
     const range: Range = { offset, end }
     this.#asks.add(range)
     // The other reads of this turn: the kernel sends what belongs together side by side.
-    await undefined
+    await Promise.resolve()
     let { cached } = this
     let hasFailed = false
     for (let tries = 0; ; tries++) {
       const pieces = await this.#pinned(range, cached, tries, signal).finally(() => this.#asks.delete(range))
       try {
-        const parts = await untilAborted('read', Promise.all(this.#collect(range, pieces, cached)), signal)
+        const parts = await untilAborted('read', allOf(this.#collect(range, pieces, cached)), signal)
         if (parts.every((part) => part !== undefined)) return parts
         // The cache was to have it, and has not.
         cached = undefined
@@ -319,7 +319,8 @@ export class VersionReader {
     } finally {
       piece.isKeeping = false
       this.#pool.kept(piece.length)
-      piece.isKept = cached.missing(piece.offset, piece.length) === undefined
+      // Not asked of one that has been let go meanwhile.
+      piece.isKept = this.cached === cached && cached.missing(piece.offset, piece.length) === undefined
       if (piece.pins === 0) this.#rest(piece)
     }
   }
@@ -449,6 +450,10 @@ function lengthOf(ranges: readonly Range[]): number {
   let bytes = 0
   for (const { offset, end } of ranges) bytes += end - offset
   return bytes
+}
+
+async function allOf<T>(values: readonly MaybePromise<T>[]): Promise<T[]> {
+  return Promise.all(values.map(async (value) => value))
 }
 
 function partOf(piece: Piece<unknown>, start: number, stop: number): MaybePromise<Uint8Array> {
