@@ -10,10 +10,11 @@ import { unmountFuse } from '#os/fuse-unmount.ts'
 import { mounts } from '#os/mount-table.ts'
 import { FarBucket, type Latency } from './mount/far-bucket.ts'
 import { READING } from './mount/reading.ts'
+import { SERVING } from './mount/serving.ts'
 import { WRITING } from './mount/writing.ts'
 import type { BenchRow, BenchTable } from './table.ts'
 
-const SCENARIOS = [...READING, ...WRITING]
+const SCENARIOS = [...READING, ...WRITING, ...SERVING]
 
 export async function run(words: readonly string[]): Promise<BenchTable> {
   const { latency, chosen } = choose(words)
@@ -40,7 +41,7 @@ export async function run(words: readonly string[]): Promise<BenchTable> {
     title: `The mount, ${latency === 'none' ? 'no latency' : 'first byte 15 ms, list 60 ms, put 25 ms, 90 MB/s a connection'}`,
     rows,
     notes: [
-      'Peers: Debian s3fs and rclone. Ratio: against the better peer, or the limit; over 1 is better. Requests: those of Eider.',
+      '180 s: given up after three minutes. Peers: Debian s3fs and rclone. Ratio: against the better peer, or the limit; over 1 is better. Requests: those of Eider.',
     ],
   }
 }
