@@ -12,6 +12,8 @@ export interface CacheKey {
 }
 
 export interface FileCacheOptions {
+  /** Whose versions they are: what was cached of another store is never given out for this one's. */
+  readonly storeUrl: string
   /** This process's alone, by a lock. */
   readonly directory: string
   readonly bytesMax: number

@@ -1,0 +1,106 @@
+/**
+ * Opening an lmdb file that holds nothing which could not be found out again: a damaged one is thrown away. lmdb maps
+ * its file and trusts it: what is no database at all ends the process with SIGSEGV, what is cut short with SIGBUS. So the
+ * head is looked at first, and a short file is made as long as it says that it is, which makes errors of such crashes.
+ *
+ * Commits are written in order but not waited for: after a crash of the machine the file is as it was at some earlier
+ * commit, after one of the process as it was at the last.
+ */
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, rmSync } from 'node:fs'
+import { basename } from 'node:path'
+
+import type { Database, RootDatabase } from 'lmdb'
+
+import { OperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
+
+/** Keys and values are bytes: their encodings are those of docs/formats/cache.md. */
+export type BytesDatabase = Database<Buffer, Buffer>
+export type LmdbFile = RootDatabase<Buffer, Buffer>
+
+const log = logger('cache')
+const BINARY = { encoding: 'binary', keyEncoding: 'binary' } as const
+const PAGE_BYTES = 4096
+/** Of the two pages that the file begins with (struct MDB_meta of lmdb.h's implementation). */
+const META_AT = 24
+const META_MAGIC = 0xbeefc0de
+const META_LAST_PAGE_AT = META_AT + 120
+
+/** Opens or makes the file at `path`; whether what was there was damaged and is gone. */
+export async function openLmdbFile(path: string): Promise<{ readonly file: LmdbFile; readonly renewed: boolean }> {
+  const lmdb = await import('lmdb')
+  const open = (): LmdbFile =>
+    lmdb.open<Buffer, Buffer>({ path, noSubdir: true, ...BINARY, maxDbs: 8, mapSize: 64 << 20, pageSize: PAGE_BYTES })
+  let renewed = false
+  try {
+    if (hasSoundHead(path)) return { file: open(), renewed }
+    log.warn({ path }, `The index "${basename(path)}" is damaged: it is begun anew`)
+  } catch (error) {
+    log.warn({ err: error, path }, `The index "${basename(path)}" cannot be read: it is begun anew`)
+  }
+  removeLmdbFile(path)
+  renewed = true
+  try {
+    return { file: open(), renewed }
+  } catch (error) {
+    throw new OperationError('LOCAL_FAILED', `Cannot open "${path}": ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** A database of its own within the file. */
+export function openBytesDatabase(file: LmdbFile, name: string): BytesDatabase {
+  return file.openDB<Buffer, Buffer>({ name, ...BINARY })
+}
+
+/** Queues the puts and removes that `changes` does, to be committed as one; resolves when that is done. */
+export async function commitBatch(file: LmdbFile, changes: () => void): Promise<void> {
+  try {
+    await file.batch(changes)
+  } catch (error) {
+    // lmdb gives the reason by a second promise, which is an unhandled rejection unless somebody waits for it.
+    const { commitError } = error as { commitError?: Promise<unknown> }
+    const reason: unknown = await commitError?.then(
+      () => error,
+      (cause: unknown) => cause,
+    )
+    throw new OperationError('LOCAL_FAILED', `Cannot write an index: ${String(reason ?? error)}`, {
+      cause: error,
+    })
+  }
+}
+
+/** Removes the file, also while it is open: the next opening begins anew. */
+export function removeLmdbFile(path: string): void {
+  rmSync(path, { force: true })
+  rmSync(`${path}-lock`, { force: true })
+}
+
+/** Whether lmdb can be let near the file: there is none, or its head is one of lmdb's. */
+function hasSoundHead(path: string): boolean {
+  let fd: number
+  try {
+    fd = openSync(path, 'r+')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true
+    throw error
+  }
+  try {
+    const { size } = fstatSync(fd)
+    // What a process leaves that was killed while it made the file.
+    if (size === 0) return true
+    const head = Buffer.alloc(2 * PAGE_BYTES)
+    if (readSync(fd, head, 0, head.length, 0) < head.length) return false
+    let pages = 0
+    for (const at of [0, PAGE_BYTES]) {
+      if (head.readUInt32LE(at + META_AT) !== META_MAGIC) return false
+      pages = Math.max(pages, Number(head.readBigUInt64LE(at + META_LAST_PAGE_AT)) + 1)
+    }
+    // Pages past the end that were never written are none that lmdb looks at; those that were cut off read as zeros, which
+    // are an error rather than SIGBUS. A count that no disk holds is damage.
+    if (pages > 2 ** 36) return false
+    if (size < pages * PAGE_BYTES) ftruncateSync(fd, pages * PAGE_BYTES)
+    return true
+  } finally {
+    closeSync(fd)
+  }
+}
