@@ -8,6 +8,7 @@ import { OperationError } from '#base/errors.ts'
 import type { S3Options } from '#store/s3/endpoint.ts'
 
 import { openDirectoryStore } from './directory-store.ts'
+import { dryRunStore, type DryRunOptions } from './dry-run-store.ts'
 import { openMemoryStore } from './memory-store.ts'
 import { readOnlyStore } from './read-only-store.ts'
 import type { Store } from './store.ts'
@@ -15,6 +16,8 @@ import type { Store } from './store.ts'
 export interface StoreOptions {
   /** Refuses every change with `STORE_READ_ONLY`. */
   readonly readOnly?: boolean
+  /** Shows every change and sends none, not even of its own: what others left unfinished stays as well. */
+  readonly dryRun?: DryRunOptions
   readonly signal?: AbortSignal
   /** For `s3:` URLs. */
   readonly s3?: S3Options
@@ -24,8 +27,18 @@ const KNOWN = 's3://BUCKET/PREFIX, file:///DIRECTORY, an absolute path, or memor
 
 /** Opens the store that `url` names. @throws OperationError `INPUT_INVALID` where it names none, and what opening finds. */
 export async function openStore(url: string, options: StoreOptions = {}): Promise<Store> {
-  const store = await openByScheme(url, options)
-  return options.readOnly === true ? readOnlyStore(store) : store
+  const { readOnly = false, dryRun } = options
+  if (readOnly || dryRun === undefined) {
+    const store = await openByScheme(url, options)
+    return readOnly ? readOnlyStore(store) : store
+  }
+  const inner = await openByScheme(url, { ...options, readOnly: true })
+  try {
+    return dryRunStore(readOnlyStore(inner), dryRun)
+  } catch (error) {
+    await inner.close()
+    throw error
+  }
 }
 
 async function openByScheme(url: string, options: StoreOptions): Promise<Store> {

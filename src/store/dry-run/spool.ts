@@ -6,11 +6,11 @@ import { closeSync, constants, mkdtempSync, openSync, readdirSync, rmSync, statS
 import { rm, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 
-import { isOperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { tryLock } from '#os/flock.ts'
 import { statusOf } from '#os/status.ts'
-import { failure } from '#store/directory/failure.ts'
+import { errnoNameOf } from '#store/directory/failure.ts'
 import { readFrom } from '#store/directory/reading.ts'
 import { writeSource } from '#store/directory/write-source.ts'
 import { readAt, segmentError } from '#store/file-segments.ts'
@@ -50,7 +50,7 @@ export class Spool {
       this.#lock = openSync(this.#directory, constants.O_RDONLY | constants.O_DIRECTORY)
       tryLock(this.#lock)
     } catch (error) {
-      throw failure(error, `keep the files of a dry run in "${parent}"`)
+      throw localFailure(error, `keep the files of a dry run in "${parent}"`)
     }
   }
 
@@ -70,7 +70,7 @@ export class Spool {
       return { name, size, users: 1 }
     } catch (error) {
       await this.#remove(name)
-      throw failure(error, `put "${path}"`)
+      throw localFailure(error, `put "${path}"`)
     } finally {
       if (fd !== -1) closeSync(fd)
     }
@@ -161,6 +161,14 @@ async function readSegment(
   if (reading.length === length && offset + length <= reading.entry.size) return reading
   reading.cancel()
   throw pastEnd(path, from)
+}
+
+/** The error of a disk that is not the store's. */
+function localFailure(error: unknown, action: string): unknown {
+  const name = errnoNameOf(error)
+  if (name === undefined || isOperationError(error)) return error
+  const code = name === 'ENOSPC' || name === 'EDQUOT' ? 'STAGING_NO_SPACE' : 'LOCAL_FAILED'
+  return new OperationError(code, `Cannot ${action}: the local disk answers ${name}`, { cause: error })
 }
 
 /** Removes the directories of dry runs that nobody holds the lock of. */
