@@ -15,15 +15,17 @@ export interface BodyReader {
   readonly length: number | undefined
   /** Whether it can be read again from its start. */
   readonly repeatable: boolean
+  /** Whether its bytes are in memory before they are asked for. */
+  readonly inMemory: boolean
   /** The next `size` bytes, fewer only at the end. @throws OperationError `INPUT_INVALID`. */
   next(size: number): Promise<Buffer>
-  /** Starts again, where it is repeatable. */
-  rewind(): void
+  /** Starts again, where it is repeatable, once what is being read has been. */
+  rewind(): Promise<void>
   /** Frees what it holds; to be called however the put ends. */
   close(): void
 }
 
-/** A reader of a source; `path` is for messages. The bytes of a buffer are those at the time of this call. */
+/** A reader of a source without stored segments; `path` is for messages. The bytes of a buffer are those at the time of this call. */
 export function readerOf(path: string, source: Source, signal: AbortSignal | undefined): BodyReader {
   if (source instanceof Uint8Array) return new MemoryReader(Buffer.from(source))
   if (source.kind === 'file')
@@ -34,6 +36,7 @@ export function readerOf(path: string, source: Source, signal: AbortSignal | und
 class MemoryReader implements BodyReader {
   readonly length: number
   readonly repeatable = true
+  readonly inMemory = true
   readonly #bytes: Buffer
   #at = 0
 
@@ -48,7 +51,7 @@ class MemoryReader implements BodyReader {
     return Promise.resolve(piece)
   }
 
-  rewind(): void {
+  async rewind(): Promise<void> {
     this.#at = 0
   }
 
@@ -58,11 +61,13 @@ class MemoryReader implements BodyReader {
 class FileReader implements BodyReader {
   readonly length: number
   readonly repeatable = true
+  readonly inMemory = false
   readonly #path: string
   readonly #segments: readonly FileSegment[]
   #index = 0
   #offset = 0
   #at = 0
+  #reading: Promise<unknown> = Promise.resolve()
 
   constructor(path: string, segments: readonly FileSegment[], length: number) {
     this.#path = path
@@ -70,7 +75,13 @@ class FileReader implements BodyReader {
     this.length = length
   }
 
-  async next(size: number): Promise<Buffer> {
+  next(size: number): Promise<Buffer> {
+    const reading = this.#read(size)
+    this.#reading = reading
+    return reading
+  }
+
+  async #read(size: number): Promise<Buffer> {
     const piece = Buffer.allocUnsafeSlow(Math.min(size, this.length - this.#at))
     let done = 0
     while (done < piece.length) {
@@ -90,7 +101,8 @@ class FileReader implements BodyReader {
     return piece
   }
 
-  rewind(): void {
+  async rewind(): Promise<void> {
+    await Promise.allSettled([this.#reading])
     this.#index = 0
     this.#offset = 0
     this.#at = 0
@@ -102,6 +114,7 @@ class FileReader implements BodyReader {
 class StreamReader implements BodyReader {
   readonly length: number | undefined
   readonly repeatable = false
+  readonly inMemory = false
   readonly #path: string
   readonly #iterator: AsyncIterator<Uint8Array>
   readonly #signal: AbortSignal | undefined
@@ -144,7 +157,7 @@ class StreamReader implements BodyReader {
     return piece.subarray(0, done)
   }
 
-  rewind(): void {
+  rewind(): Promise<void> {
     throw new Error('A stream cannot be read again')
   }
 

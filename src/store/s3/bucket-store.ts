@@ -7,7 +7,7 @@
  * listings.
  *
  * Requests, at best: stat of a file 1, of a directory or nothing 3 (1 for a directory that was made, where one is expected); list 1 for 1,000 keys; read 1 for up to two parts; put
- * 1 for up to two parts, else 2 and one for each part; remove 1 under a version, else 2; symlink, fifo and socket 1, or 3
+ * 1 for up to two parts, else 2 and one for each part, and up to 2 that note the upload; remove 1 under a version, else 2; symlink, fifo and socket 1, or 3
  * where the path has to be free and was not seen so; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 4, or 1
  * where nothing was seen there; removeDirectory 2. A guard that the
  * server does not check costs one more.
@@ -19,6 +19,7 @@ import {
   ANY,
   IMPLICIT_VERSION,
   isSpecial,
+  isStored,
   type Attributes,
   type CallOptions,
   type Capabilities,
@@ -37,7 +38,10 @@ import {
   type SpecialKind,
   type StatOptions,
   type Store,
+  type Upload,
+  type UploadOptions,
 } from '#store/store.ts'
+import { AheadUpload } from './ahead-upload.ts'
 import { readerOf } from './body.ts'
 import type { S3Context } from './context.ts'
 import { copyGuarded } from './copy.ts'
@@ -53,7 +57,9 @@ import { headObject } from './objects.ts'
 import type { Recovery } from './recovery.ts'
 import { removeEntries, removeGuarded } from './removal.ts'
 import { rename } from './rename.ts'
-import { putFrom, putWhole } from './upload.ts'
+import { putSegments } from './stored-put.ts'
+import { putFrom, putWhole, type PutRequest } from './upload.ts'
+import type { UploadRecovery } from './upload-recovery.ts'
 
 /** What S3 holds in one object: 48.8 TiB since December 2025. */
 const FILE_BYTES_MAX = PARTS_MAX * PART_BYTES_MAX
@@ -66,8 +72,11 @@ export class BucketStore implements Store {
   readonly #context: S3Context
   readonly #recovery: Recovery | undefined
 
-  constructor(context: S3Context, recovery?: Recovery) {
+  readonly #uploadRecovery: UploadRecovery | undefined
+
+  constructor(context: S3Context, recovery?: Recovery, uploadRecovery?: UploadRecovery) {
     this.#recovery = recovery
+    this.#uploadRecovery = uploadRecovery
     const { bucket, prefix } = context.client.location
     this.#context = context
     this.url = `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`
@@ -131,15 +140,27 @@ export class BucketStore implements Store {
 
   async put(path: string, source: Source, options: PutOptions): Promise<Entry> {
     const { signal, guard, attributes = {} } = options
-    const reader = readerOf(path, source, signal)
-    try {
+    const request = (): PutRequest => {
       if (path === '') throw isDirectory('put', path)
       const key = this.#context.keys.file(path)
       checkAborted(`put "${path}"`, signal)
-      return await putFrom(this.#context, { path, key, kind: 'file', attributes, guard, signal }, reader)
+      return { path, key, kind: 'file', attributes, guard, signal }
+    }
+    if ('segments' in source && source.segments.some(isStored)) {
+      return putSegments(this.#context, request(), source.segments)
+    }
+    const reader = readerOf(path, source, signal)
+    try {
+      return await putFrom(this.#context, request(), reader)
     } finally {
       reader.close()
     }
+  }
+
+  async beginUpload(path: string, options: UploadOptions): Promise<Upload> {
+    if (path === '') throw isDirectory('put', path)
+    checkAborted(`put "${path}"`, options.signal)
+    return new AheadUpload(this.#context, path, options.attributes)
   }
 
   async symlink(path: string, target: string, options: PutOptions): Promise<Entry> {
@@ -278,7 +299,7 @@ export class BucketStore implements Store {
   }
 
   async close(): Promise<void> {
-    await this.#recovery?.close()
+    await Promise.all([this.#recovery?.close(), this.#uploadRecovery?.close(), this.#context.notes?.close()])
     await this.#context.client.close()
   }
 

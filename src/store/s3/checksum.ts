@@ -20,6 +20,12 @@ export function crc32Base64(crc: number): string {
   return bytes.toString('base64')
 }
 
+/** The value of four such bytes; undefined for anything else. */
+export function crc32OfBase64(text: string | undefined): number | undefined {
+  const bytes = Buffer.from(text ?? '', 'base64')
+  return bytes.length === 4 ? bytes.readUInt32BE(0) : undefined
+}
+
 /** A checksum that is made while bytes arrive; `digest` is as S3 writes it. */
 export interface Checker {
   readonly expected: string

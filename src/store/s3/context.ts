@@ -4,6 +4,7 @@ import type { S3Client } from './client.ts'
 import type { S3Options } from './endpoint.ts'
 import type { Honoured } from './guards.ts'
 import type { Keys } from './keys.ts'
+import type { UploadNotes } from './upload-notes.ts'
 
 /** Sizes at which operations change their way. */
 export interface Limits {
@@ -16,6 +17,8 @@ export interface Limits {
   /** Larger objects are copied in parts, several at a time. */
   readonly copyBytesMax: number
   readonly copyPartBytes: number
+  /** Of the keys that a rename has copied, so many are remembered; more are found again by listing. */
+  readonly movedKeysMax: number
 }
 
 const MIB = 2 ** 20
@@ -24,7 +27,11 @@ export function limitsOf(options: S3Options): Limits {
   const partBytes = options.partBytes ?? 8 * MIB
   // S3 copies up to 5 GiB in one request, at some 100 MB a second; parts of an object go at a multiple of that.
   const putPartBytes = Math.max(5 * MIB, partBytes)
-  return { partBytes, putPartBytes, putBytesMax: 2 * putPartBytes, copyBytesMax: 1024 * MIB, copyPartBytes: 256 * MIB }
+  return {
+    ...{ partBytes, putPartBytes, putBytesMax: 2 * putPartBytes, copyBytesMax: 1024 * MIB, copyPartBytes: 256 * MIB },
+    // Some 6 MB.
+    movedKeysMax: 20_000,
+  }
 }
 
 export interface S3Context {
@@ -39,6 +46,8 @@ export interface S3Context {
   readonly trustListing?: boolean
   /** Told of a rename that is left to be finished later. */
   readonly onIntentLeft?: () => void
+  /** Where uploads in parts are noted while they are open. */
+  readonly notes?: UploadNotes
   /** When the store was opened: the time of directories that exist only by what lies under them. */
   readonly opened: Timestamp
 }

@@ -86,9 +86,7 @@ async function copyParts(
   const { path, from, head, to, guard, signal, kind } = request
   const kept = fileEntry(context, path, head).attributes ?? {}
   const headers = [...(replaced ?? replacedHeaders(context, path, kind, head, kept))]
-  if (Number(head.header('x-amz-tagging-count') ?? 0) > 0) {
-    headers.push(['x-amz-tagging', await taggingOf(context, from, signal)])
-  }
+  headers.push(...(await tagHeaders(context, from, head, signal)))
   const source: PartSource = {
     next: (number): Promise<PartToSend | undefined> => {
       const start = (number - 1) * limits.copyPartBytes
@@ -96,8 +94,19 @@ async function copyParts(
       return Promise.resolve(bytes <= 0 ? undefined : { copy: from, version: head.version, start, bytes })
     },
   }
-  const upload = await uploadParts(client, to, headers, source, signal)
+  const upload = await uploadParts(client, to, headers, source, signal, context.notes)
   return finishUpload(context, path, to, upload, guard, signal)
+}
+
+/** The tags of an object, for one that takes its place. No request where it has none, else one. */
+export async function tagHeaders(
+  context: S3Context,
+  key: string,
+  head: ObjectHead,
+  signal: AbortSignal | undefined,
+): Promise<Header[]> {
+  if (Number(head.header('x-amz-tagging-count') ?? 0) === 0) return []
+  return [['x-amz-tagging', await taggingOf(context, key, signal)]]
 }
 
 /** The tags of an object as a header wants them; a copy in parts would lose them. */

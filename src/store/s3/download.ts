@@ -31,11 +31,13 @@ export interface DownloadOptions {
   readonly signal: AbortSignal | undefined
 }
 
-/** A read whose first bytes have arrived. */
+/** A read whose first bytes have arrived: up to two parts, or one of more. */
 export interface Download {
   readonly head: ObjectHead
   readonly length: number
+  /** Parts in order, so many at a time: a bounded number of them is in memory, whatever the length. */
   chunks(): AsyncGenerator<Buffer>
+  /** All in one buffer of `length` bytes, for which the caller has made room in its memory budget before it began to read. */
   bytes(): Promise<Buffer>
   cancel(): void
 }
@@ -68,6 +70,35 @@ function isRight(checker: Checker, bytes: Buffer): boolean {
 
 function wrongChecksum(key: string): OperationError {
   return new OperationError('STORE_CORRUPT', `Cannot read "${key}": its checksum is wrong`)
+}
+
+/**
+ * Reads a range of one version straight into `target`, whole; undefined where there is no such object. One request.
+ * @throws OperationError `STORE_CONFLICT` where the version is another, `INPUT_INVALID` where the object ends before.
+ */
+export function readInto(
+  client: S3Client,
+  key: string,
+  version: Version,
+  start: number,
+  target: Buffer,
+  signal: AbortSignal | undefined,
+): Promise<ObjectHead | undefined> {
+  const sink = new PartSink(key, version, start, target)
+  const request = { operation: 'GetObject', method: 'GET', key, signal, sink, accept: [404, 412, 416] } as const
+  return client.send({ ...request, headers: () => sink.headers() }, (answer) => {
+    if (answer.status === 404) {
+      noBucketIsAnError(answer)
+      return undefined
+    }
+    if (answer.status === 412) throw conflict('read', key)
+    const head = answer.status === 416 ? undefined : headOf(answer)
+    if (head === undefined || start + target.length > head.size) {
+      throw new OperationError('INPUT_INVALID', `Cannot read "${key}": it ends before ${start + target.length}`)
+    }
+    sink.checkWhole()
+    return head
+  })
 }
 
 interface First {

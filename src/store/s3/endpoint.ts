@@ -9,6 +9,7 @@
 import { isIPv4 } from 'node:net'
 
 import { OperationError } from '#base/errors.ts'
+import type { MemoryBudget } from '#base/memory-budget.ts'
 import { checkPath } from '#store/path.ts'
 import { decodePercent, encodePath } from './sigv4.ts'
 
@@ -44,6 +45,11 @@ export interface S3Options {
   readonly connections?: number
   /** Bytes of a part of a large upload or download. */
   readonly partBytes?: number
+  /**
+   * Bounds what is in memory of files on their way up: each part takes its bytes from it before it is read, and gives them back
+   * after its answer. A put of bytes that the caller holds takes none, and a read none: who reads has seen to that.
+   */
+  readonly memory?: MemoryBudget
   /** Times a request is sent, the first included, where time does not decide. */
   readonly attemptsMax?: number
   /** Longest pause before the second attempt; it doubles with each. */

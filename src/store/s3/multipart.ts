@@ -1,29 +1,37 @@
 /**
  * Uploads in parts, several under way at a time, each in memory once: from a reader of bytes, or by ranges of an object that is
- * already there. An upload that fails or is given up is aborted, so that its parts do not stay and cost.
+ * already there. An upload that fails or is given up is aborted, so that its parts do not stay and cost; one whose process dies
+ * is found by its note (`upload-notes.ts`).
+ *
+ * Checksums: an upload is begun with the CRC-32 of the whole (FULL_OBJECT) where the endpoint knows that. It then tells the CRC of
+ * a part that it copies as well, and the whole follows from those of all parts; where it tells none, the whole is not checked.
  */
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import { untilAborted } from '#store/abort.ts'
 import type { Version } from '#store/store.ts'
-import { combineCrc32, crc32Base64 } from './checksum.ts'
+import { combineCrc32, crc32Base64, crc32OfBase64 } from './checksum.ts'
 import { headerOf, type S3Client } from './client.ts'
 import { copySource } from './endpoint.ts'
 import { httpDate, readXml, versionOf, withChecksum, type Written } from './objects.ts'
 import type { Header } from './signer.ts'
 import { canonicalQuery } from './sigv4.ts'
+import type { UploadNote, UploadNotes } from './upload-notes.ts'
 import { textOf, writeXml } from './xml.ts'
 
 /** S3's bounds. */
 export const PARTS_MAX = 10_000
 export const PART_BYTES_MAX = 5 * 2 ** 30
 const MIB = 2 ** 20
+/** Least size of every part but the last. */
+export const PART_BYTES_MIN = 5 * 2 ** 20
 /** Of one upload: with parts of 8 MiB, 64 MiB of memory. */
-const PARTS_AT_ONCE = 8
+export const PARTS_AT_ONCE = 8
 /** Parts of a stream of unknown length double after so many, so that 10,000 reach 80 TiB. */
-const PARTS_OF_ONE_SIZE = 1000
+export const PARTS_OF_ONE_SIZE = 1000
 /** How long giving an upload up may take. */
 const ABORT_MS = 30_000
 
@@ -40,7 +48,8 @@ export function growingPartBytes(number: number, partBytes: number): number {
   return Math.min(PART_BYTES_MAX, partBytes * 2 ** Math.floor((number - 1) / PARTS_OF_ONE_SIZE))
 }
 
-interface Part {
+/** A part that the server has. */
+export interface Part {
   readonly number: number
   readonly version: Version
   readonly bytes: number
@@ -50,11 +59,18 @@ interface Part {
 /** What goes up in parts. */
 export interface PartSource {
   /** Takes the next part and says how it is sent; undefined at the end. Called once at a time, in order. */
-  next(number: number): Promise<PartToSend | undefined>
+  next(number: number, signal: AbortSignal): Promise<PartToSend | undefined>
 }
 export type PartToSend =
-  | { readonly body: Buffer }
+  | PartBody
+  /** Read when its turn has come, several at a time. */
+  | { readonly load: (signal: AbortSignal) => Promise<PartBody> }
   | { readonly copy: string; readonly version: Version; readonly start: number; readonly bytes: number }
+/** Bytes of a part; `release` is told once they are of no more use. */
+export interface PartBody {
+  readonly body: Buffer
+  readonly release?: (() => void) | undefined
+}
 
 /** An upload whose parts are there; completing it is the caller's. */
 export interface Upload {
@@ -65,32 +81,41 @@ export interface Upload {
   readonly checksum: string | undefined
   /** The etag that S3 gives to an object of these parts. */
   readonly versionExpected: Version
+  readonly note: UploadNote | undefined
 }
 
-/** Sends all parts; on any failure the upload is aborted. Requests: 1 and one for each part. */
+/**
+ * Sends all parts; on any failure the upload is aborted. Requests: 1 and one for each part, and up to two that note the upload
+ * where `notes` are kept.
+ */
 export async function uploadParts(
   client: S3Client,
   key: string,
   headers: readonly Header[],
   source: PartSource,
   signal: AbortSignal | undefined,
+  notes?: UploadNotes,
 ): Promise<Upload> {
-  const begun = await withChecksum(client, (checksums) => createUpload(client, key, headers, checksums, signal))
+  const begun = await beginUpload(client, key, headers, signal, notes)
   try {
-    const parts = await sendParts(client, key, begun, source, signal)
-    const digests = createHash('md5')
-    for (const part of parts) digests.update(Buffer.from(part.version, 'hex'))
-    const bytes = parts.reduce((sum, part) => sum + part.bytes, 0)
-    const versionExpected = `${digests.digest('hex')}-${parts.length}` as Version
-    const checksum = begun.wholeChecksum ? checksumOf(parts) : undefined
-    return { id: begun.id, parts, bytes, checksum, versionExpected }
+    return uploadOf(begun, await sendParts(client, key, begun, source, signal))
   } catch (error) {
-    await abortUpload(client, key, begun.id)
+    await abortUpload(client, key, begun)
     throw error
   }
 }
 
-/** The CRC-32 of all parts as S3 writes it; undefined where that of a part is not known, as it is of copied ones. */
+/** What is completed, of the parts that the server has, in order. */
+export function uploadOf(begun: Begun, parts: readonly Part[]): Upload {
+  const digests = createHash('md5')
+  for (const part of parts) digests.update(Buffer.from(part.version, 'hex'))
+  const bytes = parts.reduce((sum, part) => sum + part.bytes, 0)
+  const versionExpected = `${digests.digest('hex')}-${parts.length}` as Version
+  const checksum = begun.wholeChecksum ? checksumOf(parts) : undefined
+  return { id: begun.id, note: begun.note, parts, bytes, checksum, versionExpected }
+}
+
+/** The CRC-32 of all parts as S3 writes it; undefined where that of a part is not known. */
 function checksumOf(parts: readonly Part[]): string | undefined {
   let whole = 0
   for (const { crc, bytes } of parts) {
@@ -100,10 +125,40 @@ function checksumOf(parts: readonly Part[]): string | undefined {
   return crc32Base64(whole)
 }
 
-interface Begun {
+/** An upload that the server knows. */
+export interface Begun {
   readonly id: string
   readonly checksums: boolean
   readonly wholeChecksum: boolean
+  readonly note: UploadNote | undefined
+}
+
+/**
+ * Begins an upload. Noted before and after, so that it is found whenever this process dies. One request, and up to two for
+ * the notes.
+ */
+export async function beginUpload(
+  client: S3Client,
+  key: string,
+  headers: readonly Header[],
+  signal: AbortSignal | undefined,
+  notes: UploadNotes | undefined,
+): Promise<Begun> {
+  const note = await notes?.announce(key, signal)
+  // Not given up with its caller: the answer has the only name by which the upload can be aborted.
+  const creating = withChecksum(client, (checksums) => createUpload(client, key, headers, checksums))
+  try {
+    const begun = await untilAborted(`put "${key}"`, creating, signal)
+    await note?.identify(begun.id, signal)
+    return { ...begun, note }
+  } catch (error) {
+    const forgotten = creating.then(
+      (begun) => abortUpload(client, key, { id: begun.id, note }),
+      () => note?.end(),
+    )
+    if (signal?.aborted !== true) await forgotten
+    throw error
+  }
 }
 
 function createUpload(
@@ -111,8 +166,7 @@ function createUpload(
   key: string,
   headers: readonly Header[],
   checksums: boolean,
-  signal: AbortSignal | undefined,
-): Promise<Begun> {
+): Promise<Omit<Begun, 'note'>> {
   const request = { operation: 'CreateMultipartUpload', method: 'POST', key, query: 'uploads=' } as const
   const extra: Header[] = checksums
     ? [
@@ -120,7 +174,7 @@ function createUpload(
         ['x-amz-checksum-type', 'FULL_OBJECT'],
       ]
     : []
-  return client.send({ ...request, headers: [...headers, ...extra], body: new Uint8Array(0), signal }, (answer) => {
+  return client.send({ ...request, headers: [...headers, ...extra], body: new Uint8Array(0) }, (answer) => {
     const id = textOf(readXml(client.action(request), answer, 'InitiateMultipartUploadResult'), 'UploadId')
     if (id === undefined || id === '') {
       throw new OperationError('STORE_CORRUPT', `Cannot ${client.action(request)}: the answer has no upload id`)
@@ -147,13 +201,14 @@ async function sendParts(
   const take = (): Promise<[number, PartToSend] | undefined> => {
     const taken = taking.then(async (): Promise<[number, PartToSend] | undefined> => {
       if (ended || left.signal.aborted) return undefined
-      const part = await source.next(number + 1)
+      const part = await source.next(number + 1, both)
       if (part === undefined) {
         ended = true
         return undefined
       }
       number++
       if (number <= PARTS_MAX) return [number, part]
+      if ('body' in part) part.release?.()
       throw new OperationError('STORE_FILE_TOO_LARGE', `Cannot put "${key}": it takes more than ${PARTS_MAX} parts`)
     })
     taking = taken.catch(() => undefined)
@@ -163,7 +218,13 @@ async function sendParts(
     for (;;) {
       const taken = await take()
       if (taken === undefined) return
-      parts[taken[0] - 1] = await sendPart(client, key, begun, taken[0], taken[1], both)
+      const [place, toSend] = taken
+      const part = 'load' in toSend ? await toSend.load(both) : toSend
+      try {
+        parts[place - 1] = await sendPart(client, key, begun, place, part, both)
+      } finally {
+        if ('body' in part) part.release?.()
+      }
     }
   }
   try {
@@ -175,12 +236,13 @@ async function sendParts(
   return parts
 }
 
-async function sendPart(
+/** Sends one part, or has it copied. One request. */
+export async function sendPart(
   client: S3Client,
   key: string,
   begun: Begun,
   number: number,
-  part: PartToSend,
+  part: Exclude<PartToSend, { readonly load: unknown }>,
   signal: AbortSignal,
 ): Promise<Part> {
   const query = canonicalQuery([
@@ -202,10 +264,11 @@ async function sendPart(
   ]
   const request = { operation: 'UploadPartCopy', method: 'PUT', key, query, headers, signal } as const
   const body = new Uint8Array(0)
-  const version = await client.send({ ...request, body, errorIn200: true, workBytes: part.bytes }, (answer) =>
-    versionOf(textOf(readXml(client.action(request), answer, 'CopyPartResult'), 'ETag')),
-  )
-  return { number, version, bytes: part.bytes, crc: undefined }
+  return client.send({ ...request, body, errorIn200: true, workBytes: part.bytes }, (answer) => {
+    const result = readXml(client.action(request), answer, 'CopyPartResult')
+    const crc = begun.wholeChecksum ? crc32OfBase64(textOf(result, 'ChecksumCRC32')) : undefined
+    return { number, version: versionOf(textOf(result, 'ETag')), bytes: part.bytes, crc }
+  })
 }
 
 /** Makes the object of the parts. One request; the version may come back empty from servers that tell none. */
@@ -245,16 +308,21 @@ export function completeUpload(
 }
 
 /** Gives an upload up. It must not hide why, so its own failure is only told in the log. */
-export async function abortUpload(client: S3Client, key: string, id: string): Promise<void> {
+export async function abortUpload(
+  client: S3Client,
+  key: string,
+  { id, note }: { readonly id: string; readonly note?: UploadNote | undefined },
+): Promise<void> {
   const query = canonicalQuery([['uploadId', id]])
   const signal = AbortSignal.timeout(ABORT_MS)
   const request = { operation: 'AbortMultipartUpload', method: 'DELETE', key, query, signal } as const
   try {
     await client.send({ ...request, accept: [404] }, () => undefined)
+    note?.end()
   } catch (error) {
     log.warn(
       { err: error, key, uploadId: id },
-      'cannot abort an upload; its parts stay until a lifecycle rule removes them',
+      'cannot abort an upload; its parts stay until the store is opened anew, or a lifecycle rule removes them',
     )
   }
 }

@@ -182,5 +182,5 @@ async function removeProbe(client: S3Client, key: string): Promise<void> {
 }
 
 function giveUp(client: S3Client, key: string, upload: Upload): Promise<void> {
-  return abortUpload(client, key, upload.id)
+  return abortUpload(client, key, upload)
 }

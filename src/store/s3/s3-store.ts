@@ -19,6 +19,8 @@ import { probeGuards } from './probe.ts'
 import { Recovery } from './recovery.ts'
 import { intentsPrefix } from './rename-intents.ts'
 import { firstRegion } from './region.ts'
+import { notesPrefix, UploadNotes } from './upload-notes.ts'
+import { UploadRecovery } from './upload-recovery.ts'
 import { BucketStore } from './bucket-store.ts'
 
 const log = logger('store/s3')
@@ -45,6 +47,7 @@ export async function openS3Store(url: string, options: S3Options = {}): Promise
     client.attemptsMax = attemptsMax
     client.ioTimeoutMs = ioTimeoutMs
     const recovery = new Recovery(() => context)
+    const notes = new UploadNotes(client, keys)
     const context: S3Context = {
       client,
       keys,
@@ -54,29 +57,37 @@ export async function openS3Store(url: string, options: S3Options = {}): Promise
       metadata: location.options.trustListing !== true && (location.options.metadata ?? true),
       trustListing: location.options.trustListing === true,
       onIntentLeft: () => recovery.lookLater(),
+      notes,
       opened: timestampNow(),
     }
+    const uploads = new UploadRecovery(client, keys, notes.key)
     const { readOnly, anonymous } = location.options
-    if (left && readOnly !== true && anonymous !== true) {
+    if (readOnly !== true && anonymous !== true) {
+      const looks = [left.renames ? recovery.look() : undefined, left.uploads ? uploads.look() : undefined]
       // What takes longer goes on while the store is used.
-      await Promise.race([recovery.look(), sleep(RECOVERY_MS_MAX, undefined, { ref: false })])
+      await Promise.race([Promise.all(looks), sleep(RECOVERY_MS_MAX, undefined, { ref: false })])
     }
-    return new BucketStore(context, recovery)
+    return new BucketStore(context, recovery, uploads)
   } catch (error) {
     await client.close()
     throw error
   }
 }
 
-/** Whether there may be renames to be finished: what is asked for has to be something, and costs no request more so. */
-async function checkBucket(client: S3Client, location: S3Location, keys: Keys): Promise<boolean> {
+/** What others may have left behind: what is asked for has to be something, and costs no request more so. */
+async function checkBucket(
+  client: S3Client,
+  location: S3Location,
+  keys: Keys,
+): Promise<{ readonly renames: boolean; readonly uploads: boolean }> {
   const { bucket, options } = location
   const late = AbortSignal.timeout(OPEN_MS_MAX)
   const signal = options.signal === undefined ? late : AbortSignal.any([options.signal, late])
   try {
     const { items, token } = await listPage(client, { prefix: keys.own, delimited: false, signal })
-    const prefix = intentsPrefix({ keys })
-    return token !== undefined || items.some((item) => 'key' in item && item.key.startsWith(prefix))
+    const has = (prefix: string): boolean =>
+      token !== undefined || items.some((item) => 'key' in item && item.key.startsWith(prefix))
+    return { renames: has(intentsPrefix({ keys })), uploads: has(notesPrefix(keys)) }
   } catch (error) {
     if (!(error instanceof OperationError)) throw error
     let code: ErrorCode = error.code

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 import { OperationError } from '#base/errors.ts'
+import type { Share } from '#base/memory-budget.ts'
 import type { Attributes, Entry, Guard, Kind } from '#store/store.ts'
 import type { BodyReader } from './body.ts'
 import { crc32Base64 } from './checksum.ts'
@@ -21,6 +22,7 @@ import {
   PARTS_MAX,
   PART_BYTES_MAX,
   uploadParts,
+  type PartBody,
   type PartSource,
   type Upload,
 } from './multipart.ts'
@@ -36,30 +38,87 @@ export interface PutRequest {
   readonly signal: AbortSignal | undefined
 }
 
-/** Puts all that a reader gives. One request up to two parts' size, one more where the guard has to be looked at. */
+/**
+ * Puts all that a reader gives. One request up to two parts' size, one more where the guard has to be looked at. What is in memory
+ * at a time is taken from the store's budget, a part at a time, but for bytes that the caller holds anyway.
+ */
 export async function putFrom(context: S3Context, request: PutRequest, reader: BodyReader): Promise<Entry> {
   const { putBytesMax, putPartBytes: partBytes } = context.limits
   const { length } = reader
-  if (length !== undefined && length > PARTS_MAX * PART_BYTES_MAX) {
-    throw new OperationError('STORE_FILE_TOO_LARGE', `Cannot put "${request.path}": it has ${length} bytes`)
-  }
+  if (length !== undefined) checkSize(request.path, length)
   if (length !== undefined && length > putBytesMax) {
     const size = partBytesFor(length, partBytes)
     return putParts(context, request, reader, [], () => size)
   }
-  const body = await reader.next(putBytesMax)
-  // A source of a length has no more than that; one of none may go on.
-  const more = body.length === putBytesMax || length === body.length ? await reader.next(1) : body.subarray(0, 0)
-  if (more.length === 0) return putWhole(context, request, body)
-  const begun = [body.subarray(0, partBytes), body.subarray(partBytes), more]
-  return putParts(context, request, reader, begun, (number) => growingPartBytes(number, partBytes))
+  const share = await reserve(context, reader, length ?? putBytesMax, request.signal)
+  try {
+    const body = await reader.next(putBytesMax)
+    // A source of a length has no more than that; one of none may go on.
+    const more = body.length === putBytesMax || length === body.length ? await reader.next(1) : body.subarray(0, 0)
+    if (more.length === 0) return await putWhole(context, request, body)
+    const release = share === undefined ? undefined : releaseAtLast(share, 2)
+    const begun = [
+      { body: body.subarray(0, partBytes), release },
+      { body: body.subarray(partBytes), release },
+    ]
+    return await putParts(context, request, reader, [...begun, { body: more }], (number) =>
+      growingPartBytes(number, partBytes),
+    )
+  } finally {
+    share?.release()
+  }
+}
+
+/** @throws OperationError `STORE_FILE_TOO_LARGE`. */
+export function checkSize(path: string, bytes: number): void {
+  if (bytes <= PARTS_MAX * PART_BYTES_MAX) return
+  throw new OperationError('STORE_FILE_TOO_LARGE', `Cannot put "${path}": it has ${bytes} bytes`)
+}
+
+/** Room for bytes that a reader is going to read; undefined where they take none. */
+async function reserve(
+  context: S3Context,
+  reader: BodyReader,
+  bytes: number,
+  signal: AbortSignal | undefined,
+): Promise<Once | undefined> {
+  const { memory } = context.options
+  if (memory === undefined || reader.inMemory || bytes === 0) return undefined
+  return onlyOnce(await memory.reserve(bytes, signal))
+}
+
+/** A share that may be given back again and again. */
+interface Once {
+  release(): void
+}
+
+function onlyOnce(share: Share): Once {
+  let lent = true
+  return {
+    release: () => {
+      if (lent) share.release()
+      lent = false
+    },
+  }
+}
+
+/** Gives back what so many use. */
+function releaseAtLast(share: Once, users: number): () => void {
+  let left = users
+  return () => {
+    if (--left === 0) share.release()
+  }
 }
 
 /** Puts a body in one request. */
-export async function putWhole(context: S3Context, request: PutRequest, body: Buffer): Promise<Entry> {
+export async function putWhole(
+  context: S3Context,
+  request: PutRequest,
+  body: Buffer,
+  headers: readonly Header[] = newHeaders(context, request.path, request.kind, body.length, request.attributes),
+): Promise<Entry> {
   const { path, key, kind, attributes, guard, signal } = request
   const { client } = context
-  const headers = newHeaders(context, path, kind, body.length, attributes)
   const written = await guardedWrite(
     'put',
     path,
@@ -93,48 +152,87 @@ async function putParts(
   context: S3Context,
   request: PutRequest,
   reader: BodyReader,
-  begun: readonly Buffer[],
+  begun: readonly PartBody[],
   partBytes: (number: number) => number,
 ): Promise<Entry> {
   const { path, key, kind, attributes, guard, signal } = request
   const headers = newHeaders(context, path, kind, reader.length, attributes)
   for (let redone = false; ; redone = true) {
-    const source = partsOf(reader, redone ? [] : begun, partBytes)
-    const upload = await uploadParts(context.client, key, headers, source, signal)
+    const source = partsOf(context, reader, redone ? [] : begun, partBytes)
     try {
+      const upload = await uploadParts(context.client, key, headers, source, signal, context.notes)
       const written = await finishUpload(context, path, key, upload, guard, signal)
       return writtenEntry(context, { path, kind, size: upload.bytes, attributes }, written)
     } catch (error) {
-      // S3 lets go of an upload whose completion raced with another write: it has to be sent again.
+      // S3 lets go of an upload whose completion raced with another write, and another process may have aborted it.
       if (!isLostUpload(error) || redone || !reader.repeatable) throw error
-      reader.rewind()
+      await reader.rewind()
     }
   }
 }
 
-function isLostUpload(error: unknown): boolean {
+/** Whether an upload is no more, and everything has to be sent again. */
+export function isLostUpload(error: unknown): boolean {
   const cause = error instanceof OperationError && !(error instanceof S3Error) ? error.cause : error
   return cause instanceof S3Error && (cause.s3Code === 'NoSuchUpload' || cause.s3Code === 'ConditionalRequestConflict')
 }
 
-function partsOf(reader: BodyReader, begun: readonly Buffer[], partBytes: (number: number) => number): PartSource {
+function partsOf(
+  context: S3Context,
+  reader: BodyReader,
+  begun: readonly PartBody[],
+  partBytes: (number: number) => number,
+): PartSource {
   // The last piece is one byte that was read ahead, and begins the part after the others.
   const whole = begun.slice(0, -1)
-  let ahead = begun.at(-1) ?? Buffer.alloc(0)
+  let ahead = begun.at(-1)?.body ?? Buffer.alloc(0)
+  let given = 0
   return {
-    next: async (number) => {
+    next: async (number, signal) => {
       const ready = whole[number - 1]
-      if (ready !== undefined) return { body: ready }
-      const rest = await reader.next(partBytes(number) - ahead.length)
-      const body = ahead.length === 0 ? rest : Buffer.concat([ahead, rest])
-      ahead = Buffer.alloc(0)
-      return body.length === 0 ? undefined : { body }
+      if (ready !== undefined) {
+        given += ready.body.length
+        return ready
+      }
+      // At the end of what the source says nothing is read but for the proof.
+      const left = reader.length === undefined ? partBytes(number) : Math.min(partBytes(number), reader.length - given)
+      const share = await reserve(context, reader, left, signal)
+      try {
+        const rest = await reader.next(Math.max(1, left - ahead.length))
+        const body = ahead.length === 0 ? rest : Buffer.concat([ahead, rest])
+        ahead = Buffer.alloc(0)
+        given += body.length
+        if (body.length > 0) return { body, release: () => share?.release() }
+        share?.release()
+        return undefined
+      } catch (error) {
+        share?.release()
+        throw error
+      }
     },
   }
 }
 
 /** Completes an upload under a guard; aborts it where that fails. */
 export async function finishUpload(
+  context: S3Context,
+  path: string,
+  key: string,
+  upload: Upload,
+  guard: Guard,
+  signal: AbortSignal | undefined,
+): Promise<Written> {
+  try {
+    return await completeGuarded(context, path, key, upload, guard, signal)
+  } catch (error) {
+    if (isNoUpload(error)) upload.note?.end()
+    else await abortUpload(context.client, key, upload)
+    throw error
+  }
+}
+
+/** Completes an upload under a guard; where that fails the upload stays open, if it is not lost. */
+export async function completeGuarded(
   context: S3Context,
   path: string,
   key: string,
@@ -163,20 +261,19 @@ export async function finishUpload(
       },
       { look, take },
     )
+    upload.note?.end()
     if (written.version !== '') return written
     // Some servers tell no etag of what was completed.
     const head = await look()
     return head === undefined ? written : writtenAt(head)
   } catch (error) {
-    if (isNoUpload(error)) {
-      // An earlier attempt completed it, and its answer was lost.
-      const head = await look()
-      const taken = head === undefined ? undefined : take(head)
-      if (taken !== undefined) return taken
-    } else {
-      await abortUpload(client, key, upload.id)
-    }
-    throw error
+    if (!isNoUpload(error)) throw error
+    // An earlier attempt may have completed it, and its answer was lost.
+    const head = await look()
+    const taken = head === undefined ? undefined : take(head)
+    if (taken === undefined) throw error
+    upload.note?.end()
+    return taken
   }
 }
 
