@@ -17,6 +17,8 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 
 import { openDirectoryStore } from '#store/directory-store.ts'
+import { dryRunStore } from '#store/dry-run-store.ts'
+import { openMemoryStore } from '#store/memory-store.ts'
 import { openStore } from '#store/open-store.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 import { assertContent, keysOf, listAll, noise, rejectsWith } from '#store/suite/case.ts'
@@ -183,5 +185,24 @@ test('open: each scheme opens its store, others are refused with the known ones'
     await assert.rejects(openStore('ftp://x'), /s3:\/\/BUCKET.*file:\/\/\/.*memory:/)
     await rejectsWith(openStore(`file://${root}/missing`), 'STORE_NOT_FOUND')
     await rejectsWith(openStore(`file://${encodeURI(root)}/file`), 'STORE_NOT_DIRECTORY')
+  })
+})
+
+test('dry run: a full local disk is told as that, and what was there before shows on', async (t) => {
+  await withMount(t, 'tmpfs', 'size=2m', async (directory) => {
+    const store = dryRunStore(openMemoryStore(), { directory, log: { info: () => undefined } })
+    try {
+      const { version } = await store.put('file', noise(1 << 20, 20), { guard: ABSENT })
+      await rejectsWith(store.put('file', noise(2 << 20, 21), { guard: ANY }), 'STAGING_NO_SPACE')
+      await rejectsWith(store.put('other', noise(2 << 20, 21), { guard: ANY }), 'STAGING_NO_SPACE')
+      assert.equal((await store.stat('file')).version, version)
+      await assertContent(store, 'file', noise(1 << 20, 20))
+      assert.deepEqual(keysOf(await listAll(store, ''), ''), ['file'])
+      assert.equal(store.summary().changes, 1)
+      await store.put('small', noise(1000, 22), { guard: ABSENT })
+    } finally {
+      await store.close()
+    }
+    assert.deepEqual(readdirSync(directory), [])
   })
 })

@@ -1,6 +1,7 @@
 /** Cases of the store suite: exchange of two entries of any kind. */
 import assert from 'node:assert/strict'
 
+import { isOperationError } from '#base/errors.ts'
 import { ABSENT, ANY, ifVersion, type Version } from '#store/store.ts'
 
 import { assertContent, assertGone, keysOf, listAll, noise, rejectsWith, type SuiteCase } from './case.ts'
@@ -97,6 +98,23 @@ export const exchangingCases: readonly SuiteCase[] = [
       await store.exchange(at('link'), at('empty'), FREE)
       assert.equal(await store.readLink(at('empty')), 'dir/x')
       await assertContent(store, at('link'), noise(10, 168))
+    },
+  },
+  {
+    name: '[S81] exchange: of racing exchanges under versions exactly one happens (where moves are one step)',
+    run: async ({ store, at, skip }) => {
+      if (!store.capabilities.renameAtomic) return skip('moves are several steps')
+      const a = await store.put(at('a'), noise(10, 190), { guard: ABSENT })
+      const b = await store.put(at('b'), noise(10, 191), { guard: ABSENT })
+      const guards = { guard: ifVersion(a.version), otherGuard: ifVersion(b.version) }
+      const calls = Array.from({ length: 9 }, () => store.exchange(at('a'), at('b'), guards))
+      const results = await Promise.allSettled(calls)
+      assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1)
+      for (const result of results) {
+        if (result.status === 'rejected') assert.ok(isOperationError(result.reason, 'STORE_CONFLICT'))
+      }
+      await assertContent(store, at('a'), noise(10, 191))
+      await assertContent(store, at('b'), noise(10, 190))
     },
   },
   {

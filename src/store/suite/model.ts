@@ -19,6 +19,7 @@ type Step =
   | { readonly op: 'put'; readonly path: string; readonly guard: GuardChoice; readonly seed: number }
   | { readonly op: 'remove'; readonly path: string; readonly guard: GuardChoice }
   | { readonly op: 'rename'; readonly path: string; readonly to: string; readonly free: boolean }
+  | { readonly op: 'exchange'; readonly path: string; readonly to: string }
   | { readonly op: 'copy'; readonly path: string; readonly to: string; readonly free: boolean }
   | { readonly op: 'makeDirectory'; readonly path: string; readonly free: boolean }
   | { readonly op: 'removeDirectory'; readonly path: string }
@@ -36,6 +37,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ op: fc.constant('put'), path: paths, guard: guards, seed: fc.nat(1000) }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('remove'), path: paths, guard: guards }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant('rename'), path: paths, to: paths, free: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('exchange'), path: paths, to: paths }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('copy'), path: paths, to: paths, free: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('makeDirectory'), path: paths, free: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('removeDirectory'), path: paths }) },
@@ -77,6 +79,14 @@ class Model {
     return found
   }
 
+  exchange(path: string, other: string): void {
+    // No name of the model's.
+    const aside = '.aside'
+    this.move(path, aside)
+    this.move(other, path)
+    this.move(aside, other)
+  }
+
   move(from: string, to: string): void {
     for (const [path, file] of [...this.files]) {
       if (!isWithin(path, from)) continue
@@ -116,6 +126,11 @@ function wrongsOf(model: Model, step: Step): ErrorCode[] {
       if (file !== undefined) wrongs.push('STORE_NOT_DIRECTORY')
       if (isDirectory && !model.isEmpty(path)) wrongs.push('STORE_NOT_EMPTY')
       break
+    case 'exchange':
+      if (!model.exists(step.to)) wrongs.push('STORE_NOT_FOUND')
+      if (model.isUnderFile(step.to)) wrongs.push('STORE_NOT_DIRECTORY')
+      if (step.to !== path && (isWithin(path, step.to) || isWithin(step.to, path))) wrongs.push('INPUT_INVALID')
+      break
     case 'copy':
     case 'rename':
       wrongs.push(...wrongsOfTarget(model, step, isDirectory))
@@ -146,6 +161,7 @@ function needsTreeCheck(model: Model, step: Step): boolean {
   if (model.isUnderFile(to) || model.isUnderFile(step.path)) return true
   if (step.op === 'makeDirectory') return model.files.has(to)
   if (step.op === 'put') return model.isDirectory(to)
+  if (step.op === 'exchange') return isWithin(to, step.path) || isWithin(step.path, to)
   return 'to' in step && (isWithin(to, step.path) || (model.files.has(step.path) && model.isDirectory(to)))
 }
 
@@ -175,6 +191,14 @@ async function perform(store: Store, model: Model, step: Step, at: (path: string
       model.files.set(step.to, { seed: model.files.get(path)?.seed ?? -1, version })
       break
     }
+    case 'exchange':
+      await store.exchange(at(path), at(step.to), { guard: ANY, otherGuard: ANY })
+      if (step.to !== path) model.exchange(path, step.to)
+      for (const name of [path, step.to]) {
+        const file = model.files.get(name)
+        if (file !== undefined) model.files.set(name, { ...file, version: (await store.stat(at(name))).version })
+      }
+      break
     case 'rename': {
       const renamed = await store.rename(at(path), at(step.to), {
         guard: ANY,
