@@ -22,8 +22,6 @@ import type { Move } from './rename-intents.ts'
 
 /** Copies of one directory under way at a time. */
 const COPIES_AT_ONCE = 16
-/** More than these are found again by listing what was copied. */
-const COPIED_MAX = 20_000
 /** Bytes that are compared at a time, where nothing else tells whether an object is a copy. */
 const COMPARED_BYTES = 8 * 2 ** 20
 
@@ -160,7 +158,7 @@ export class Mover {
       const change = { before: source.version, after }
       this.#copied?.set(name, change)
       if (name === '/' || name === '') this.#own = after
-      if (this.#copied !== undefined && this.#copied.size > COPIED_MAX) this.#copied = undefined
+      if (this.#copied !== undefined && this.#copied.size > this.#context.limits.movedKeysMax) this.#copied = undefined
       if (after !== source.version && !name.endsWith('/')) this.changed.set(name, change)
     } catch (error) {
       // Nobody waits for what was left behind: what others have changed since stays as they left it.

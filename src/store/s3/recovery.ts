@@ -14,6 +14,9 @@ import { intentsPrefix, Lease, readIntent, type Moving, type Swapping } from './
 /** A lease that has run out is found within so long. */
 const LOOK_AGAIN_MS = 20_000
 
+/** Times that a lease that is free is reached for. */
+const TAKES_MAX = 3
+
 const log = logger('store/s3')
 
 export class Recovery {
@@ -68,18 +71,28 @@ export class Recovery {
     if (more) this.lookLater()
   }
 
+  async #take(context: S3Context, key: string): Promise<Lease | 'gone' | 'held'> {
+    const { signal } = this.#ended
+    for (let attempt = 1; attempt <= TAKES_MAX; attempt++) {
+      const found = await readIntent(context, key, signal)
+      if (found === undefined) return 'gone'
+      if (!found.free) return 'held'
+      const lease = await Lease.take(context, found, signal)
+      // Another was faster, or the last write of an owner that has ended has only now arrived: a second look tells.
+      if (lease !== undefined) return lease
+    }
+    return 'held'
+  }
+
   /** False where another may still be at it, or where it has to be tried again. */
   async #finish(context: S3Context, key: string): Promise<boolean> {
     const { signal } = this.#ended
     let lease: Lease | undefined
     try {
-      const found = await readIntent(context, key, signal)
-      if (found === undefined) return true
-      if (!found.free) return false
-      lease = await Lease.take(context, found, signal)
-      if (lease === undefined) return false
-      const { who, when } = found.document
-      log.info({ key, who, when, what: lease.what }, 'finishes what another has left')
+      const found = await this.#take(context, key)
+      if (typeof found === 'string') return found === 'gone'
+      lease = found
+      log.info({ key, who: lease.before, what: lease.what }, 'finishes what another has left')
       if (isMoving(lease)) {
         await finishMoves(context, lease, AbortSignal.any([signal, lease.signal]))
         await lease.end(signal)

@@ -100,6 +100,8 @@ export interface FoundIntent<W = Moving | Swapping> {
 /** An intent that is held. Every method rejects with `STORE_CONFLICT` once another has taken it over. */
 export class Lease<W extends Moving | Swapping = Moving | Swapping> {
   readonly key: string
+  /** Who had it before. */
+  readonly before: string | undefined
   /** Fires when the lease is lost. */
   readonly signal: AbortSignal
   readonly #lost = new AbortController()
@@ -111,9 +113,10 @@ export class Lease<W extends Moving | Swapping = Moving | Swapping> {
   #writtenMs = performance.now()
   #writing: Promise<void> = Promise.resolve()
 
-  private constructor(context: S3Context, key: string, what: W, document: Intent, version: Version) {
+  private constructor(context: S3Context, key: string, what: W, document: Intent, version: Version, before?: string) {
     this.#context = context
     this.key = key
+    this.before = before
     this.#what = what
     this.#document = document
     this.#version = version
@@ -153,7 +156,7 @@ export class Lease<W extends Moving | Swapping = Moving | Swapping> {
     const taken: Intent = { ...document, who, owner, count: document.count + 1 }
     try {
       const written = await write(context, key, taken, ifVersion(version), signal)
-      return new Lease(context, key, document.what, taken, written)
+      return new Lease(context, key, document.what, taken, written, document.who)
     } catch (error) {
       if (isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) return undefined
       throw error
