@@ -325,6 +325,8 @@ export interface Store {
 
   /** Undefined where the store has no bound that it knows of. */
   space(options?: CallOptions): Promise<Space | undefined>
+  /** From now on an outage is waited out for some seconds only, by calls under way, too: whoever calls is about to end. */
+  readonly hurry?: () => void
   close(): Promise<void>
 }
 

@@ -298,6 +298,10 @@ export class BucketStore implements Store {
     return undefined
   }
 
+  readonly hurry = (): void => {
+    this.#context.client.hurry()
+  }
+
   async close(): Promise<void> {
     await Promise.all([this.#recovery?.close(), this.#uploadRecovery?.close(), this.#context.notes?.close()])
     await this.#context.client.close()

@@ -52,6 +52,8 @@ const BACKOFF_MS = 100
 const TIMEOUT_MS = 30_000
 /** A server or a network that is not back by then has to be seen to by somebody. */
 const IO_TIMEOUT_MS = 5 * 60_000
+/** A server of ours or a load balancer is back within some seconds of a restart. */
+const HURRY_MS = 20_000
 /** The slowest that a server is taken to copy: 10 MB a second. */
 const SERVER_BYTES_PER_MS = 10_000
 
@@ -108,6 +110,11 @@ export class S3Client {
 
   get endpoint(): Endpoint {
     return this.#endpoint
+  }
+
+  /** Waits outages out for as long as a server takes to restart, and no longer. */
+  hurry(): void {
+    this.ioTimeoutMs = Math.min(this.ioTimeoutMs, HURRY_MS)
   }
 
   async close(): Promise<void> {
