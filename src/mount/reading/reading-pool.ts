@@ -4,7 +4,7 @@
  * from the handle that has the most, from its far end. So what handles hold evens out while memory is short.
  */
 import { counter } from '#base/metrics.ts'
-import type { MemoryBudget } from '#base/memory-budget.ts'
+import type { MemoryBudget, Share } from '#base/memory-budget.ts'
 
 import { Hedger, type Ask } from './hedger.ts'
 
@@ -107,6 +107,20 @@ export class ReadingPool {
     for (const act of acts) act()
   }
 
+  /** Memory for what `holder` would like ahead of it: what is free, or what another handle has over its share. */
+  reserveAhead(holder: AheadHolder, bytes: number): Share | undefined {
+    const share = this.budget.tryReserve(bytes)
+    if (share !== undefined || this.budget.lacking > 0) return share
+    const max = this.windowMax(holder)
+    let left = this.budget.used + bytes - this.budget.bytesMax
+    while (left > 0) {
+      const [most, mostBytes] = this.#most()
+      if (most === undefined || most === holder || mostBytes <= max) return undefined
+      left -= most.releaseLast()
+    }
+    return this.budget.tryReserve(bytes)
+  }
+
   #reclaim(bytes: number): void {
     let left = bytes
     for (const holder of this.#holders) {
@@ -114,17 +128,23 @@ export class ReadingPool {
       left -= holder.releaseUsed()
     }
     while (left > 0) {
-      let most: AheadHolder | undefined
-      let mostBytes = 0
-      for (const holder of this.#holders) {
-        const { spareBytes } = holder
-        if (spareBytes > mostBytes) {
-          most = holder
-          mostBytes = spareBytes
-        }
-      }
+      const [most] = this.#most()
       if (most === undefined) return
       left -= most.releaseLast()
     }
+  }
+
+  /** The handle that could give up most; of several, the one that began to hold first. */
+  #most(): [holder: AheadHolder | undefined, bytes: number] {
+    let most: AheadHolder | undefined
+    let mostBytes = 0
+    for (const holder of this.#holders) {
+      const { spareBytes } = holder
+      if (spareBytes > mostBytes) {
+        most = holder
+        mostBytes = spareBytes
+      }
+    }
+    return [most, mostBytes]
   }
 }

@@ -35,7 +35,7 @@ async function check(
 
 const ranges = (asked: readonly Asked[]): [number, number][] => asked.map(({ offset, length }) => [offset, length])
 
-test('the first read asks for just its bytes, also at the start of a large file', async () => {
+test('[S51] the first read asks for just its bytes, also at the start of a large file', async () => {
   const { source, reader, budget } = made(1024 * MIB)
   const handle = reader.handle()
   await check(handle.read(0, PIECE), 0, PIECE)
@@ -44,7 +44,7 @@ test('the first read asks for just its bytes, also at the start of a large file'
   assert.equal(budget.used, 0)
 })
 
-test('a sequential reader is fetched ahead of, each byte once, and answered without a wait in the end', async () => {
+test('[S53] a sequential reader is fetched ahead of, each byte once, and answered without a wait in the end', async () => {
   const size = 100 * MIB + 12_345
   const { source, reader, budget } = made(size)
   const handle = reader.handle()
@@ -87,7 +87,7 @@ test('a large file read from the start has eight requests under way after five r
   handle.close()
 })
 
-test('cold random reads cost one request each and no byte more than they ask for', async () => {
+test('[S51] cold random reads cost one request each and no byte more than they ask for', async () => {
   const { source, reader } = made(1024 * MIB)
   const handle = reader.handle()
   let seed = 1
@@ -110,7 +110,7 @@ test('what the kernel splits in pieces side by side is one request', async () =>
   assert.deepEqual(ranges(source.asked), [[at, 128 * KIB]])
 })
 
-test('many readers of the same bytes share one request', async () => {
+test('[S51] many readers of the same bytes share one request', async () => {
   const { source, reader, budget } = made(64 * MIB)
   source.onAsked = () => undefined
   const handles = Array.from({ length: 20 }, () => reader.handle())
@@ -137,7 +137,7 @@ test('a second sequential reader of a file reads what is there for the first', a
   assert.equal(source.fetchedBytes, 64 * MIB)
 })
 
-test('a reader that waits gives up alone, and the request goes on for the others', async () => {
+test('[S54] a reader that waits gives up alone, and the request goes on for the others', async () => {
   const { source, reader, budget } = made(64 * MIB)
   source.onAsked = () => undefined
   const abort = new AbortController()

@@ -426,7 +426,7 @@ export class VersionReader {
       if (to - offset < rangeBytes && to < size && room > to) return { limit: Math.max(from, offset), short: false }
       const end = room - offset < (rangeBytes / 4) * 5 ? room : offset + rangeBytes
       if (!this.#pool.hasAheadSlot) return { limit: Math.max(from, offset), short: false }
-      const share = this.#pool.budget.tryReserve(end - offset)
+      const share = this.#pool.reserveAhead(holder, end - offset)
       if (share === undefined) return { limit: Math.max(from, offset), short: true }
       holder.hold(this.#begin(offset, end, true, share))
       at = end
