@@ -178,7 +178,7 @@ class OverlaidStore implements DryRunStore {
     const attributes = this.#kept(path, 'symlink', options.attributes)
     const leaf = this.#leaf('symlink', bytes.length, { kind: 'memory', bytes }, attributes)
     const entry = await this.#placeNew('make the symlink', path, leaf, options)
-    this.#record({ kind: 'symlink', free: looks(options) }, { path }, bytes.length)
+    this.#record({ kind: 'symlink', looks: looks(options) }, { path }, bytes.length)
     return entry
   }
 
@@ -188,7 +188,7 @@ class OverlaidStore implements DryRunStore {
     const attributes = this.#kept(path, kind, options.attributes)
     const leaf = this.#leaf(kind, 0, { kind: 'memory', bytes: NO_BYTES }, attributes)
     const entry = await this.#placeNew(`make the ${kind}`, path, leaf, options)
-    this.#record({ kind: 'makeSpecial', free: looks(options) }, { path }, 0)
+    this.#record({ kind: 'makeSpecial', looks: looks(options) }, { path }, 0)
     return entry
   }
 
@@ -203,7 +203,7 @@ class OverlaidStore implements DryRunStore {
       else if (found.kind !== 'directory') throw notDirectory(action, path, path)
       return this.#changeDirectory(path, { ...found?.attributes, ...attributes }, found !== undefined)
     })
-    this.#record({ kind: 'makeDirectory' }, { path }, 0)
+    this.#record({ kind: 'makeDirectory', looks: options.seenAbsent !== true }, { path }, 0)
     return entry
   }
 

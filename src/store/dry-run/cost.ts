@@ -6,8 +6,9 @@
 /** A change, with what its cost depends on. */
 export type Change =
   | { readonly kind: 'put'; readonly bytes: number }
-  | { readonly kind: 'symlink' | 'makeSpecial'; readonly free: boolean }
-  | { readonly kind: 'makeDirectory' | 'setAttributes' | 'copy' | 'removeDirectory' }
+  /** `looks`: the store would look before whether the path is free. */
+  | { readonly kind: 'symlink' | 'makeSpecial' | 'makeDirectory'; readonly looks: boolean }
+  | { readonly kind: 'setAttributes' | 'copy' | 'removeDirectory' }
   | { readonly kind: 'remove'; readonly guarded: boolean }
   | { readonly kind: 'removeAll'; readonly entries: number }
   /** Entries that move: 1 for a file, all that lie under it for a directory and the directory itself. */
@@ -28,9 +29,9 @@ export function requestsOf(change: Change): number {
       return putRequests(change.bytes)
     case 'symlink':
     case 'makeSpecial':
-      return change.free ? 3 : 1
+      return change.looks ? 3 : 1
     case 'makeDirectory':
-      return 4
+      return change.looks ? 4 : 1
     case 'setAttributes':
     case 'copy':
     case 'removeDirectory':
