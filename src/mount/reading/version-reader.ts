@@ -38,10 +38,10 @@ type Bytes = Uint8Array | readonly Uint8Array[]
 /** What one open of the file reads by. */
 export interface ReadHandle {
   /**
-   * At most `size` bytes, fewer at the end of the file. They are to be used in the turn in which they are given. A signal
-   * gives up the wait, not what others wait for.
+   * At most `size` bytes, fewer at the end of the file. They are to be used in the turn in which they are given: their
+   * memory is lent no longer.
    */
-  read(offset: number, size: number, signal?: AbortSignal): MaybePromise<Bytes>
+  read(offset: number, size: number): MaybePromise<Bytes>
   /** Gives up what was fetched ahead. Reads under way go on. */
   close(): void
 }
@@ -87,7 +87,8 @@ export class VersionReader {
   }
 
   /**
-   * Exactly `length` bytes in one buffer, which is the caller's to account for.
+   * Exactly `length` bytes in one buffer, which is the caller's to account for. A signal gives up the wait, not what others
+   * wait for.
    * @throws OperationError what the source throws, `ABORTED`.
    */
   async read(offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
@@ -480,29 +481,29 @@ class SequentialHandle implements ReadHandle, AheadHolder {
     this.#prefetcher = new Prefetcher(reader.size)
   }
 
-  read(offset: number, size: number, signal?: AbortSignal): MaybePromise<Bytes> {
+  read(offset: number, size: number): MaybePromise<Bytes> {
     const reader = this.#reader
     const end = Math.min(reader.size, offset + size)
     if (offset >= end) return NO_BYTES
     if (reader.cached?.isWhole === true) {
-      const bytes = this.#readCached(offset, end, signal)
+      const bytes = this.#readCached(offset, end)
       if (bytes !== undefined) return bytes
     }
     const follows = this.#prefetcher.read(offset, end)
-    const bytes = reader.readNow(offset, end) ?? this.#readCached(offset, end, signal)
+    const bytes = reader.readNow(offset, end) ?? this.#readCached(offset, end)
     if (follows) this.#pass()
     else this.#leaveAllBut(offset, end)
     // A read that has to wait is part of what is fetched ahead, rather than a request of its own.
     this.#fetchAhead(bytes === undefined ? offset : end)
-    return bytes ?? reader.readLater(offset, end, signal)
+    return bytes ?? reader.readLater(offset, end)
   }
 
-  #readCached(offset: number, end: number, signal?: AbortSignal): MaybePromise<Bytes> | undefined {
+  #readCached(offset: number, end: number): MaybePromise<Bytes> | undefined {
     const reader = this.#reader
     if (reader.cached === undefined || reader.cached.missing(offset, end - offset) !== undefined) return undefined
     const bytes = reader.cached.read(offset, end - offset)
     if (!(bytes instanceof Promise)) return bytes
-    return bytes.then((found): MaybePromise<Bytes> => found ?? reader.readLater(offset, end, signal))
+    return bytes.then((found): MaybePromise<Bytes> => found ?? reader.readLater(offset, end))
   }
 
   #fetchAhead(from: number): void {
