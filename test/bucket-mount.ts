@@ -83,7 +83,10 @@ export class BucketMount implements AsyncDisposable {
 
   async mount(): Promise<void> {
     const url = `s3://bucket?endpoint=${this.endpoint}&region=us-east-1&style=path`
-    const more = ['--staging', this.staging, ...(this.#options.mountArguments ?? [])]
+    const given = this.#options.mountArguments ?? []
+    // Tests that take the store away want to see what comes of it.
+    const timeout = given.some((argument) => argument.startsWith('--io-timeout')) ? [] : ['--io-timeout', '20s']
+    const more = ['--staging', this.staging, ...timeout, ...given]
     this.#server = eiderChild(['mount', url, this.directory, '-f', ...more], this.scratch)
     this.#server.stderr?.on('data', (chunk: Buffer) => (this.#log += chunk.toString()))
     await ready(this.#server)
