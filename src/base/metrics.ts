@@ -144,14 +144,16 @@ export function counter(name: NamesOf<'counter'>, ...labels: string[]): { inc(by
   return labels.length === 0 ? found : found.labels(...labels)
 }
 
+/** Every value of a counter, with its labels in the order of the table. */
+export async function countsOf(name: NamesOf<'counter'>): Promise<readonly (readonly [number, ...labels: string[]])[]> {
+  const { values } = await (metric(name) as Counter).get()
+  return values.map(({ labels, value }) => [value, ...METRICS[name].labels.map((label) => String(labels[label]))])
+}
+
 /** The values of a counter, added up by its first label. */
 export async function countsBy(name: NamesOf<'counter'>): Promise<ReadonlyMap<string, number>> {
-  const label = METRICS[name].labels[0]
   const counts = new Map<string, number>()
-  for (const { labels, value } of (await (metric(name) as Counter).get()).values) {
-    const key = label === undefined ? '' : String(labels[label])
-    counts.set(key, (counts.get(key) ?? 0) + value)
-  }
+  for (const [value, label = ''] of await countsOf(name)) counts.set(label, (counts.get(label) ?? 0) + value)
   return counts
 }
 

@@ -12,17 +12,24 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { OperationError } from '#base/errors.ts'
 import { logger, logToFile, logToStderr } from '#base/log.ts'
-import { countsBy } from '#base/metrics.ts'
+import { MemoryBudget } from '#base/memory-budget.ts'
+import { countsOf } from '#base/metrics.ts'
+import type { AttributeIndex } from '#cache/attribute-index.ts'
+import type { FileCache } from '#cache/file-cache.ts'
+import { openAttributeIndex } from '#cache/open-attribute-index.ts'
+import { openFileCache } from '#cache/open-file-cache.ts'
 import { type Mount, type MountEnd, mountStore } from '#mount/mount.ts'
 import { mountPath } from '#os/mount-table.ts'
 import { openStore } from '#store/open-store.ts'
+import { estimatedCostUsd } from '#store/s3/prices.ts'
+import type { Store } from '#store/store.ts'
 import { EXIT, type ExitCode } from './command.ts'
 import { stepLogLevelOnSignal } from './log-level-signal.ts'
 import { serveMetrics } from './metrics-server.ts'
 import type { MOUNT_OPTIONS } from './mount.ts'
 import { type MountRecord, removeMountRecord, statusSocket, writeMountRecord } from './mount-records.ts'
 import { type MountStatus, serveStatus } from './mount-status.ts'
-import { type CommonOptions, formatHostPort, type OptionValues } from './options.ts'
+import { type CommonOptions, defined, formatHostPort, type OptionValues } from './options.ts'
 import { stateDirectory } from './places.ts'
 import { identityOf } from './process-identity.ts'
 import { tellReady } from './readiness.ts'
@@ -61,13 +68,25 @@ export async function serveMount(
   if (values.log === undefined) logToStderr()
   else logToFile(values.log)
   const target = mountPath(directory)
-  const stagingDirectory = values.staging ?? usualStaging(target)
+  const stagingDirectory = values.staging ?? stateOf('staging', target)
   const keptBefore = keptIn(stagingDirectory)
   if (url.startsWith('file:')) refuseNesting(fileURLToPath(url), target, 'the store')
   refuseNesting(stagingDirectory, target, 'the staging directory')
   // Every path is absolute by now. Who stands elsewhere keeps no file system busy, and starts no helper in the mount.
   process.chdir('/')
-  const store = await openStore(url, { signal, readOnly: values.readOnly, s3: s3OptionsOf(values) })
+  const umask = octal(values.umask)
+  if (values.cache !== undefined) refuseNesting(values.cache, target, 'the cache')
+  const memory = new MemoryBudget(values.memory)
+  const store = await openStore(url, {
+    signal,
+    readOnly: values.readOnly,
+    s3: { ...s3OptionsOf(values), memory },
+    ...(values.dryRun ? { dryRun: { directory: join(stagingDirectory, 'dry-run'), log } } : {}),
+  })
+  const kept = await openKept(store, values, target).catch(async (error: unknown) => {
+    await store.close()
+    throw error
+  })
   try {
     const metrics = values.metrics && (await serveMetrics(values.metrics, () => !signal.aborted))
     if (metrics !== undefined) log.info({ address: formatHostPort(metrics.address) }, 'serving metrics')
@@ -78,7 +97,7 @@ export async function serveMount(
       socket: statusSocket(target),
       ...(values.log === undefined ? {} : { log: values.log }),
     }
-    const kept = (): string[] => keptIn(stagingDirectory).filter((path) => !keptBefore.includes(path))
+    const keptNow = (): string[] => keptIn(stagingDirectory).filter((path) => !keptBefore.includes(path))
     const mount = await mountStore({
       store,
       directory: target,
@@ -86,15 +105,23 @@ export async function serveMount(
       allowOther: values.allowOther || process.getuid?.() === 0,
       stagingDirectory,
       validityMs: values.validity,
+      memory,
+      hedge: values.hedge,
+      passthrough: values.passthrough,
+      umask,
+      ...defined({ uid: values.uid, gid: values.gid }),
+      ...kept,
       signal,
-      onStuck: (paths) => tellStuck({ ...record, unpublished: kept(), lost: [...paths] }),
+      onStuck: (paths) => tellStuck({ ...record, unpublished: keptNow(), lost: [...paths] }),
     })
     // A second signal ends the process at once, and so does a defect: what is staged has no name and would go with it.
     process.once('exit', () => mount.keepAtOnce())
     const since = new Date().toISOString()
-    const telling = await serveStatus(statusSocket(target), () => statusOf(mount, store.url, since))
+    const telling = await serveStatus(statusSocket(target), () =>
+      statusOf(mount, { store: store.url, since }, values.storageClass ?? 'STANDARD'),
+    )
     const { lost } = await serve(mount, record, signal).finally(() => telling.close())
-    const unpublished = kept()
+    const unpublished = keptNow()
     for (const path of unpublished) log.error({ path }, 'kept what could not be stored')
     for (const path of lost) log.fatal({ path }, 'lost what could neither be stored nor kept')
     if (unpublished.length === 0 && lost.length === 0) removeMountRecord(target, process.pid)
@@ -102,24 +129,67 @@ export async function serveMount(
     if (lost.length > 0) return EXIT.failed
     return unpublished.length === 0 ? EXIT.done : EXIT.partly
   } finally {
+    await Promise.all([kept.cache?.close(), kept.attributeIndex?.close()])
     await store.close()
   }
 }
 
+/** What outlives the mount on local disk: versions of files, and attributes that cost a request each. */
+interface Kept {
+  readonly cache?: FileCache
+  readonly attributeIndex?: AttributeIndex
+}
+
+async function openKept(
+  store: Store,
+  { cache: directory, cacheSize, cacheMinFree, dryRun }: OptionValues<typeof MOUNT_OPTIONS>,
+  target: string,
+): Promise<Kept> {
+  // What a dry run shows is nowhere stored: nobody may find it here later.
+  if (dryRun) return {}
+  const { listingComplete, attributes } = store.capabilities
+  const attributeIndex =
+    listingComplete || !attributes
+      ? undefined
+      : await openAttributeIndex({ directory: directory ?? stateOf('index', target), storeUrl: store.url })
+  if (directory === undefined) return defined({ attributeIndex })
+  const limits = { bytesMax: cacheSize, bytesFreeMin: cacheMinFree }
+  const cache = await openFileCache({ directory, storeUrl: store.url, ...limits }).catch(async (error: unknown) => {
+    await attributeIndex?.close()
+    throw error
+  })
+  return defined({ cache, attributeIndex })
+}
+
+/** @throws OperationError `USAGE` */
+function octal(text: string): number {
+  if (/^[0-7]{1,4}$/.test(text)) return Number.parseInt(text, 8) & 0o777
+  throw new OperationError('USAGE', `Cannot use the umask "${text}": an octal number such as 022 is expected`)
+}
+
 /** How the mount stands, for who asks. */
-async function statusOf(mount: Mount, store: string, since: string): Promise<MountStatus> {
-  const { isServing, knownNodes: _, ...figures } = mount.status
-  const requests = await countsBy('eider_s3_requests_total')
+async function statusOf(
+  mount: Mount,
+  about: Pick<MountStatus, 'store' | 'since'>,
+  prices: string,
+): Promise<MountStatus> {
+  const { isServing, knownNodes: _, cache = null, ...figures } = mount.status
+  const counts = await countsOf('eider_s3_requests_total')
+  const requests: Record<string, number> = {}
+  for (const [count, operation = ''] of counts) requests[operation] = (requests[operation] ?? 0) + count
+  const usd = estimatedCostUsd(
+    counts.map(([count, operation = '', outcome = '']) => ({ operation, outcome, count })),
+    prices,
+  )
   return {
+    ...about,
     directory: mount.directory,
-    store,
     pid: process.pid,
-    since,
     state: isServing ? 'mounted' : 'storing',
     ...figures,
-    cache: null,
-    requests: Object.fromEntries(requests),
-    cost: null,
+    cache,
+    requests,
+    cost: counts.length === 0 ? null : { usd, prices: `Amazon's list prices of ${prices} in us-east-1` },
   }
 }
 
@@ -154,8 +224,8 @@ function stop(mount: Mount, reason: string): Promise<MountEnd> {
 }
 
 /** A directory for each mount point: two mounts must not share one, and the next mount there finds what was kept. */
-function usualStaging(target: string): string {
-  return join(stateDirectory(), 'staging', createHash('sha256').update(target).digest('hex').slice(0, 24))
+function stateOf(what: 'staging' | 'index', target: string): string {
+  return join(stateDirectory(), what, createHash('sha256').update(target).digest('hex').slice(0, 24))
 }
 
 /** What was kept since it could not be stored. */

@@ -8,8 +8,10 @@ import { join, resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
 import { makeDirectories } from '#os/make-directories.ts'
 import { command, EXIT, type ExitCode } from './command.ts'
-import { boolean, COMMON_OPTIONS, duration, flagsOf, hostPort, path } from './options.ts'
+import { boolean, bytes, COMMON_OPTIONS, duration, flagsOf, hostPort, integer, path, string } from './options.ts'
 import { STORE_OPTIONS, storeUrl } from './store-options.ts'
+
+const UID_MAX = 2 ** 32 - 2
 
 /** The options of `mount` alone. */
 export const MOUNT_OPTIONS = {
@@ -31,6 +33,40 @@ export const MOUNT_OPTIONS = {
     group: 'Mount',
     placeholder: 'DIRECTORY',
     defaultText: 'a directory in /var/lib/eider, or in ~/.local/state/eider',
+  }),
+  memory: bytes({
+    help: 'All that reads ahead, waits for readers or is on its way up may take together; the program itself takes some 100 MiB more',
+    group: 'Mount',
+    default: 256 * 1024 ** 2,
+    min: 32 * 1024 ** 2,
+  }),
+  hedge: boolean({
+    help: 'Asks a second time for what takes longer than 95 of 100 reads did, and takes the first answer',
+    group: 'Mount',
+  }),
+  uid: integer({ help: 'The owner of what the store tells none of', group: 'Mount', min: 0, max: UID_MAX }),
+  gid: integer({ help: 'The group of what the store tells none of', group: 'Mount', min: 0, max: UID_MAX }),
+  umask: string({
+    help: 'What is taken from the modes of what the store tells none of, in octal',
+    group: 'Mount',
+    placeholder: 'OCTAL',
+    default: '022',
+  }),
+  dryRun: boolean({
+    help: 'Shows changes on this mount alone, sends none to the store, and logs what each would have cost',
+    group: 'Mount',
+  }),
+  cache: path({ help: 'Keeps what was read and written in that directory', group: 'Cache', placeholder: 'DIRECTORY' }),
+  cacheSize: bytes({ help: 'How much of it', group: 'Cache', default: 10 * 1024 ** 3, min: 1024 ** 2 }),
+  cacheMinFree: bytes({
+    help: 'How much is left free on its disk, whatever its size may be',
+    group: 'Cache',
+    default: 1024 ** 3,
+  }),
+  passthrough: boolean({
+    help: 'Reads and writes whole cached files through the mount rather than by the kernel alone',
+    group: 'Cache',
+    default: true,
   }),
   ...STORE_OPTIONS,
   log: path({

@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { OperationError } from '#base/errors.ts'
 import type { S3Options } from '#store/s3/endpoint.ts'
-import { boolean, bytes, choice, defined, integer, type OptionValues, string } from './options.ts'
+import { boolean, bytes, choice, defined, duration, integer, type OptionValues, string } from './options.ts'
 
 const group = 'S3'
 
@@ -23,6 +23,16 @@ export const STORE_OPTIONS = {
     help: 'Keeps no mode, owner, times and extended attributes as user metadata of objects',
     group,
     default: true,
+  }),
+  trustListing: boolean({
+    help: 'Takes objects for what listings say of them: no request for the attributes of each, and none are kept',
+    group,
+  }),
+  ioTimeout: duration({
+    help: 'How long an operation goes on trying while the endpoint cannot be reached or is in trouble, before it fails',
+    group,
+    default: 300_000,
+    max: 24 * 3_600_000,
   }),
   connections: integer({ help: 'How many connections at a time', group, min: 1, max: 1024 }),
   partBytes: bytes({
@@ -52,5 +62,7 @@ export function s3OptionsOf(values: OptionValues<typeof STORE_OPTIONS>): S3Optio
     ...(values.anonymous ? { anonymous: true } : {}),
     ...(values.requesterPays ? { requesterPays: true } : {}),
     ...(values.metadata ? {} : { metadata: false }),
+    ...(values.trustListing ? { trustListing: true } : {}),
+    ioTimeoutMs: values.ioTimeout,
   }
 }

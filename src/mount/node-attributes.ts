@@ -24,10 +24,12 @@ const S_IXGRP = 0o0010
  */
 const BLOCK_BYTES = 128 * 1024
 
-/** Owners of what the store tells no owner of. */
+/** Whose is what the store tells no owner of. */
 export interface Owner {
   readonly uid: number
   readonly gid: number
+  /** Taken from the mode of what the store tells no mode of; 022 where absent. */
+  readonly umask?: number
 }
 
 const TYPE_BITS: Record<Kind, number> = {
@@ -60,7 +62,7 @@ export function statOf(node: Node, owner: Owner, isListed = false): NodeAttribut
   return {
     node: node.id,
     size: node.size,
-    mode: TYPE_BITS[node.kind] | permissionsOf(node),
+    mode: TYPE_BITS[node.kind] | shownPermissions(node, owner),
     nlink: linksOf(node, isListed),
     uid: stored.uid ?? owner.uid,
     gid: stored.gid ?? owner.gid,
@@ -77,6 +79,11 @@ export function statOf(node: Node, owner: Owner, isListed = false): NodeAttribut
 function linksOf({ detached, directory }: Node, isListed: boolean): number {
   if (detached === 'removed') return 0
   return directory !== undefined && isListed ? 2 + directory.subdirectories : 1
+}
+
+function shownPermissions(node: Node, { umask }: Owner): number {
+  if (umask === undefined || node.attributes?.mode !== undefined || node.kind === 'symlink') return permissionsOf(node)
+  return (node.kind === 'directory' ? 0o777 : 0o666) & ~umask
 }
 
 /** What a new entry starts with: the caller's, under `mode`; a setgid directory gives its group on. */

@@ -79,7 +79,9 @@ export class BucketStore implements Store {
     this.#uploadRecovery = uploadRecovery
     const { bucket, prefix } = context.client.location
     this.#context = context
-    this.url = `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`
+    const { origin, regional } = context.client.endpoint
+    // A bucket of that name may be anywhere: what is kept of this one by its URL must not be taken for another's.
+    this.url = `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}${regional ? '' : `?endpoint=${origin}`}`
     this.capabilities = {
       guards: strengthsOf(context.honoured),
       listingOrdered: true,
