@@ -10,7 +10,9 @@ import { crc32 } from 'node:zlib'
 import { isOperationError, type ErrorCode } from '#base/errors.ts'
 import { crc32Base64 } from '#store/s3/checksum.ts'
 import { openS3Store } from '#store/s3/s3-store.ts'
-import type { S3Options } from '#store/s3/endpoint.ts'
+import { S3Client } from '#store/s3/client.ts'
+import { parseS3Url, type S3Options } from '#store/s3/endpoint.ts'
+import { headObject } from '#store/s3/objects.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 import { makeBucket, s3OptionsOf } from '#test/servers/bucket.ts'
 import { errorDocument, startFaultProxy, type Fault, type FaultProxy, type Noted } from '#test/servers/fault-proxy.ts'
@@ -87,6 +89,65 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
     await tired.stat('storm')
     assert.equal(proxy.noted.length, 2)
     await tired.close()
+  })
+
+  test('[S79] an endpoint that is gone, slow or in trouble is waited for, and each operation then succeeds', async () => {
+    const patient = await open({ ioTimeoutMs: 60_000, attemptsMax: 1, timeoutMs: 200 })
+    const bytes = await stored('outage', 1000)
+    const hang: Fault = { kind: 'hang' }
+    const outages: readonly (readonly [Fault, number])[] = [
+      [{ kind: 'refuse' }, 9],
+      [SLOW_DOWN, 9],
+      [{ kind: 'answer', status: 500, body: errorDocument('InternalError') }, 9],
+      [hang, 2],
+    ]
+    for (const [fault, times] of outages) {
+      proxy.clear()
+      proxy.fault(() => true, fault, times)
+      assert.deepEqual(await (await patient.read('outage')).bytes(), bytes)
+      assert.equal(proxy.noted.length, times + 1, JSON.stringify(fault))
+    }
+    proxy.clear()
+    proxy.fault(isPut, { kind: 'refuse' }, 9)
+    await patient.put('outage', randomBytes(10), { guard: ANY })
+    assert.equal((await patient.stat('outage')).size, 10)
+    await patient.close()
+  })
+
+  test('[S79] an outage that lasts is an error once its time is over, and no other error waits for it', async () => {
+    await stored('outage', 1000)
+    const hasty = await open({ ioTimeoutMs: 300, timeoutMs: 100 })
+    for (const [fault, code] of [
+      [{ kind: 'refuse' }, 'STORE_UNAVAILABLE'],
+      [SLOW_DOWN, 'STORE_THROTTLED'],
+      [{ kind: 'hang' }, 'STORE_TIMEOUT'],
+    ] as const) {
+      proxy.clear()
+      proxy.fault(() => true, fault, 100_000)
+      await rejectsWith(hasty.stat('outage'), code)
+      if (code !== 'STORE_TIMEOUT') assert.ok(proxy.noted.length > 1, 'it was asked again')
+    }
+    await hasty.close()
+    const patient = await open({ ioTimeoutMs: 3_600_000, backoffMs: 1 })
+    proxy.clear()
+    proxy.fault(() => true, { kind: 'answer', status: 403, body: errorDocument('AccessDenied') }, 100)
+    await rejectsWith(patient.stat('outage'), 'STORE_DENIED')
+    assert.equal(proxy.noted.length, 1)
+    proxy.clear()
+    proxy.fault(isGet, { kind: 'answer', status: 200, body: 'short', headers: { 'content-length': '5' } }, 100)
+    await rejectsWith(patient.read('outage'), 'STORE_PROTOCOL')
+    await patient.close()
+  })
+
+  test('a store that is told to hurry gives an outage up that it was waiting for', async () => {
+    const options = s3OptionsOf({ ...server, endpoint: proxy.endpoint }, { ...QUICK, ioTimeoutMs: 3_600_000 })
+    const client = new S3Client(parseS3Url('s3://faults', options), server.region)
+    proxy.fault(() => true, { kind: 'refuse' }, 100_000)
+    const waiting = rejectsWith(headObject(client, 'outage', undefined), 'STORE_UNAVAILABLE')
+    while (proxy.noted.length < 3) await new Promise((resolve) => setImmediate(resolve))
+    client.hurry(50)
+    await waiting
+    await client.close()
   })
 
   test('an abort ends a pause', async () => {

@@ -6,12 +6,22 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 
 import { isOperationError } from '#base/errors.ts'
+import { registry } from '#base/metrics.ts'
 import { headerOf, type S3Client } from '#store/s3/client.ts'
 import type { S3Options } from '#store/s3/endpoint.ts'
 import { listPage } from '#store/s3/listing.ts'
 import { openS3Store } from '#store/s3/s3-store.ts'
 import type { Header } from '#store/s3/signer.ts'
-import { ABSENT, ANY, IMPLICIT_VERSION, type ListOptions, type Store } from '#store/store.ts'
+import {
+  ABSENT,
+  ANY,
+  ifVersion,
+  IMPLICIT_VERSION,
+  type Entry,
+  type ListOptions,
+  type Store,
+  type Version,
+} from '#store/store.ts'
 import { BucketStore } from '#store/s3/bucket-store.ts'
 import { limitsOf } from '#store/s3/context.ts'
 import { NONE_HONOURED } from '#store/s3/guards.ts'
@@ -20,6 +30,9 @@ import { timestampNow } from '#base/time.ts'
 import { clientOf, makeBucket, s3OptionsOf } from '#test/servers/bucket.ts'
 import { startFaultProxy, type FaultProxy, type Upstream } from '#test/servers/fault-proxy.ts'
 import { radosgwMissing, startRadosgw, type Radosgw } from '#test/servers/radosgw.ts'
+
+const hiddenKeys = async (): Promise<number> =>
+  (await registry.getSingleMetric('eider_s3_hidden_keys_total')?.get())?.values[0]?.value ?? 0
 
 describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
   let server: Radosgw
@@ -93,6 +106,66 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     assert.equal(await store.readLink('old-link'), 'here')
   })
 
+  test('[S80] fifos and sockets are empty objects with the type bits of yas3fs, and an object with bytes is a file', async () => {
+    await store.makeSpecial('fifo', 'fifo', { guard: ABSENT, attributes: { mode: 0o600 } })
+    await store.makeSpecial('socket', 'socket', { guard: ABSENT })
+    const fifo = await head('root/fifo')
+    assert.deepEqual([fifo('content-type'), fifo('content-length')], ['inode/fifo', '0'])
+    assert.equal(JSON.parse(fifo('x-amz-meta-attr') ?? '').st_mode, 0o010600)
+    assert.equal(JSON.parse((await head('root/socket'))('x-amz-meta-attr') ?? '').st_mode, 0o140644)
+    await put('root/theirs', '', [['x-amz-meta-attr', '{"st_mode": 49645, "st_uid": 3}']])
+    assert.deepEqual(
+      [(await store.stat('theirs')).kind, (await store.stat('theirs')).attributes?.mode],
+      ['socket', 0o755],
+    )
+    await put('root/pipe', '', [['x-amz-meta-attr', 'st_uid=5;st_mode=4516']])
+    assert.equal((await store.stat('pipe')).kind, 'fifo')
+    await put('root/bytes', 'x', [['x-amz-meta-attr', '{"st_mode": 4516}']])
+    assert.equal((await store.stat('bytes')).kind, 'file')
+    assert.equal((await (await store.read('bytes')).bytes()).toString(), 'x')
+    const plain = await open('s3://bucket/plain?metadata=false')
+    assert.equal(plain.capabilities.specials, false)
+    await plain.close()
+  })
+
+  test('[S78] where listings are trusted, they are complete, and nothing else says more than they do', async () => {
+    await put('trusted/file', 'bytes', [['x-amz-meta-attr', '{"st_mode": 33152}']])
+    await put('trusted/link', 'file', [['content-type', 'application/x-symlink']])
+    await put('trusted/made/', '', [['x-amz-meta-attr', '{"st_mode": 16832}']])
+    const trusting = await open('s3://bucket/trusted?trustListing=true')
+    const { attributes, listingComplete, specials } = trusting.capabilities
+    assert.deepEqual([attributes, listingComplete, specials], [false, true, false])
+    proxy.clear()
+    const listed: Entry[] = []
+    for await (const page of trusting.list('')) listed.push(...page)
+    assert.equal(proxy.noted.length, 1)
+    assert.deepEqual(
+      listed.map(({ path, kind, size, attributes: known }) => [path, kind, size, known]),
+      [
+        ['file', 'file', 5, {}],
+        ['link', 'file', 4, {}],
+        ['made', 'directory', 0, {}],
+      ],
+    )
+    for (const entry of listed) {
+      const { path, kind, version, attributes: known } = await trusting.stat(entry.path)
+      assert.deepEqual([path, kind, version, known], [entry.path, entry.kind, entry.version, {}])
+    }
+    const unsupported = (promise: Promise<unknown>): Promise<void> =>
+      assert.rejects(promise, (error) => isOperationError(error, 'STORE_UNSUPPORTED'))
+    await unsupported(trusting.symlink('new', 'file', { guard: ABSENT }))
+    await unsupported(trusting.makeSpecial('new', 'fifo', { guard: ABSENT }))
+    await unsupported(trusting.setAttributes('file', { mode: 0o600 }, { guard: ANY }))
+    // What a listing says is enough to rename and to remove.
+    const made = listed[2]?.version ?? ('' as Version)
+    await trusting.rename('made', 'moved', { guard: ifVersion(made), targetGuard: ABSENT })
+    assert.deepEqual(await keys('trusted/moved'), ['trusted/moved/'])
+    const removals = [...listed.slice(0, 2), { ...(await trusting.stat('moved')) }]
+    assert.deepEqual(await trusting.removeAll(removals), [undefined, undefined, undefined])
+    assert.deepEqual(await keys('trusted/'), [])
+    await trusting.close()
+  })
+
   test('[S15] a change of attributes keeps all else that the object has', async () => {
     const kept: Header[] = [
       ['content-type', 'text/x-special'],
@@ -153,6 +226,33 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     assert.deepEqual(await list('odd'), ['odd/a/', 'odd/ok', 'odd/é'])
     assert.deepEqual(await list('odd/a'), [])
     assert.deepEqual(await list('odd', { recursive: true }), ['odd/ok', 'odd/é'])
+  })
+
+  test('hidden keys are counted, each time, and what is the program’s own is hidden without', async () => {
+    for (const key of ['a//b', 'fine', '..']) await put(`root/hiding/${key}`, '')
+    await put('root/.eider/something', '')
+    const counted = async (call: () => Promise<string[]>): Promise<[number, string[]]> => {
+      const start = await hiddenKeys()
+      const found = await call()
+      return [(await hiddenKeys()) - start, found]
+    }
+    assert.deepEqual(await counted(() => list('hiding', { recursive: true })), [2, ['hiding/fine']])
+    assert.deepEqual(await counted(() => list('hiding', { recursive: true })), [2, ['hiding/fine']])
+    const [count, top] = await counted(() => list(''))
+    assert.equal(count, 0)
+    assert.ok(!top.some((path) => path.startsWith('.eider')))
+    for (const call of [store.stat('.eider'), store.put('.eider/x', Buffer.from('x'), { guard: ANY })]) {
+      await assert.rejects(call, (error) => isOperationError(error, 'STORE_NAME_INVALID'))
+    }
+  })
+
+  test('a key that is both a file and a directory: the file to who asks for it, the directory to who lists', async () => {
+    await put('root/two/both', 'file')
+    await put('root/two/both/inner', 'inner')
+    assert.deepEqual(await list('two'), ['two/both/'])
+    assert.deepEqual(await list('two/both'), ['two/both/inner'])
+    assert.equal((await (await store.read('two/both')).bytes()).toString(), 'file')
+    assert.equal((await (await store.read('two/both/inner')).bytes()).toString(), 'inner')
   })
 
   test('a key that is a file and has keys under it is listed once, as the directory, however far apart they are', async () => {

@@ -113,8 +113,8 @@ export class S3Client {
   }
 
   /** Waits outages out for as long as a server takes to restart, and no longer. */
-  hurry(): void {
-    this.ioTimeoutMs = Math.min(this.ioTimeoutMs, HURRY_MS)
+  hurry(ms = HURRY_MS): void {
+    this.ioTimeoutMs = Math.min(this.ioTimeoutMs, ms)
   }
 
   async close(): Promise<void> {
