@@ -1,8 +1,9 @@
 /** What it takes to adopt a local file: its checksums, and a copy of it where it lies on another file system. */
 import { fstatSync, read, statSync, write } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
-import { copyRange } from '#os/file-range.ts'
+import { copyRange, readCached } from '#os/file-range.ts'
 import { SystemCallError } from '#os/libc.ts'
 
 import { BLOCK_BYTES, blockCount, checksumOf } from './blocks.ts'
@@ -26,6 +27,7 @@ export async function checksumsOfFile(fd: number, size: number): Promise<Uint32A
   const sums = new Uint32Array(blockCount(size))
   const buffer = Buffer.allocUnsafe(Math.min(SLICE_BYTES, size))
   for (let offset = 0; offset < size; offset += SLICE_BYTES) {
+    if (offset > 0) await setImmediate()
     const slice = await readFully(fd, buffer.subarray(0, Math.min(SLICE_BYTES, size - offset)), offset)
     for (let at = 0; at < slice.length; at += BLOCK_BYTES) {
       sums[(offset + at) / BLOCK_BYTES] = checksumOf(slice.subarray(at, at + BLOCK_BYTES))
@@ -68,7 +70,8 @@ export async function copyInto(files: DataFiles, fd: number, size: number): Prom
 }
 
 async function readFully(fd: number, buffer: Buffer, offset: number): Promise<Buffer> {
-  let done = 0
+  // What was just written is in memory: a turn through the thread pool costs more than to read it.
+  let done = readCached(fd, buffer, offset)
   while (done < buffer.length) {
     const { bytesRead } = await readAsync(fd, buffer, done, buffer.length - done, offset + done)
     if (bytesRead === 0) throw new Error(`the file ends at ${offset + done} bytes`)

@@ -67,6 +67,11 @@ export function indexKeyOf(storeUrl: string, { path, version, size }: CacheKey):
   )
 }
 
+/** The part of a key that all versions of a path have in common. */
+export function pathPartOf(key: IndexKey): string {
+  return key.slice(0, PATH_KEY_BYTES)
+}
+
 export class CacheIndex {
   readonly #path: string
   readonly #file: LmdbFile
@@ -85,16 +90,8 @@ export class CacheIndex {
     this.#notes = openBytesDatabase(file, 'notes')
   }
 
-  static async open(path: string): Promise<CacheIndex> {
-    const { file } = await openLmdbFile(path)
-    try {
-      return new CacheIndex(path, file)
-    } catch (error) {
-      log.warn({ err: error, path }, 'The index of the cache is damaged: it is begun anew')
-      await file.close()
-      removeLmdbFile(path)
-      return new CacheIndex(path, (await openLmdbFile(path)).file)
-    }
+  static open(path: string): Promise<CacheIndex> {
+    return openLmdbFile(path, (file) => new CacheIndex(path, file))
   }
 
   /** Damage was found: it gives and takes nothing more. */
@@ -117,7 +114,7 @@ export class CacheIndex {
       const found: IndexKey[] = []
       for (const other of this.#records.getKeys({ start })) {
         const name = other.toString('latin1')
-        if (!name.startsWith(key.slice(0, PATH_KEY_BYTES))) break
+        if (pathPartOf(name) !== pathPartOf(key)) break
         if (name !== key) found.push(name)
       }
       return found

@@ -242,6 +242,11 @@ export class CachedFile {
 
   /** Closes what is open, for nobody holds it. */
   close(): void {
+    // What was written may have taken its room, and some more for the list of its places, only since.
+    if (this.#data?.isWritable === true) {
+      const { allocated } = statusOf(this.#data.fd)
+      if (allocated !== this.#allocated) this.#account(allocated)
+    }
     for (const data of this.#retired.splice(0)) data.done()
     this.#data?.done()
     this.#data = undefined

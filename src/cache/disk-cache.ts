@@ -20,6 +20,7 @@ import { checksumsOfFile, copyInto, isOnDevice } from './adopting.ts'
 import { blockCount } from './blocks.ts'
 import {
   indexKeyOf,
+  pathPartOf,
   SEGMENT_BLOCKS,
   type CacheIndex,
   type DataId,
@@ -70,6 +71,7 @@ export class DiskCache implements FileCache {
   /** Held, or with news for the index. */
   readonly #live = new Map<IndexKey, CachedFile>()
   readonly #changed = new Set<CachedFile>()
+  readonly #created = new Set<CachedFile>()
   readonly #leaving = new Map<IndexKey, Leaving[]>()
   readonly #timer: NodeJS.Timeout
   #isCounting = false
@@ -167,7 +169,7 @@ export class DiskCache implements FileCache {
     this.#live.delete(oldKey)
     file.key = newKey
     this.#live.set(newKey, file)
-    this.#supersede(file)
+    this.#created.add(file)
     this.#host.changed(file)
   }
 
@@ -239,7 +241,7 @@ export class DiskCache implements FileCache {
       storedSums: (id, segment) => this.#index.sums(id, segment),
       created: (file) => {
         this.#files++
-        this.#supersede(file)
+        this.#created.add(file)
         this.#touch(file)
       },
       changed: (file) => {
@@ -394,14 +396,19 @@ export class DiskCache implements FileCache {
     this.#host.changed(file)
   }
 
-  /** Other versions of its path are the first to go. */
-  #supersede(file: CachedFile): void {
-    for (const key of this.#index.otherVersions(file.key)) {
-      const record = this.#find(key)
-      const other = this.#live.get(key) ?? (record && new CachedFile(this.#host, key, record.size, record))
-      if (other === undefined || other.record === undefined || other.usedAt === 0) continue
-      other.usedAt = 0
-      this.#host.changed(other)
+  /** Versions of their paths that are older than those that came in are the first to go. */
+  #supersede(created: Iterable<CachedFile>): void {
+    const uncommitted = Map.groupBy(this.#changed, ({ key }) => pathPartOf(key))
+    for (const file of created) {
+      const stored = this.#index.otherVersions(file.key).flatMap((key) => {
+        const record = this.#find(key)
+        return this.#live.get(key) ?? (record === undefined ? [] : new CachedFile(this.#host, key, record.size, record))
+      })
+      for (const other of [...stored, ...(uncommitted.get(pathPartOf(file.key)) ?? [])]) {
+        if (other === file || other.record === undefined || other.usedAt === 0 || other.usedAt > file.usedAt) continue
+        other.usedAt = 0
+        this.#host.changed(other)
+      }
     }
   }
 
@@ -430,6 +437,8 @@ export class DiskCache implements FileCache {
   }
 
   async #commitNow(): Promise<void> {
+    this.#supersede(this.#created)
+    this.#created.clear()
     const changed = [...this.#changed]
     const leaving = [...this.#leaving]
     const counts = new Map(leaving.map(([key, list]) => [key, list.length]))

@@ -7,7 +7,6 @@
  * commit, after one of the process as it was at the last.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, rmSync } from 'node:fs'
-import { basename } from 'node:path'
 
 import type { Database, RootDatabase } from 'lmdb'
 
@@ -26,22 +25,26 @@ const META_AT = 24
 const META_MAGIC = 0xbeefc0de
 const META_LAST_PAGE_AT = META_AT + 120
 
-/** Opens or makes the file at `path`; whether what was there was damaged and is gone. */
-export async function openLmdbFile(path: string): Promise<{ readonly file: LmdbFile; readonly renewed: boolean }> {
+/** Opens or makes the file at `path`, and gives what `use` makes of it; where either finds damage, with a new file. */
+export async function openLmdbFile<T>(path: string, use: (file: LmdbFile) => T): Promise<T> {
   const lmdb = await import('lmdb')
   const open = (): LmdbFile =>
     lmdb.open<Buffer, Buffer>({ path, noSubdir: true, ...BINARY, maxDbs: 8, mapSize: 64 << 20, pageSize: PAGE_BYTES })
-  let renewed = false
+  let file: LmdbFile | undefined
+  let reason: unknown
   try {
-    if (hasSoundHead(path)) return { file: open(), renewed }
-    log.warn({ path }, `The index "${basename(path)}" is damaged: it is begun anew`)
+    if (hasSoundHead(path)) {
+      file = open()
+      return use(file)
+    }
   } catch (error) {
-    log.warn({ err: error, path }, `The index "${basename(path)}" cannot be read: it is begun anew`)
+    reason = error
   }
+  log.warn({ err: reason, path }, 'An index is damaged: it is begun anew')
+  await file?.close()
   removeLmdbFile(path)
-  renewed = true
   try {
-    return { file: open(), renewed }
+    return use(open())
   } catch (error) {
     throw new OperationError('LOCAL_FAILED', `Cannot open "${path}": ${(error as Error).message}`, { cause: error })
   }
