@@ -29,6 +29,8 @@ export type Fault =
   | { readonly kind: 'refuse' }
   /** The answer breaks after so many bytes of its body. */
   | { readonly kind: 'cut'; readonly bytes: number }
+  /** The server hears of it once something else has been done. */
+  | { readonly kind: 'wait'; readonly until: () => Promise<unknown> }
   /** No answer comes. */
   | { readonly kind: 'hang' }
   /** The answer is another. */
@@ -41,6 +43,8 @@ export interface FaultProxy {
   clear(): void
   /** The next `times` requests that match meet the fault. */
   fault(match: (request: Noted) => boolean, fault: Fault, times?: number): void
+  /** Resolves when the server has acted on all that came by, whoever waits for its answer. */
+  settled(): Promise<void>
   close(): Promise<void>
 }
 
@@ -59,6 +63,7 @@ export function errorDocument(code: string, more = ''): string {
 export async function startFaultProxy(target: string): Promise<FaultProxy> {
   const noted: Noted[] = []
   const armed: Armed[] = []
+  const pending = new Set<Promise<unknown>>()
   const server = createServer((incoming, response) => {
     const chunks: Buffer[] = []
     // A client that breaks off is what some tests are about.
@@ -69,7 +74,10 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
       noted.push(request)
       const found = armed.find((each) => each.left > 0 && each.match(request))
       if (found !== undefined) found.left--
-      serve(target, request, Buffer.concat(chunks), response, found?.fault).catch(() => response.destroy())
+      const serving = serve(target, request, Buffer.concat(chunks), response, found?.fault)
+        .catch(() => response.destroy())
+        .finally(() => pending.delete(serving))
+      pending.add(serving)
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -82,6 +90,9 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
       armed.length = 0
     },
     fault: (match, fault, times = 1) => armed.push({ match, fault, left: times }),
+    settled: async () => {
+      while (pending.size > 0) await Promise.allSettled(pending)
+    },
     close: async () => {
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
@@ -105,6 +116,9 @@ async function serve(
       return
     case 'hang':
       return
+    case 'wait':
+      await fault.until()
+      break
     default:
   }
   const upstream = await forward(target, request, body)

@@ -63,7 +63,7 @@ export class AheadUpload implements Upload {
   /** Sends that are under way: the last of each part. */
   readonly #sending = new Map<number, Promise<void>>()
   #atOnce = 0
-  readonly #waiting: (() => void)[] = []
+  readonly #waiting = new Set<() => void>()
   #session: Session | undefined
   /** The etag of an upload whose completion was asked for, and may have taken effect. */
   #asked: string | undefined
@@ -120,6 +120,12 @@ export class AheadUpload implements Upload {
     const { signal } = request
     await untilAborted(`put "${this.path}"`, Promise.allSettled(this.#sending.values()), signal)
     const count = partsIn(source.length, this.#context.limits.putPartBytes)
+    if (this.#asked !== undefined) {
+      const made = await this.#madeBefore(signal)
+      if (made !== undefined && this.#unsent(source, count, changed).length === 0) return this.#place(request, made)
+      // What is there is ours, and of other bytes.
+      if (made !== undefined) return this.#putPlainly({ ...request, guard: ifVersion(made.version) }, source)
+    }
     for (let redone = false; ; redone = true) {
       const isSmall = source.length <= this.#context.limits.putBytesMax || count > PARTS_MAX
       const isUnsent = (this.#session?.parts.size ?? 0) === 0
@@ -129,9 +135,8 @@ export class AheadUpload implements Upload {
       } catch (error) {
         if (!isLostUpload(error)) throw error
         await this.#forget()
-        const made = await this.#madeBefore(signal)
-        // What an earlier commit put, without hearing of it, is what this one replaces.
-        if (made !== undefined) return this.#putPlainly({ ...request, guard: ifVersion(made.version) }, source)
+        const found = await this.#madeBefore(signal)
+        if (found !== undefined) return this.#putPlainly({ ...request, guard: ifVersion(found.version) }, source)
         if (redone) throw error
       }
     }
@@ -155,7 +160,7 @@ export class AheadUpload implements Upload {
     count: number,
     changed: ReadonlySet<number>,
   ): Promise<Entry> {
-    const { path, key, guard, signal, attributes } = request
+    const { path, key, guard, signal } = request
     await this.#sendRest(source, count, changed, signal)
     const session = this.#session
     assert(session !== undefined, 'parts were sent')
@@ -168,27 +173,37 @@ export class AheadUpload implements Upload {
     const upload = uploadOf(await session.begun, parts)
     this.#asked = upload.versionExpected
     const written = await completeGuarded(this.#context, path, key, upload, guard, signal)
+    return this.#place(request, { ...written, size: source.length })
+  }
+
+  /** The entry of an object that is there, once it has the attributes that it is to have. */
+  async #place(request: PutRequest, made: Written & { readonly size: number }): Promise<Entry> {
+    const { path, attributes } = request
+    const { size } = made
+    const placed = await this.#describe(request, size, made)
     this.#session = undefined
-    const size = source.length
-    const placed = await this.#describe(request, size, written)
     return writtenEntry(this.#context, { path, kind: 'file', size, attributes }, placed)
   }
 
-  /** Sends what the server does not have as it is. */
+  /** The parts that the server does not have as they are. */
+  #unsent(source: FileSegment, count: number, changed: ReadonlySet<number>): { index: number; segment: FileSegment }[] {
+    const unsent: { index: number; segment: FileSegment }[] = []
+    for (let index = 0; index < count; index++) {
+      const { offset, length } = this.part(index)
+      const bytes = Math.min(length, source.length - offset)
+      if (this.#session?.parts.get(index)?.bytes === bytes && !changed.has(index)) continue
+      unsent.push({ index, segment: { fd: source.fd, offset: source.offset + offset, length: bytes } })
+    }
+    return unsent
+  }
+
   async #sendRest(
     source: FileSegment,
     count: number,
     changed: ReadonlySet<number>,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const sends: Promise<void>[] = []
-    for (let index = 0; index < count; index++) {
-      const { offset, length } = this.part(index)
-      const bytes = Math.min(length, source.length - offset)
-      const sent = this.#session?.parts.get(index)
-      if (sent !== undefined && sent.bytes === bytes && !changed.has(index)) continue
-      sends.push(this.#send(index, { fd: source.fd, offset: source.offset + offset, length: bytes }, signal))
-    }
+    const sends = this.#unsent(source, count, changed).map(({ index, segment }) => this.#send(index, segment, signal))
     const failed = (await Promise.allSettled(sends)).find((each) => each.status === 'rejected')
     if (failed !== undefined) throw failed.reason
   }
@@ -213,11 +228,12 @@ export class AheadUpload implements Upload {
     }
   }
 
-  /** What an earlier completion made, if it is there. */
-  async #madeBefore(signal: AbortSignal | undefined): Promise<ObjectHead | undefined> {
+  /** What an earlier commit put without hearing of it, if it is there: it is what this one replaces. */
+  async #madeBefore(signal: AbortSignal | undefined): Promise<(Written & { readonly size: number }) | undefined> {
     if (this.#asked === undefined) return undefined
     const head = await headObject(this.#context.client, this.#key, signal)
-    return head?.version === this.#asked ? head : undefined
+    if (head?.version !== this.#asked) return undefined
+    return { version: head.version, modified: head.modified, attempts: 1, size: head.size }
   }
 
   /** Aborts what the server knows of; a new upload is begun with the next part. Never rejects. */
@@ -248,9 +264,10 @@ export class AheadUpload implements Upload {
     const action = `put "${this.path}"`
     const both = signal === undefined ? this.#left.signal : AbortSignal.any([this.#left.signal, signal])
     checkAborted(action, both)
-    await this.#turn()
+    await this.#turn(action, both)
+    let session: Session | undefined
     try {
-      const session = this.#session ?? this.#begin()
+      session = this.#session ?? this.#begin()
       this.#session = session
       const begun = await untilAborted(action, session.begun, both)
       // Whatever comes of it, what the server has of this part is not known until its answer.
@@ -258,11 +275,10 @@ export class AheadUpload implements Upload {
       const part = await this.#sendBytes(begun, index + 1, segment, both)
       session.parts.set(index, part)
     } catch (error) {
-      if (isLostUpload(error) && this.#session !== undefined && this.#sending.size <= 1) await this.#forget()
+      if (isLostUpload(error) && this.#session === session) await this.#forget()
       throw error
     } finally {
-      this.#atOnce--
-      this.#waiting.shift()?.()
+      this.#endTurn()
     }
   }
 
@@ -292,9 +308,34 @@ export class AheadUpload implements Upload {
   }
 
   /** Waits until fewer than so many parts are under way. */
-  async #turn(): Promise<void> {
-    while (this.#atOnce >= PARTS_AT_ONCE) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+  async #turn(action: string, signal: AbortSignal): Promise<void> {
+    while (this.#atOnce >= PARTS_AT_ONCE) {
+      let wake = (): void => undefined
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve
+        this.#waiting.add(resolve)
+      })
+      try {
+        await untilAborted(action, woken, signal)
+      } catch (error) {
+        // Given up just when its turn had come: it is the next one's.
+        if (!this.#waiting.delete(wake)) this.#wakeNext()
+        throw error
+      }
+    }
     this.#atOnce++
+  }
+
+  #endTurn(): void {
+    this.#atOnce--
+    this.#wakeNext()
+  }
+
+  #wakeNext(): void {
+    const [next] = this.#waiting
+    if (next === undefined) return
+    this.#waiting.delete(next)
+    next()
   }
 }
 

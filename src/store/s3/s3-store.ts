@@ -63,7 +63,9 @@ export async function openS3Store(url: string, options: S3Options = {}): Promise
     const uploads = new UploadRecovery(client, keys, notes.key)
     const { readOnly, anonymous } = location.options
     if (readOnly !== true && anonymous !== true) {
-      const looks = [left.renames ? recovery.look() : undefined, left.uploads ? uploads.look() : undefined]
+      const looks: Promise<void>[] = []
+      if (left.renames) looks.push(recovery.look())
+      if (left.uploads) looks.push(uploads.look())
       // What takes longer goes on while the store is used.
       await Promise.race([Promise.all(looks), sleep(RECOVERY_MS_MAX, undefined, { ref: false })])
     }

@@ -25,6 +25,8 @@ import { notesDocument, notesPrefix, type NotesDocument } from './upload-notes.t
 
 /** After so long without being renewed, notes are nobody's. */
 const LEASE_MS = 60_000
+/** What a process that has died sent last has reached the endpoint after so long. */
+const LATE_MS = 5000
 /** Between what was announced last and the beginning of an upload, either way. */
 const BEGUN_WITHIN_MS = 60_000
 /** A process of ours has a few uploads open at a time; each takes a key's length and an id's. */
@@ -37,6 +39,8 @@ interface Found {
   readonly key: string
   readonly document: NotesDocument
   readonly modifiedMs: number
+  /** Since then, by the endpoint's clock. */
+  readonly ageMs: number
   readonly dead: boolean
 }
 
@@ -68,29 +72,27 @@ export class UploadRecovery {
     await this.#looking
   }
 
-  async #tryLook(again: boolean): Promise<void> {
+  async #tryLook(first: boolean): Promise<void> {
     try {
-      const alive = await this.#look()
-      if (!alive || !again || this.#ended.signal.aborted) return
+      const { alive, late } = await this.#look()
       // Whoever dies later than that is found by whoever opens the store after it.
+      const againMs = late ? LATE_MS : LEASE_MS
+      if ((!late && !(alive && first)) || this.#ended.signal.aborted) return
       this.#timer = setTimeout(() => {
-        this.#looking = this.#tryLook(false)
-      }, LEASE_MS)
+        this.#looking = this.#tryLook(first && !alive)
+      }, againMs)
       this.#timer.unref()
     } catch (error) {
       if (!this.#ended.signal.aborted) log.warn({ err: error }, 'cannot look for uploads that were left open')
     }
   }
 
-  /** Whether there are notes of somebody who may be alive. */
-  async #look(): Promise<boolean> {
+  /** Whether there are notes of somebody who may be alive, and of uploads that may only just be beginning. */
+  async #look(): Promise<{ readonly alive: boolean; readonly late: boolean }> {
     const { signal } = this.#ended
     const found: Found[] = []
-    for await (const { items } of listPages(this.#client, {
-      prefix: notesPrefix(this.#keys),
-      delimited: false,
-      signal,
-    })) {
+    const query = { prefix: notesPrefix(this.#keys), delimited: false, signal }
+    for await (const { items } of listPages(this.#client, query)) {
       for (const item of items) {
         if (!('key' in item) || item.key === this.#own) continue
         const notes = await this.#read(item.key)
@@ -98,8 +100,9 @@ export class UploadRecovery {
       }
     }
     const alive = found.filter(({ dead }) => !dead)
-    for (const notes of found) if (notes.dead) await this.#abortAll(notes, alive)
-    return alive.length > 0
+    let late = false
+    for (const notes of found) if (notes.dead && !(await this.#abortAll(notes, alive))) late = true
+    return { alive: alive.length > 0, late }
   }
 
   async #read(key: string): Promise<Found | undefined> {
@@ -118,18 +121,23 @@ export class UploadRecovery {
     const modifiedMs = timestampToMs(head.modified)
     const dateMs = Date.parse(head.header('date') ?? '')
     const nowMs = Number.isNaN(dateMs) ? Date.now() : dateMs
-    const dead = nowMs - modifiedMs >= LEASE_MS || hasOwnerEnded(document.owner)
-    return { key, document, modifiedMs, dead }
+    const ageMs = nowMs - modifiedMs
+    return { key, document, modifiedMs, ageMs, dead: ageMs >= LEASE_MS || hasOwnerEnded(document.owner) }
   }
 
-  async #abortAll(notes: Found, alive: readonly Found[]): Promise<void> {
+  /** False where one of the uploads may be on its way yet, and has to be looked for again. */
+  async #abortAll(notes: Found, alive: readonly Found[]): Promise<boolean> {
     const { uploads, who } = notes.document
+    let late = false
     for (const { key, id } of uploads) {
       const ids = id === undefined ? await this.#begunBy(notes, key, alive) : [id]
+      if (ids.length === 0 && notes.ageMs < LATE_MS) late = true
       for (const each of ids) await abortUpload(this.#client, key, { id: each })
     }
+    if (late) return false
     await deleteObject(this.#client, notes.key, [], this.#ended.signal)
     if (uploads.length > 0) log.info({ who, uploads: uploads.length }, 'aborted the uploads that another has left open')
+    return true
   }
 
   /** The uploads of a key that the owner of the notes has begun without noting their ids. */
