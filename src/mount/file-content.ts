@@ -38,7 +38,7 @@ export class FileContent {
   constructor(state: MountState, publisher: Publisher) {
     this.#state = state
     this.#publisher = publisher
-    this.#pool = new ReadingPool({ budget: state.memory, hedge: false })
+    this.#pool = new ReadingPool({ budget: state.memory, hedge: state.hedge })
   }
 
   read(open: FileHandle, offset: number, size: number): MaybePromise<Uint8Array | readonly Uint8Array[]> {
@@ -58,7 +58,15 @@ export class FileContent {
     if (reader === undefined) {
       const fetch = (offset: number, length: number, signal: AbortSignal): Promise<Buffer> =>
         this.#fetch(node, offset, length, signal)
-      reader = new VersionReader({ size: node.size, cached: undefined, fetch }, this.#pool)
+      // A getter: the cache lets go of what is staged.
+      const source = {
+        size: node.size,
+        fetch,
+        get cached() {
+          return file.cached
+        },
+      }
+      reader = new VersionReader(source, this.#pool)
       this.#readers.set(file, reader)
     }
     return reader

@@ -1,9 +1,13 @@
 /** Reads of a whole file system, with its cache and its memory, counted at the store. */
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { OperationError } from '#base/errors.ts'
 import { MemoryBudget } from '#base/memory-budget.ts'
+import { openFileCache } from '#cache/open-file-cache.ts'
 import { CALLER, O_RDONLY, rig } from '#mount/kernel-double.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, type Store } from '#store/store.ts'
@@ -66,3 +70,48 @@ test('[S50] what readers of many files have under way lies under the bound of th
   for (const file of files) await it.kernel.close(file)
   assert.equal(it.fs.status.memoryBytes, 0)
 })
+
+test('[S51] with a cache on disk every byte is asked for once, by ranges, by all, and after a remount', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'eider-cache-'))
+  const size = 12 * MIB + 4321
+  const store = openMemoryStore()
+  await store.put('file', content(0, size), { guard: ABSENT })
+  const gate = gated(store)
+  gate.open()
+  const sum = (): number => gate.asked.reduce((total, length) => total + length, 0)
+  try {
+    for (const round of ['cold', 'after a remount']) {
+      const cache = await openFileCache({ storeUrl: store.url, directory, bytesMax: 64 * MIB, bytesFreeMin: 0 })
+      try {
+        await using it = await rig(store, { cache })
+        const file = await it.kernel.open('file', O_RDONLY)
+        const other = await it.kernel.open('file', O_RDONLY)
+        for (const at of [7 * MIB + 5, 3 * MIB, 7 * MIB + 200]) {
+          assert.ok((await it.kernel.read(other, at, 5000)).equals(content(at, 5000)), round)
+          await turns(() => it.fs.status.memoryBytes === 0)
+        }
+        for (let at = 0; at < size; at += PIECE) {
+          const length = Math.min(PIECE, size - at)
+          assert.ok((await it.kernel.read(file, at, PIECE)).equals(content(at, length)), round)
+        }
+        await it.kernel.close(other)
+        await turns(() => cache.status.bytes >= size)
+        await it.kernel.close(file)
+        await turns(() => it.fs.status.memoryBytes === 0)
+      } finally {
+        await cache.close()
+      }
+      assert.equal(sum(), size, round)
+    }
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})
+
+/** Lets the loop go round until what is waited for has come. */
+async function turns(isThere: () => boolean): Promise<void> {
+  for (let count = 0; !isThere(); count++) {
+    assert.ok(count < 100_000, 'what is waited for comes')
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}

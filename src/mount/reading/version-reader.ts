@@ -137,15 +137,19 @@ export class VersionReader {
     this.#asks.add(range)
     // The other reads of this turn: the kernel sends what belongs together side by side.
     await Promise.resolve()
-    let { cached } = this
+    let mayCache = true
     let hasFailed = false
     for (let tries = 0; ; tries++) {
-      const pieces = await this.#pinned(range, cached, tries, signal).finally(() => this.#asks.delete(range))
+      const pieces = await this.#pinned(range, mayCache, tries, signal).finally(() => this.#asks.delete(range))
       try {
-        const parts = await untilAborted('read', allOf(this.#collect(range, pieces, cached)), signal)
+        const parts = await untilAborted(
+          'read',
+          allOf(this.#collect(range, pieces, mayCache ? this.cached : undefined)),
+          signal,
+        )
         if (parts.every((part) => part !== undefined)) return parts
         // The cache was to have it, and has not.
-        cached = undefined
+        mayCache = false
       } catch (error) {
         // What was fetched ahead began to wait for the store earlier than this read: it is owed a try of its own.
         const mayRetry = !hasFailed && !isOperationError(error, 'FILE_STALE', 'ABORTED')
@@ -160,7 +164,7 @@ export class VersionReader {
   /** Has what is not here of a range asked for, and pins all of it: from then on no more memory is needed. */
   async #pinned(
     range: Range,
-    cached: CachedVersion | undefined,
+    mayCache: boolean,
     tries: number,
     signal?: AbortSignal,
   ): Promise<Piece<SequentialHandle>[]> {
@@ -168,6 +172,8 @@ export class VersionReader {
     let isWhole = tries > 1
     for (let share: Share | undefined; ;) {
       checkAborted('read', signal)
+      // Anew each time: the cache lets go of what is staged, or gets another version of the same bytes.
+      const cached = mayCache ? this.cached : undefined
       const waited = share
       const gaps = this.#gaps(waited === undefined ? this.#joined(range) : range, cached)
       const bytes = lengthOf(gaps)
