@@ -107,8 +107,9 @@ for (const [name, start] of Object.entries(SERVERS)) {
       return { fd, bytes, change, whole: () => ({ fd, offset: 0, length: size }) }
     }
     const stored = async (path: string, size: number): Promise<{ bytes: Buffer; entry: Entry }> => {
-      const { bytes, whole } = file(size)
-      const entry = await store.put(path, { kind: 'file', segments: [whole()] }, { guard: ANY })
+      const local = file(size)
+      const { bytes } = local
+      const entry = await store.put(path, { kind: 'file', segments: [local.whole()] }, { guard: ANY })
       proxy.clear()
       return { bytes, entry }
     }
