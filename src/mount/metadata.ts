@@ -70,7 +70,7 @@ export class Metadata {
     const { uid, gid, atime, mtime } = request
     let { mode } = request
     // Whoever gets a file must not get the rights of its former owner with it.
-    if ((uid !== undefined || gid !== undefined) && node.kind === 'file') {
+    if ((uid !== undefined || gid !== undefined) && node.kind !== 'directory') {
       const before = mode ?? permissionsOf(node)
       const kept = withoutPrivileges(before)
       if (kept !== before) mode = kept
