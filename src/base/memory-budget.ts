@@ -59,9 +59,14 @@ export class MemoryBudget {
     return first === undefined ? 0 : this.#lack(first.bytes)
   }
 
+  /** Whether `tryReserve` gives a share. */
+  hasRoom(bytes: number): boolean {
+    return this.#waiting.size === 0 && this.#lack(bytes) === 0
+  }
+
   /** A share if there is room now, and nobody waits for it. */
   tryReserve(bytes: number): Share | undefined {
-    return this.#waiting.size === 0 && this.#lack(bytes) === 0 ? this.#lend(bytes) : undefined
+    return this.hasRoom(bytes) ? this.#lend(bytes) : undefined
   }
 
   /** A share, as soon as there is room. @throws OperationError `ABORTED` */

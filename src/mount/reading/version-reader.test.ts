@@ -3,6 +3,7 @@ import { test } from 'node:test'
 
 import { OperationError } from '#base/errors.ts'
 import { MemoryBudget } from '#base/memory-budget.ts'
+import { countsBy } from '#base/metrics.ts'
 import type { MaybePromise } from '#fuse/file-system.ts'
 
 import { ReadingPool } from './reading-pool.ts'
@@ -20,6 +21,8 @@ function made(
   const budget = new MemoryBudget(memory)
   return { source, budget, reader: new VersionReader(source, new ReadingPool({ budget, hedge: false })) }
 }
+
+const wasted = async (): Promise<number> => (await countsBy('eider_mount_prefetch_wasted_bytes_total')).get('') ?? 0
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
@@ -195,6 +198,7 @@ test('a read that meets a request ahead of it that fails asks once itself', asyn
 })
 
 test('a jump gives up what is on its way, and counts what was fetched for nothing', async () => {
+  const wastedBefore = await wasted()
   const { source, reader, budget } = made(1024 * MIB)
   const handle = reader.handle()
   await check(handle.read(0, PIECE), 0, PIECE)
@@ -211,6 +215,8 @@ test('a jump gives up what is on its way, and counts what was fetched for nothin
   await check(jumped, 500 * MIB, PIECE)
   await turn()
   assert.equal(budget.used, 0)
+  // Of two ranges of 1 MiB one piece was read.
+  assert.equal((await wasted()) - wastedBefore, 2 * MIB - PIECE)
 })
 
 test('with a cache what was fetched is kept in whole blocks, and asked for once', async () => {
@@ -239,6 +245,7 @@ test('with a cache what was fetched is kept in whole blocks, and asked for once'
   assert.equal(source.asked.length, before)
   handle.close()
   again.close()
+  await turn()
   assert.equal(budget.used, 0)
 })
 

@@ -51,6 +51,12 @@ interface Range {
   readonly end: number
 }
 
+interface Pinned {
+  readonly pieces: readonly Piece<SequentialHandle>[]
+  /** For what comes from the cache. */
+  readonly share: Share | undefined
+}
+
 const MIB = 1024 * 1024
 const NO_BYTES = new Uint8Array(0)
 /** Reads of one turn next to each other become one request of at most so much. */
@@ -140,7 +146,8 @@ export class VersionReader {
     let mayCache = true
     let hasFailed = false
     for (let tries = 0; ; tries++) {
-      const pieces = await this.#pinned(range, mayCache, tries, signal).finally(() => this.#asks.delete(range))
+      const pinned = await this.#pinned(range, mayCache, tries, signal).finally(() => this.#asks.delete(range))
+      const { pieces, share } = pinned
       try {
         const parts = await untilAborted(
           'read',
@@ -157,27 +164,24 @@ export class VersionReader {
         hasFailed = true
       } finally {
         for (const piece of pieces) this.#unpin(piece)
+        if (share !== undefined) this.#pool.later(() => share.release())
       }
     }
   }
 
   /** Has what is not here of a range asked for, and pins all of it: from then on no more memory is needed. */
-  async #pinned(
-    range: Range,
-    mayCache: boolean,
-    tries: number,
-    signal?: AbortSignal,
-  ): Promise<Piece<SequentialHandle>[]> {
+  async #pinned(range: Range, mayCache: boolean, tries: number, signal?: AbortSignal): Promise<Pinned> {
     // What was counted on may be given up while memory is waited for: then all of the range is reserved at once.
     let isWhole = tries > 1
     for (let share: Share | undefined; ;) {
-      checkAborted('read', signal)
+      if (share === undefined) checkAborted('read', signal)
       // Anew each time: the cache lets go of what is staged, or gets another version of the same bytes.
       const cached = mayCache ? this.cached : undefined
       const waited = share
       const gaps = this.#gaps(waited === undefined ? this.#joined(range) : range, cached)
-      const bytes = lengthOf(gaps)
-      if (bytes === 0) return this.#pinWith(range, [], waited)
+      const fromCache = cached === undefined ? 0 : this.#cachedBytes(range, gaps)
+      const bytes = lengthOf(gaps) + fromCache
+      if (bytes === 0) return this.#pinWith(range, [], 0, waited)
       if (waited === undefined) {
         const joined = this.#waitingFor(range)
         if (joined !== undefined) {
@@ -186,25 +190,39 @@ export class VersionReader {
         }
       }
       const lent = waited ?? this.#pool.budget.tryReserve(bytes)
-      if (lent !== undefined && lent.bytes >= bytes) return this.#pinWith(range, gaps, lent)
+      if (lent !== undefined && lent.bytes >= bytes) return this.#pinWith(range, gaps, fromCache, lent)
       if (lent !== undefined) {
         lent.release()
         isWhole = true
       }
-      const wanted = isWhole ? this.#wholeBytes(range, cached) : lengthOf(this.#gaps(range, cached))
+      const own = lengthOf(this.#gaps(range, cached)) + fromCache
+      const wanted = isWhole ? this.#wholeBytes(range, cached) : own
       share = await this.#waitForMemory(range, wanted, signal)
     }
   }
 
-  #pinWith(range: Range, gaps: readonly Range[], share: Share | undefined): Piece<SequentialHandle>[] {
-    const bytes = lengthOf(gaps)
-    if (share === undefined) return this.#pin(range)
+  #pinWith(range: Range, gaps: readonly Range[], fromCache: number, lent: Share | undefined): Pinned {
+    const fetched = lengthOf(gaps)
+    if (lent === undefined) return { pieces: this.#pin(range), share: undefined }
+    const share = fromCache === 0 ? undefined : lent.bytes === fromCache ? lent : lent.split(fromCache)
     // Given back when the pieces are pinned: others who wait may have spare ones given up for it.
-    const rest = bytes === 0 ? share : share.bytes > bytes ? share.split(share.bytes - bytes) : undefined
-    if (bytes > 0) this.#beginAll(gaps, share)
+    const rest = lent === share ? undefined : fetched === 0 ? lent : splitOver(lent, fetched)
+    if (fetched > 0) this.#beginAll(gaps, lent)
     const pieces = this.#pin(range)
     rest?.release()
-    return pieces
+    return { pieces, share }
+  }
+
+  /** How much of a range, beside pieces and gaps, is to come from the cache. */
+  #cachedBytes({ offset, end }: Range, gaps: readonly Range[]): number {
+    let bytes = end - offset
+    for (let index = this.#pieces.indexAt(offset); ; index++) {
+      const piece = this.#pieces.at(index)
+      if (piece === undefined || piece.offset >= end) break
+      bytes -= Math.min(end, piece.end) - Math.max(offset, piece.offset)
+    }
+    for (const gap of gaps) bytes -= Math.max(0, Math.min(end, gap.end) - Math.max(offset, gap.offset))
+    return bytes
   }
 
   /** The end of another read's wait for memory for the first bytes that this one needs, too. */
@@ -463,6 +481,11 @@ async function allOf<T>(values: readonly MaybePromise<T>[]): Promise<T[]> {
   return Promise.all(values.map(async (value) => value))
 }
 
+/** What a share has over `bytes`, as one of its own. */
+function splitOver(share: Share, bytes: number): Share | undefined {
+  return share.bytes > bytes ? share.split(share.bytes - bytes) : undefined
+}
+
 function partOf(piece: Piece<unknown>, start: number, stop: number): MaybePromise<Uint8Array> {
   piece.readBytes += stop - start
   const { bytes } = piece
@@ -506,10 +529,19 @@ class SequentialHandle implements ReadHandle, AheadHolder {
 
   #readCached(offset: number, end: number): MaybePromise<Bytes> | undefined {
     const reader = this.#reader
-    if (reader.cached === undefined || reader.cached.missing(offset, end - offset) !== undefined) return undefined
-    const bytes = reader.cached.read(offset, end - offset)
+    const { budget } = this.#pool
+    const length = end - offset
+    if (reader.cached === undefined || reader.cached.missing(offset, length) !== undefined) return undefined
+    if (!budget.hasRoom(length)) return undefined
+    const bytes = reader.cached.read(offset, length)
     if (!(bytes instanceof Promise)) return bytes
-    return bytes.then((found): MaybePromise<Bytes> => found ?? reader.readLater(offset, end))
+    const share = budget.tryReserve(length)
+    assert(share !== undefined, 'there is room in the turn in which there was')
+    return bytes.then((found): MaybePromise<Bytes> => {
+      if (found === undefined) share.release()
+      else this.#pool.later(() => share.release())
+      return found ?? reader.readLater(offset, end)
+    })
   }
 
   #fetchAhead(from: number): void {
