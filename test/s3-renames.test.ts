@@ -22,7 +22,14 @@ import { openS3Store } from '#store/s3/s3-store.ts'
 import type { S3Client } from '#store/s3/client.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 import { clientOf, makeBucket, s3OptionsOf } from '#test/servers/bucket.ts'
-import { errorDocument, startFaultProxy, type Fault, type FaultProxy, type Noted } from '#test/servers/fault-proxy.ts'
+import {
+  errorDocument,
+  startFaultProxy,
+  type Fault,
+  type FaultProxy,
+  type Noted,
+  type Upstream,
+} from '#test/servers/fault-proxy.ts'
 import { startTestGateway, type TestGateway } from '#test/servers/gateway.ts'
 
 const CHILD = join(import.meta.dirname, 's3-rename-child.ts')
@@ -91,16 +98,19 @@ describe('renames of directories in a bucket', () => {
     }
   }
   /** Kills the actor at its `nth` change, before or after the server has heard of it; false where it made fewer. */
-  const killAt = async (line: string, nth: number, fault: Fault): Promise<boolean> => {
+  const killAt = async (line: string, nth: number, when: 'before' | 'after'): Promise<boolean> => {
     const running = await actor()
     const { child } = running
     proxy.clear()
     let count = 0
-    proxy.fault((request) => {
-      if (!changes(request) || ++count !== nth) return false
-      child.kill('SIGKILL')
-      return true
-    }, fault)
+    const kill = (): boolean => child.kill('SIGKILL')
+    const isNth = (request: Noted): boolean => changes(request) && ++count === nth
+    const killing = (up: Upstream): Upstream => {
+      kill()
+      return up
+    }
+    if (when === 'before') proxy.fault((request) => isNth(request) && kill(), { kind: 'refuse' })
+    else proxy.fault(isNth, { kind: 'alter', alter: killing })
     await running.act(line)
     if (child.signalCode === null) assert.equal(child.exitCode, 0)
     return child.signalCode !== null
@@ -130,17 +140,17 @@ describe('renames of directories in a bucket', () => {
 
   test('[S75] a rename killed at any change is finished by the next opening, each file once, with its attributes', async () => {
     let finished = 0
-    for (const kind of ['refuse', 'lose'] as const) {
+    for (const when of ['before', 'after'] as const) {
       for (let nth = 1; ; nth++) {
         const setUp = await open()
-        const from = `${kind}-${nth}`
+        const from = `${when}-${nth}`
         const expected = await fill(setUp, from)
         await setUp.close()
-        const killed = await killAt(`rename ${from} to-${from}`, nth, { kind })
+        const killed = await killAt(`rename ${from} to-${from}`, nth, when)
         const begun = proxy.noted.some(isCopy)
         const store = await open()
         const [old, moved] = [await filesOf(store, from), await filesOf(store, `to-${from}`)]
-        const what = `${kind} at change ${nth}`
+        const what = `${when} change ${nth}`
         if (begun) {
           assert.deepEqual(moved, expected, what)
           assert.deepEqual(await keysUnder(`root/${from}`), [], what)
@@ -157,13 +167,13 @@ describe('renames of directories in a bucket', () => {
 
   test('[S77] an exchange of files killed at any change has happened or not, once the store is opened again', async () => {
     const outcomes = new Set<string>()
-    for (const kind of ['refuse', 'lose'] as const) {
+    for (const when of ['before', 'after'] as const) {
       for (let nth = 1; ; nth++) {
         const setUp = await open()
         await setUp.put('a', Buffer.from('first'), { guard: ANY, attributes: { mode: 0o601 } })
         await setUp.put('b', Buffer.from('second'), { guard: ANY, attributes: { mode: 0o602 } })
         await setUp.close()
-        const killed = await killAt('exchange a b', nth, { kind })
+        const killed = await killAt('exchange a b', nth, when)
         const store = await open()
         const found = (
           await Promise.all(
@@ -173,11 +183,8 @@ describe('renames of directories in a bucket', () => {
             }),
           )
         ).join(', ')
-        assert.ok(
-          ['first 601, second 602', 'second 602, first 601'].includes(found),
-          `${kind} at change ${nth}: ${found}`,
-        )
-        assert.deepEqual(await keysUnder('root/.eider/'), [], `${kind} at change ${nth}`)
+        assert.ok(['first 601, second 602', 'second 602, first 601'].includes(found), `${when} change ${nth}: ${found}`)
+        assert.deepEqual(await keysUnder('root/.eider/'), [], `${when} change ${nth}`)
         outcomes.add(found)
         await store.close()
         if (!killed) break
@@ -193,7 +200,7 @@ describe('renames of directories in a bucket', () => {
       const [a, b] = [`a-${nth}`, `b-${nth}`]
       const [first, second] = [await fill(setUp, a, ['1', 'x/2']), await fill(setUp, b, ['2', '3'])]
       await setUp.close()
-      killed = await killAt(`exchange ${a} ${b}`, nth, { kind: nth % 4 === 1 ? 'refuse' : 'lose' })
+      killed = await killAt(`exchange ${a} ${b}`, nth, nth % 4 === 1 ? 'before' : 'after')
       const begun = proxy.noted.some(isCopy)
       const store = await open()
       const found = [await filesOf(store, a), await filesOf(store, b)]
@@ -208,7 +215,7 @@ describe('renames of directories in a bucket', () => {
     const setUp = await open()
     const expected = await fill(setUp, 'from')
     await setUp.close()
-    assert.equal(await killAt('rename from to', 4, { kind: 'refuse' }), true)
+    assert.equal(await killAt('rename from to', 4, 'before'), true)
     proxy.clear()
     const stores = await Promise.all([open(), open()])
     assert.deepEqual(await filesOf(stores[0], 'to'), expected)
