@@ -22,8 +22,8 @@ import type { MaybePromise } from '#fuse/file-system.ts'
 import { checkAborted, untilAborted } from '#store/abort.ts'
 
 import { Piece, PieceList } from './piece.ts'
-import { Prefetcher, SLACK_BYTES } from './prefetcher.ts'
-import type { AheadHolder, ReadingPool } from './reading-pool.ts'
+import type { ReadingPool } from './reading-pool.ts'
+import { SequentialHandle } from './sequential-handle.ts'
 
 /** Where the bytes of a version come from. */
 export interface VersionSource {
@@ -33,7 +33,8 @@ export interface VersionSource {
   readonly cached: CachedVersion | undefined
 }
 
-type Bytes = Uint8Array | readonly Uint8Array[]
+/** One answer, in pieces where it is. */
+export type Bytes = Uint8Array | readonly Uint8Array[]
 
 /** What one open of the file reads by. */
 export interface ReadHandle {
@@ -58,7 +59,6 @@ interface Pinned {
 }
 
 const MIB = 1024 * 1024
-const NO_BYTES = new Uint8Array(0)
 /** Reads of one turn next to each other become one request of at most so much. */
 const JOINED_BYTES_MAX = 2 * MIB
 /** A longer range that somebody waits for goes as several requests side by side. */
@@ -494,131 +494,4 @@ function partOf(piece: Piece<unknown>, start: number, stop: number): MaybePromis
     assert(piece.bytes !== undefined, 'a piece that is waited for is not given up')
     return piece.bytes.subarray(start - piece.offset, stop - piece.offset)
   })
-}
-
-/** One open of the file, with what is ahead of it. */
-class SequentialHandle implements ReadHandle, AheadHolder {
-  readonly #reader: VersionReader
-  readonly #pool: ReadingPool
-  readonly #prefetcher: Prefetcher
-  /** In the order in which they were begun, which is that of their offsets but for gaps filled later. */
-  #held: Piece<SequentialHandle>[] = []
-
-  constructor(reader: VersionReader, pool: ReadingPool) {
-    this.#reader = reader
-    this.#pool = pool
-    this.#prefetcher = new Prefetcher(reader.size)
-  }
-
-  read(offset: number, size: number): MaybePromise<Bytes> {
-    const reader = this.#reader
-    const end = Math.min(reader.size, offset + size)
-    if (offset >= end) return NO_BYTES
-    if (reader.cached?.isWhole === true) {
-      const bytes = this.#readCached(offset, end)
-      if (bytes !== undefined) return bytes
-    }
-    const follows = this.#prefetcher.read(offset, end)
-    const bytes = reader.readNow(offset, end) ?? this.#readCached(offset, end)
-    if (follows) this.#pass()
-    else this.#leaveAllBut(offset, end)
-    // A read that has to wait is part of what is fetched ahead, rather than a request of its own.
-    this.#fetchAhead(bytes === undefined ? offset : end)
-    return bytes ?? reader.readLater(offset, end)
-  }
-
-  #readCached(offset: number, end: number): MaybePromise<Bytes> | undefined {
-    const reader = this.#reader
-    const { budget } = this.#pool
-    const length = end - offset
-    if (reader.cached === undefined || reader.cached.missing(offset, length) !== undefined) return undefined
-    if (!budget.hasRoom(length)) return undefined
-    const bytes = reader.cached.read(offset, length)
-    if (!(bytes instanceof Promise)) return bytes
-    const share = budget.tryReserve(length)
-    assert(share !== undefined, 'there is room in the turn in which there was')
-    return bytes.then((found): MaybePromise<Bytes> => {
-      if (found === undefined) share.release()
-      else this.#pool.later(() => share.release())
-      return found ?? reader.readLater(offset, end)
-    })
-  }
-
-  #fetchAhead(from: number): void {
-    const prefetcher = this.#prefetcher
-    const to = prefetcher.target(this.#pool.windowMax(this))
-    if (to <= from) return
-    const { limit, short } = this.#reader.fetchAhead(this, from, to, prefetcher.rangeBytes)
-    prefetcher.reached(limit)
-    if (short) prefetcher.refuse(limit)
-  }
-
-  /** Leaves what lies so far behind that no read of a sequential reader goes there. */
-  #pass(): void {
-    const behind = this.#prefetcher.position - SLACK_BYTES
-    for (let first = this.#held[0]; first !== undefined && first.end <= behind; first = this.#held[0]) {
-      this.#held.shift()
-      this.#reader.leave(this, first)
-    }
-    if (this.#held.length === 0) this.#pool.holds(this, false)
-  }
-
-  /** Leaves all that is of no use to the read at hand. */
-  #leaveAllBut(offset: number, end: number): void {
-    const held = this.#held
-    if (held.length === 0) return
-    this.#held = held.filter((piece) => piece.offset < end && piece.end > offset)
-    for (const piece of held) if (!this.#held.includes(piece)) this.#reader.leave(this, piece)
-    if (this.#held.length === 0) this.#pool.holds(this, false)
-  }
-
-  close(): void {
-    this.#leaveAllBut(0, 0)
-    this.#reader.sweep()
-  }
-
-  // For the reader.
-
-  hold(piece: Piece<SequentialHandle>): void {
-    if (piece.holders.has(this)) return
-    piece.holders.add(this)
-    this.#held.push(piece)
-    this.#pool.holds(this, true)
-  }
-
-  /** A piece is given up before its time. */
-  lost(piece: Piece<SequentialHandle>): void {
-    if (piece.unreadBytes > 0 && !piece.isKept) this.#prefetcher.refuse(piece.offset)
-  }
-
-  drop(piece: Piece<SequentialHandle>): void {
-    const index = this.#held.indexOf(piece)
-    if (index !== -1) this.#held.splice(index, 1)
-    if (this.#held.length === 0) this.#pool.holds(this, false)
-  }
-
-  // For the pool.
-
-  get spareBytes(): number {
-    let bytes = 0
-    for (const piece of this.#held) if (piece.isSpare) bytes += piece.length
-    return bytes
-  }
-
-  releaseUsed(): number {
-    let bytes = 0
-    for (const piece of [...this.#held]) {
-      if (!piece.isSpare || (piece.unreadBytes > 0 && !piece.isKept)) continue
-      bytes += piece.length
-      this.#reader.giveUp(piece)
-    }
-    return bytes
-  }
-
-  releaseLast(): number {
-    const piece = this.#held.findLast(({ isSpare }) => isSpare)
-    if (piece === undefined) return 0
-    this.#reader.giveUp(piece)
-    return piece.length
-  }
 }
