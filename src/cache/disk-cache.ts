@@ -24,6 +24,7 @@ import {
   SEGMENT_BLOCKS,
   type CacheIndex,
   type DataId,
+  type FileRecord,
   type IndexKey,
   type Place,
   type Totals,
@@ -39,7 +40,9 @@ import { SealMemory } from './seal-memory.ts'
 
 /** So late is the index at most behind the files, in time and in files. */
 const COMMIT_MS = 500
-const UNCOMMITTED_MAX = 2000
+const UNCOMMITTED_MAX = 1000
+/** Queued between two turns of the event loop: each costs some 8 µs. */
+const COMMIT_FILES = 200
 /** After a commit that failed: the disk may be full for long. */
 const COMMIT_AGAIN_MS = 10_000
 const LIMITS_MS = 10_000
@@ -431,19 +434,27 @@ export class DiskCache implements FileCache {
     clearTimeout(this.#commitTimer)
     this.#commitTimer = undefined
     // What is counted is the index as it was left.
-    if (this.#changed.size + this.#leaving.size === 0 || this.#isCounting) return
-    this.#committing = this.#commitNow().finally(() => (this.#committing = undefined))
-    await this.#committing
-  }
-
-  async #commitNow(): Promise<void> {
+    if (this.#isCounting) return
     this.#supersede(this.#created)
     this.#created.clear()
-    const changed = [...this.#changed]
-    const leaving = [...this.#leaving]
+    // What comes in meanwhile is for the next time.
+    let slices = Math.ceil((this.#changed.size + this.#leaving.size) / COMMIT_FILES)
+    const commitSlices = async (): Promise<void> => {
+      while (slices-- > 0 && (await this.#commitSlice())) await setImmediate()
+    }
+    this.#committing = commitSlices().finally(() => (this.#committing = undefined))
+    await this.#committing
+    if (this.#changed.size + this.#leaving.size > 0) this.#commitSoon()
+  }
+
+  /** False where it failed. */
+  async #commitSlice(): Promise<boolean> {
+    // All that leaves goes first: what has come in its place has the same key.
+    const leaving = [...this.#leaving].slice(0, COMMIT_FILES)
     const counts = new Map(leaving.map(([key, list]) => [key, list.length]))
+    const changed = leaving.length < this.#leaving.size ? [] : [...this.#changed].slice(0, COMMIT_FILES)
     const placed = new Map<CachedFile, Place>()
-    this.#changed.clear()
+    for (const file of changed) this.#changed.delete(file)
     try {
       await this.#index.commit(() => {
         for (const [, list] of leaving) for (const { place, segments } of list) this.#index.remove(place, segments)
@@ -462,7 +473,7 @@ export class DiskCache implements FileCache {
         this.#changed.add(file)
       }
       this.#commitTimer ??= setTimeout(() => this.#aside(this.#commit()), COMMIT_AGAIN_MS).unref()
-      return
+      return false
     }
     for (const [key, count] of counts) {
       const list = this.#leaving.get(key)
@@ -479,6 +490,7 @@ export class DiskCache implements FileCache {
       }
       this.#forgetIdle(file)
     }
+    return true
   }
 
   /** Removes what was not used for longest, until so many bytes are free or nothing is left; gives how many. */
@@ -491,35 +503,43 @@ export class DiskCache implements FileCache {
       const places = this.#index.leastRecent(after, EVICT_PLACES)
       after = places.at(-1)
       if (after === undefined) break
-      for (let at = 0; at < places.length && freed < bytes; at += REMOVALS) {
-        const freedOf = places.slice(at, at + REMOVALS).map((place) => this.#evictOne(place))
-
-        for (const one of await Promise.all(freedOf)) freed += one
+      const removals: Promise<void>[] = []
+      for (const place of places) {
+        if (freed >= bytes) break
+        const { allocated, removal } = this.#evictOne(place)
+        freed += allocated
+        removals.push(removal)
+        if (removals.length === REMOVALS) await Promise.all(removals.splice(0))
       }
+      await Promise.all(removals)
       await setImmediate()
     }
     return freed
   }
 
-  async #evictOne(place: Place): Promise<number> {
-    if (this.#live.has(place.key) || this.#leaving.has(place.key)) return 0
+  /** How much goes with the file that stands there, and when it has gone. */
+  #evictOne(place: Place): { readonly allocated: number; readonly removal: Promise<void> } {
+    const nothing = { allocated: 0, removal: Promise.resolve() }
+    if (this.#live.has(place.key) || this.#leaving.has(place.key)) return nothing
     const record = this.#index.find(place.key)
     if (record?.id !== place.id || record.usedAt !== place.usedAt) {
       // Nothing stands there any more. Its key may have another record.
-      await this.#index.commit(() => this.#index.removePlace(place))
-      return 0
+      return { allocated: 0, removal: this.#index.commit(() => this.#index.removePlace(place)) }
     }
     this.#leave({ place, segments: segmentsOf(record.size) })
+    return { allocated: record.allocated, removal: this.#removeEvicted(record) }
+  }
+
+  async #removeEvicted({ id, allocated }: FileRecord): Promise<void> {
     try {
-      await this.#data.removeAside(place.id)
+      await this.#data.removeAside(id)
     } catch (error) {
       this.#complain(error)
     }
     this.#files--
-    this.#room.add(-record.allocated)
-    this.#evictedBytes += record.allocated
-    this.#metrics.evicted.inc(record.allocated)
-    return record.allocated
+    this.#room.add(-allocated)
+    this.#evictedBytes += allocated
+    this.#metrics.evicted.inc(allocated)
   }
 
   /** Work that nobody waits for: its failure is told here. */
