@@ -35,7 +35,8 @@ class IndexDouble implements AttributeIndex {
 
 /** `store` in which everything was put some time ago, so that a change would show in its times. */
 function aged(store: Store, ageMs = 60_000): Store {
-  const old = (entry: Entry): Entry => ({ ...entry, modified: timestampFromMs(Date.now() - ageMs) })
+  const modified = timestampFromMs(Date.now() - ageMs)
+  const old = (entry: Entry): Entry => ({ ...entry, modified })
   async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
     for await (const page of store.list(...args)) yield page.map(old)
   }

@@ -25,8 +25,8 @@ import type { Leaving, Node } from './node.ts'
 const BATCH_ENTRIES = 1000
 /** So long a removal is queued at most before it is sent. Programs that look at the store elsewhere see it then. */
 const BULK_DELAY_MS = 100
-/** Removals follow one another when no more than this lies between them. */
-const PAUSE_MS = 100
+/** Removals follow one another when no more than this lies between them: `rm -r` looks at a directory of a far store meanwhile. */
+const PAUSE_MS = 500
 /** So many that follow one another are sent one by one: `rm a b` is as truthful as one. */
 const SINGLES = 2
 /** With so many queued, whoever removes more waits for the store. */

@@ -294,3 +294,21 @@ test('a directory with more entries than a page is not listed for names that are
   assert.ok(list <= 2, `${list} pages`)
   assert.equal(stat, 20)
 })
+
+test('[S90] a tree that is copied in costs one put for each file and directory, and one look at each directory where it took long', async () => {
+  const counted = counting(untold(openMemoryStore()))
+  await using it = await rig(counted.store)
+  await it.kernel.names('')
+  counted.taken()
+  const directories = Array.from({ length: 20 }, (_, index) => `d${index}`)
+  for (const directory of directories) await it.kernel.mkdir(directory)
+  for (const directory of directories) await it.kernel.writeFile(`${directory}/file`, 'x')
+  assert.deepEqual(counted.taken(), { makeDirectory: 20, put: 20 })
+  it.clock.ms += 5000
+  await Promise.all(
+    directories.map(async (directory) => {
+      for (let index = 0; index < 6; index++) await it.kernel.writeFile(`${directory}/later${index}`, 'x')
+    }),
+  )
+  assert.deepEqual(counted.taken(), { stat: 20, list: 20, put: 120 })
+})

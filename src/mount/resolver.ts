@@ -20,6 +20,8 @@ import { factsOf, type Node } from './node.ts'
 
 /** So many names of a directory are remembered as absent; a create asks only about the last ones. */
 const ABSENCES_MAX = 1024
+/** A directory that was known to have more entries is not listed for one name: that is more than one page of S3. */
+const LISTED_ENTRIES_MAX = 1000
 /**
  * What was modified less than this ago may be changed again within the same second, and then neither its version nor its time
  * would tell. Seconds, and what the clocks of an endpoint and of this machine may differ by.
@@ -60,7 +62,7 @@ export class Resolver {
       if (this.#state.isFresh(known)) return known
     } else if (this.#state.listingValidFor(parent) > 0 || stateOf(parent).removing.has(name)) {
       return undefined
-    } else if (this.#missesOften(parent)) {
+    } else if (this.#missesOften(parent) || this.#wasComplete(parent)) {
       return this.#lookupByListing(parent, name)
     }
     return this.fetch(parent, name)
@@ -73,6 +75,15 @@ export class Resolver {
   #missesOften(parent: Node): boolean {
     const { isLarge, missedAt } = stateOf(parent)
     return !isLarge && missedAt + this.#state.validityMs > this.#state.now()
+  }
+
+  /**
+   * Whether all names of the directory were known once: one that was not among them is most likely not there now either, and
+   * a listing says so for this one and those that follow.
+   */
+  #wasComplete(parent: Node): boolean {
+    const { children, completeAt, isLarge } = stateOf(parent)
+    return completeAt > -Infinity && !isLarge && children.size < LISTED_ENTRIES_MAX
   }
 
   async #lookupByListing(parent: Node, name: string): Promise<Node | undefined> {
