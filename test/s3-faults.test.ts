@@ -128,6 +128,7 @@ describe('the S3 store under faults', { skip: radosgwMissing() }, () => {
       if (code !== 'STORE_TIMEOUT') assert.ok(proxy.noted.length > 1, 'it was asked again')
     }
     await hasty.close()
+    proxy.clear()
     const patient = await open({ ioTimeoutMs: 3_600_000, backoffMs: 1 })
     proxy.clear()
     proxy.fault(() => true, { kind: 'answer', status: 403, body: errorDocument('AccessDenied') }, 100)
