@@ -98,7 +98,7 @@ export class Exchanging {
     if (node.kind === 'directory') {
       this.#state.table.epoch++
       followVersions(this.#state, this.#namespace, node, changes)
-      this.#namespace.expire(node)
+      node.validatedAt = -Infinity
       return
     }
     const change = changes.get(this.#state.table.pathOf(node))
