@@ -25,6 +25,8 @@ export interface BucketMountOptions {
   readonly mountArguments?: readonly string[]
   /** Where files being written lie; a directory of its own where absent. */
   readonly staging?: string
+  /** Given the address of the gateway, the one that the mount uses for it; its own where absent. */
+  readonly proxied?: (endpoint: string) => Promise<string>
 }
 
 export class BucketMount implements AsyncDisposable {
@@ -36,14 +38,22 @@ export class BucketMount implements AsyncDisposable {
   readonly endpoint: string
   readonly #gateway: ChildProcess
   readonly #options: BucketMountOptions
+  /** Where the mount finds the gateway. */
+  readonly #mountEndpoint: string
   #server: ChildProcess | undefined
   #log = ''
 
-  private constructor(scratch: string, gateway: ChildProcess, endpoint: string, options: BucketMountOptions) {
+  private constructor(
+    scratch: string,
+    gateway: ChildProcess,
+    { endpoint, mountEndpoint }: { readonly endpoint: string; readonly mountEndpoint: string },
+    options: BucketMountOptions,
+  ) {
     this.scratch = scratch
     this.directory = join(scratch, 'mnt')
     this.staging = options.staging ?? join(scratch, 'staging')
     this.endpoint = endpoint
+    this.#mountEndpoint = mountEndpoint
     this.#gateway = gateway
     this.#options = options
   }
@@ -61,7 +71,8 @@ export class BucketMount implements AsyncDisposable {
     )
     const { endpoint } = await ready(gateway)
     assert.ok(endpoint !== undefined, 'the gateway tells its address')
-    const mount = new BucketMount(scratch, gateway, endpoint, options)
+    const mountEndpoint = (await options.proxied?.(endpoint)) ?? endpoint
+    const mount = new BucketMount(scratch, gateway, { endpoint, mountEndpoint }, options)
     await mount.mount()
     return mount
   }
@@ -82,7 +93,7 @@ export class BucketMount implements AsyncDisposable {
   }
 
   async mount(): Promise<void> {
-    const url = `s3://bucket?endpoint=${this.endpoint}&region=us-east-1&style=path`
+    const url = `s3://bucket?endpoint=${this.#mountEndpoint}&region=us-east-1&style=path`
     const given = this.#options.mountArguments ?? []
     // Tests that take the store away want to see what comes of it.
     const timeout = given.some((argument) => argument.startsWith('--io-timeout')) ? [] : ['--io-timeout', '20s']
