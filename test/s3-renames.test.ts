@@ -7,7 +7,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setImmediate } from 'node:timers/promises'
+import { setImmediate, setTimeout } from 'node:timers/promises'
 import { after, before, beforeEach, describe, test } from 'node:test'
 
 import { isOperationError } from '#base/errors.ts'
@@ -209,6 +209,25 @@ describe('renames of directories in a bucket', () => {
       await store.close()
     }
     assert.ok(nth > 20)
+  })
+
+  test('[S75] what somebody puts under the old name after the crash stays there, even where it is what was moved', async () => {
+    const setUp = await open()
+    const expected = await fill(setUp, 'from', ['1', '2'])
+    // Three copies and the intent, and then the note that all is copied.
+    assert.equal(await killAt('rename from to', 5, 'after'), true)
+    const noted = (await keysUnder('root/.eider/renames/'))[0] ?? ''
+    const written = await raw.send({ operation: 'HeadObject', method: 'HEAD', key: noted }, (answer) =>
+      Date.parse(String(answer.headers['last-modified'])),
+    )
+    // The endpoint tells times to the second.
+    while (Date.now() < written + 1000) await setTimeout(50)
+    await setUp.put('from/1', Buffer.from('from 1'), { guard: ANY, attributes: { mode: 0o640 } })
+    await setUp.close()
+    const store = await open()
+    assert.deepEqual(await filesOf(store, 'to'), expected)
+    assert.deepEqual(await keysUnder('root/from'), ['root/from/1'])
+    await store.close()
   })
 
   test('[S76] of two that open the store at once, one finishes what was left', async () => {

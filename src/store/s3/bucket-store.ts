@@ -6,11 +6,12 @@
  * file, or over a directory, is not refused. A path that has both then shows as the file to `stat` and as the directory in
  * listings.
  *
- * Requests, at best: stat of a file 1, of a directory or nothing 3 (1 for a directory that was made, where one is expected); list 1 for 1,000 keys; read 1 for up to two parts; put
- * 1 for up to two parts, else 2 and one for each part, and up to 2 that note the upload; remove 1 under a version, else 2; symlink, fifo and socket 1, or 3
- * where the path has to be free and was not seen so; setAttributes 2; copy 2; rename of a file 4 or 6; makeDirectory 4, or 1
- * where nothing was seen there; removeDirectory 2. A guard that the
- * server does not check costs one more.
+ * Requests, at best: stat of a file 1, of a directory or nothing 3 (1 for a directory that was made, where one is expected);
+ * list 1 for 1,000 keys; read 1 for up to two parts; put 1 for up to two parts, else 2 and one for each part, and up to 2 that
+ * note the upload; remove 1 under a version, else 2; removeAll 1 for 1,000; symlink, fifo and socket 1, or 3 where the path has
+ * to be free and was not seen so; setAttributes 2; copy 2; rename of a file 4 or 6, of a directory some 10 and one for each key;
+ * exchange of two files 10; makeDirectory 4, or 1 where nothing was seen there; removeDirectory 2. A guard that the server does
+ * not check costs one more.
  */
 import { checkAborted } from '#store/abort.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'

@@ -99,7 +99,10 @@ async function goOn(context: S3Context, lease: Lease<Moving>, signal: AbortSigna
   const { moves, step: first } = lease.what
   for (const [step, move] of moves.entries()) {
     if (step < first) continue
-    const mover = new Mover(context, move, { resumed: true, hold: () => lease.hold(signal), signal })
+    const resumed = { resumed: true, hold: () => lease.hold(signal), signal }
+    // All originals are older than the note that all were copied; what is newer was put there by others since.
+    const until = lease.what.phase === 'removing' && step === first ? lease.before?.written : undefined
+    const mover = new Mover(context, move, until === undefined ? resumed : { ...resumed, until })
     if (step > first) await lease.advance({ step, phase: 'copying' }, signal)
     if (lease.what.phase === 'copying') {
       await mover.copy()

@@ -8,6 +8,7 @@
  * that have another version by it.
  */
 import { isOperationError, OperationError } from '#base/errors.ts'
+import { compareTimestamps, type Timestamp } from '#base/time.ts'
 import { compareUtf8 } from '#store/path.ts'
 import { ABSENT, ifVersion, type Guard, type Version } from '#store/store.ts'
 import type { S3Context } from './context.ts'
@@ -42,6 +43,8 @@ interface Pair {
 export interface MoverOptions {
   /** Whether copies may have been made by another before: what cannot be moved is then left where it is. */
   readonly resumed: boolean
+  /** Originals that are newer are none, and stay, even where they are like what was copied. */
+  readonly until?: Timestamp
   /** Called before the first copy where there is more than one object to move. */
   readonly onMany?: () => Promise<void>
   /** Called now and then, before more is done; may throw. */
@@ -116,7 +119,7 @@ export class Mover {
       const removals: KeyRemoval[] = []
       await inParallel(page, COPIES_AT_ONCE, async (pair) => {
         const { name, source } = pair
-        if (source === undefined) return
+        if (source === undefined || this.#isLater(source)) return
         const done = known === undefined ? await this.#isDone(pair) : known.get(name)?.before === source.version
         if (done) removals.push({ key: source.key, version: source.version })
         else if (known === undefined || known.has(name)) stayed ??= conflict('move', source.key)
@@ -164,6 +167,11 @@ export class Mover {
       // Nobody waits for what was left behind: what others have changed since stays as they left it.
       if (!resumed || !isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) throw error
     }
+  }
+
+  #isLater({ modified }: ListedObject): boolean {
+    const { until } = this.#options
+    return until !== undefined && compareTimestamps(modified, until) > 0
   }
 
   /** Whether the other side of a source is its copy. No request, but where the version of a copy is another by itself. */

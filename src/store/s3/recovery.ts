@@ -92,7 +92,7 @@ export class Recovery {
       const found = await this.#take(context, key)
       if (typeof found === 'string') return found === 'gone'
       lease = found
-      log.info({ key, who: lease.before, what: lease.what }, 'finishes what another has left')
+      log.info({ key, who: lease.before?.who, what: lease.what }, 'finishes what another has left')
       if (isMoving(lease)) {
         await finishMoves(context, lease, AbortSignal.any([signal, lease.signal]))
         await lease.end(signal)

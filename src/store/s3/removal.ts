@@ -28,11 +28,6 @@ const SINGLES_AT_ONCE = 16
 /** Clients of servers that remove nothing in bulk. */
 const singly = new WeakSet<S3Client>()
 
-export interface Seen {
-  readonly key: string
-  readonly version: Version
-}
-
 /** An object to be removed: in this version only, or whatever it is by now. */
 export interface KeyRemoval {
   readonly key: string

@@ -13,7 +13,7 @@ import * as v from 'valibot'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
-import { timestampToMs } from '#base/time.ts'
+import { timestampToMs, type Timestamp } from '#base/time.ts'
 import { untilAborted } from '#store/abort.ts'
 import { ABSENT, ifVersion, type Guard, type Version } from '#store/store.ts'
 import type { S3Context } from './context.ts'
@@ -93,6 +93,8 @@ export interface FoundIntent<W = Moving | Swapping> {
   readonly key: string
   readonly version: Version
   readonly document: Intent & { readonly what: W }
+  /** When it was written last. */
+  readonly modified: Timestamp
   /** Whether it may be taken over. */
   readonly free: boolean
 }
@@ -100,8 +102,8 @@ export interface FoundIntent<W = Moving | Swapping> {
 /** An intent that is held. Every method rejects with `STORE_CONFLICT` once another has taken it over. */
 export class Lease<W extends Moving | Swapping = Moving | Swapping> {
   readonly key: string
-  /** Who had it before. */
-  readonly before: string | undefined
+  /** Of one that was taken over: who had it before, and when that one wrote it last, by the endpoint's clock. */
+  readonly before: { readonly who: string; readonly written: Timestamp } | undefined
   /** Fires when the lease is lost. */
   readonly signal: AbortSignal
   readonly #lost = new AbortController()
@@ -113,7 +115,14 @@ export class Lease<W extends Moving | Swapping = Moving | Swapping> {
   #writtenMs = performance.now()
   #writing: Promise<void> = Promise.resolve()
 
-  private constructor(context: S3Context, key: string, what: W, document: Intent, version: Version, before?: string) {
+  private constructor(
+    context: S3Context,
+    key: string,
+    what: W,
+    document: Intent,
+    version: Version,
+    before?: Lease['before'],
+  ) {
     this.#context = context
     this.key = key
     this.before = before
@@ -156,7 +165,8 @@ export class Lease<W extends Moving | Swapping = Moving | Swapping> {
     const taken: Intent = { ...document, who, owner, count: document.count + 1 }
     try {
       const written = await write(context, key, taken, ifVersion(version), signal)
-      return new Lease(context, key, document.what, taken, written, document.who)
+      const before = { who: document.who, written: found.modified }
+      return new Lease(context, key, document.what, taken, written, before)
     } catch (error) {
       if (isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) return undefined
       throw error
@@ -188,6 +198,7 @@ export class Lease<W extends Moving | Swapping = Moving | Swapping> {
     } catch (error) {
       // Whoever finds it finds nothing left to do.
       log.warn({ err: error, key: this.key }, 'cannot remove the note of a rename that is done')
+      this.#context.onIntentLeft?.()
     }
   }
 
@@ -264,7 +275,7 @@ export async function readIntent(
   const dateMs = Date.parse(head.header('date') ?? '')
   const nowMs = Number.isNaN(dateMs) ? Date.now() : dateMs
   const free = nowMs - timestampToMs(head.modified) >= LEASE_MS || hasOwnerEnded(document.owner)
-  return { key, version: head.version, document, free }
+  return { key, version: head.version, document, modified: head.modified, free }
 }
 
 /** What fails here is told in the log alone. */
