@@ -188,7 +188,7 @@ export interface Reading {
    * that fills its buffer is its taker's alone, who may free or transfer the memory.
    */
   readonly body: AsyncIterable<Uint8Array>
-  /** The whole body in one buffer of `length` bytes. */
+  /** The whole body in one buffer of `length` bytes; one that it fills is its taker's alone, as with chunks. */
   bytes(): Promise<Buffer>
   /** Gives the rest up and frees what it holds. Needed only where the body is not read to its end. */
   cancel(): void

@@ -86,3 +86,12 @@ export class PieceList<Holder> {
     return [...this.#pieces][Symbol.iterator]()
   }
 }
+
+/**
+ * Gives the memory of a buffer back at once, where nothing else has a part of it. V8 counts what lies outside its heap, and
+ * collects all of the heap for every few dozen MiB of it: without this a gigabyte that is read costs a second of
+ * collections, and the process holds half as much again as is lent.
+ */
+export function freeBytes({ buffer, length }: Buffer): void {
+  if (length === buffer.byteLength && buffer instanceof ArrayBuffer) buffer.transfer(0)
+}

@@ -21,14 +21,14 @@ import type { CachedVersion } from '#cache/file-cache.ts'
 import type { MaybePromise } from '#fuse/file-system.ts'
 import { checkAborted, untilAborted } from '#store/abort.ts'
 
-import { Piece, PieceList } from './piece.ts'
+import { freeBytes, Piece, PieceList } from './piece.ts'
 import type { ReadingPool } from './reading-pool.ts'
 import { SequentialHandle } from './sequential-handle.ts'
 
 /** Where the bytes of a version come from. */
 export interface VersionSource {
   readonly size: number
-  /** Exactly `length` bytes, in a buffer of their own. @throws OperationError `FILE_STALE` where the version is gone. */
+  /** Exactly `length` bytes; where they fill their buffer, it is the reader's to free. @throws OperationError `FILE_STALE` where the version is gone. */
   fetch(offset: number, length: number, signal: AbortSignal): Promise<Buffer>
   readonly cached: CachedVersion | undefined
 }
@@ -406,10 +406,14 @@ export class VersionReader {
   #giveUp(piece: Piece<SequentialHandle>): void {
     if (!this.#forget(piece)) return
     if (piece.isAhead && piece.unreadBytes > 0 && !piece.isKept) this.#pool.wastedBytes.inc(piece.unreadBytes)
-    const isUnderWay = piece.bytes === undefined
+    const { bytes } = piece
     piece.abort.abort()
     piece.bytes = undefined
-    if (!isUnderWay) return piece.share.release()
+    if (bytes !== undefined) {
+      // Answers of this turn may be made of it, and are not yet written.
+      this.#pool.later(() => freeBytes(bytes))
+      return piece.share.release()
+    }
     // Its buffer is the request's until that has ended.
     const done = (): void => piece.share.release()
     piece.arrival.then(done, done)
