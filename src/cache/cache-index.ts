@@ -7,11 +7,13 @@
  * then the index gives nothing more, and removes its file, so that the next opening begins anew.
  */
 import { hash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 
 import { logger } from '#base/log.ts'
 
 import type { CacheKey } from './file-cache.ts'
 import {
+  closeLmdbFile,
   commitBatch,
   openBytesDatabase,
   openLmdbFile,
@@ -198,31 +200,31 @@ export class CacheIndex {
     void this.#order.remove(orderKey(place))
   }
 
-  /** The totals of the last clean end; undefined where the end was not clean. */
+  /**
+   * The totals of the last clean end; undefined where the end was not clean, or the machine was started since: what was
+   * committed last may have been lost with that.
+   */
   totals(): Totals | undefined {
     return this.#guard(undefined, () => {
       const value = this.#notes.get(TOTALS)
-      if (value?.length !== 12) return undefined
+      if (value === undefined || value.toString('latin1', 12) !== bootId()) return undefined
       return { files: value.readUIntBE(0, 6), bytes: value.readUIntBE(6, 6) }
     })
   }
 
-  /** Notes the totals of a clean end, or, with undefined, that the end is to come; they are on the disk when it resolves. */
+  /** Notes the totals of a clean end, or, with undefined, that the end is to come. */
   async noteTotals(totals: Totals | undefined): Promise<void> {
-    const value = Buffer.alloc(12)
+    const value = Buffer.from(`${' '.repeat(12)}${bootId()}`)
     value.writeUIntBE(totals?.files ?? 0, 0, 6)
     value.writeUIntBE(totals?.bytes ?? 0, 6, 6)
     await this.commit(() => {
       if (totals === undefined) void this.#notes.remove(TOTALS)
       else void this.#notes.put(TOTALS, value)
     })
-    if (!this.#isBroken) await this.#file.flushed
   }
 
-  /** Waits until all that was committed is on the disk, then closes. */
   async close(): Promise<void> {
-    if (!this.#isBroken) await this.#file.flushed
-    await this.#file.close()
+    await closeLmdbFile(this.#file)
   }
 
   #guard<T>(otherwise: T, look: () => T): T {
@@ -239,6 +241,11 @@ export class CacheIndex {
       return otherwise
     }
   }
+}
+
+/** Another one after each start of the machine. */
+function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
 }
 
 /** lmdb copies a key during the call, so one buffer of each length serves all; it keeps a value until it is committed. */

@@ -5,8 +5,9 @@
  * - A block is given out only after its checksum held once in this process. Bytes are written before the table says that
  *   they are here, and the table is written to the index after that: what a crash leaves is missing or found corrupt.
  * - Reads of what is in memory answer at once, by preadv2(RWF_NOWAIT); anything else goes to the thread pool, since a disk
- *   may keep it waiting, and the kernel's other requests with it. Measured warm, reads of 128 KiB: 5.9 GB/s at once and
- *   1.3 GB/s by the thread pool; of 1 MiB: 5.6 and 4.1 GB/s (readSync of the same file: 6.0).
+ *   may keep it waiting, and the kernel's other requests with it. Measured on two idle cores, in memory, in GB/s: 5.1 by
+ *   128 KiB and 5.3 by 1 MiB, where readSync into new buffers has 5.3 and 5.3, and into one buffer 8.9; by the thread pool a
+ *   read of 128 KiB costs a multiple. The first read of a block, with its checksum: 1.5.
  * - Whoever reads by the thread pool uses a data file that may be taken away meanwhile, and then written to: what it has
  *   read is given out only if the data file is still this one's.
  */

@@ -532,7 +532,7 @@ for (const [name, bytesMax] of [
   test(name, async () => {
     await fc.assert(
       fc.asyncProperty(steps, (list) => withCache((place) => play(place, list, bytesMax))()),
-      { seed: 7, numRuns: 30 },
+      { seed: 7, numRuns: 15 },
     )
   })
 }

@@ -38,8 +38,11 @@ import { HeldVersion, type Holder } from './held-version.ts'
 import { Room } from './room.ts'
 import { SealMemory } from './seal-memory.ts'
 
-/** So late is the index at most behind the files, in time and in files. */
-const COMMIT_MS = 500
+/**
+ * So late is the index at most behind the files, in time and in files. Each commit ends with an fsync aside, which makes
+ * ext4 write out what was kept before it: not more often than that.
+ */
+const COMMIT_MS = 2000
 const UNCOMMITTED_MAX = 1000
 /** Queued between two turns of the event loop: each costs some 8 µs. */
 const COMMIT_FILES = 200

@@ -12,6 +12,7 @@ import type { Database, RootDatabase } from 'lmdb'
 
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import { withDeadline } from '#os/deadline.ts'
 
 /** Keys and values are bytes: their encodings are those of docs/formats/cache.md. */
 export type BytesDatabase = Database<Buffer, Buffer>
@@ -20,6 +21,7 @@ export type LmdbFile = RootDatabase<Buffer, Buffer>
 const log = logger('cache')
 const BINARY = { encoding: 'binary', keyEncoding: 'binary' } as const
 const PAGE_BYTES = 4096
+const CLOSE_MS = 10_000
 /** Of the two pages that the file begins with (struct MDB_meta of lmdb.h's implementation). */
 const META_AT = 24
 const META_MAGIC = 0xbeefc0de
@@ -69,6 +71,15 @@ export async function commitBatch(file: LmdbFile, changes: () => void): Promise<
     throw new OperationError('LOCAL_FAILED', `Cannot write an index: ${String(reason ?? error)}`, {
       cause: error,
     })
+  }
+}
+
+/** Closes the file, after what was committed is on the disk: a busy disk may keep that waiting, and then it is left to it. */
+export async function closeLmdbFile(file: LmdbFile): Promise<void> {
+  try {
+    await withDeadline('close an index', file.close(), CLOSE_MS)
+  } catch (error) {
+    log.warn({ err: error }, 'Cannot wait until an index is on the disk')
   }
 }
 
