@@ -1,5 +1,5 @@
 /** What it takes to adopt a local file: its checksums, and a copy of it where it lies on another file system. */
-import { fstatSync, read, statSync, write } from 'node:fs'
+import { read, write } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
@@ -14,12 +14,22 @@ const SLICE_BYTES = 1 << 20
 const COPY_BYTES = 64 << 20
 /** How file systems say that they copy nothing between these two files. */
 const NO_COPY: ReadonlySet<string> = new Set(['EXDEV', 'EINVAL', 'ENOSYS', 'EOPNOTSUPP'])
+/**
+ * It lies on another file system, which may know no links; has too many; is somebody else's; or has lost its last name,
+ * as one has that was taken from here to be written to.
+ */
+const NO_LINK: ReadonlySet<string> = new Set(['EXDEV', 'EOPNOTSUPP', 'EMLINK', 'EPERM', 'ENOENT'])
 const readAsync = promisify(read)
 const writeAsync = promisify(write)
 
-/** Whether the open file lies on the file system of that directory. */
-export function isOnDevice(fd: number, directory: string): boolean {
-  return fstatSync(fd).dev === statSync(directory).dev
+/** The open file as a data file, or undefined where it cannot get a name here and has to be copied. */
+export function linkInto(files: DataFiles, fd: number): DataFile | undefined {
+  try {
+    return files.link(fd)
+  } catch (error) {
+    if (error instanceof SystemCallError && NO_LINK.has(error.code)) return undefined
+    throw error
+  }
 }
 
 /** The checksums of the blocks of an open file, which nobody may write to meanwhile. */

@@ -380,7 +380,14 @@ test(
       version.release()
     }
     writeSync(taken, 'changed', 0)
+    // It is published as another version, and comes back.
+    const changed = keyOf('a', key.size, 'v2')
+    assert.equal(await cache.adopt(changed, taken), true)
     closeSync(taken)
+    const back = cache.hold(changed)
+    assert.equal((await back.read(0, 9))?.toString('latin1', 0, 7), 'changed')
+    assert.ok(back.backing() !== undefined)
+    back.release()
     await cache.close()
     cache = await open()
     assert.equal(await isCached(cache, key), false)

@@ -16,7 +16,7 @@ import { logger } from '#base/log.ts'
 import { counter } from '#base/metrics.ts'
 import { statusOf } from '#os/status.ts'
 
-import { checksumsOfFile, copyInto, isOnDevice } from './adopting.ts'
+import { checksumsOfFile, copyInto, linkInto } from './adopting.ts'
 import { blockCount } from './blocks.ts'
 import {
   indexKeyOf,
@@ -65,7 +65,6 @@ interface Leaving {
 
 export class DiskCache implements FileCache {
   readonly #storeUrl: string
-  readonly #directory: string
   readonly #index: CacheIndex
   readonly #release: () => void
   readonly #room: Room
@@ -118,7 +117,6 @@ export class DiskCache implements FileCache {
     release: () => void,
   ) {
     this.#storeUrl = options.storeUrl
-    this.#directory = options.directory
     this.#index = index
     this.#data = data
     this.#release = release
@@ -328,14 +326,13 @@ export class DiskCache implements FileCache {
     const sums = await checksumsOfFile(fd, size)
     // A file whose bytes are in memory only may not have been given its room yet; holes take none.
     const needed = Math.min(Math.max(allocated, 4096), size + 4096)
-    const copying = !isOnDevice(fd, this.#directory)
-    if (!(await this.#room.reserve(needed, copying ? needed : 0))) {
+    if (!(await this.#room.reserve(needed))) {
       this.#host.notKept()
       return false
     }
     try {
       if (file.isComplete) return true
-      const data = copying ? await copyInto(this.#data, fd, size) : this.#data.link(fd)
+      const data = linkInto(this.#data, fd) ?? (await copyInto(this.#data, fd, size))
       if (file.isComplete) {
         this.#data.remove(data.id)
         data.done()

@@ -37,15 +37,19 @@ export interface FileCache {
   hold(key: CacheKey): CachedVersion
   /** A file that moved: what is cached of it goes along. */
   moved(from: CacheKey, to: CacheKey): void
-  /** Takes a complete local file in as that version, by a link (no copy); `fd` stays the caller's. False where there is no room. */
+  /**
+   * Takes a complete local file in as that version, which nobody may write to any more: by a link, or by a copy where that
+   * cannot be. `fd` stays the caller's. False where it was not taken in: there is no room, or it has another size. Never rejects.
+   */
   adopt(key: CacheKey, fd: number): Promise<boolean>
+  /** What is still held is released by that. */
   close(): Promise<void>
 }
 
 /** One version, held. All of it may be missing. A call that finds the disk failing or full is a miss, not an error. */
 export interface CachedVersion {
   readonly key: CacheKey
-  /** All bytes are here, and their checksums have held in this process. */
+  /** All bytes are here, and their checksums have held in this process. `backing` looks into it, this does not. */
   readonly isWhole: boolean
   /** The bytes, or undefined where some are missing or were found corrupt. */
   read(offset: number, length: number): Buffer | undefined | Promise<Buffer | undefined>
@@ -58,7 +62,11 @@ export interface CachedVersion {
   align(offset: number, length: number): { readonly offset: number; readonly length: number }
   /** Keeps bytes that were fetched; `bytes` may be reused when it resolves. Never rejects. */
   keep(offset: number, bytes: Uint8Array): Promise<void>
-  /** A descriptor of the whole, checked file, for the kernel to read from; the cache's own, open while this is held. */
+  /**
+   * A descriptor of the whole, checked file, for the kernel to read from; the cache's own, open until this is released or
+   * taken. Checks up to 4 MiB at once, which takes some 1.5 ms; a larger file that was not read in this process yet is
+   * checked in the background, and given at a later call.
+   */
   backing(): number | undefined
   /**
    * Takes the whole, checked file out of the cache, to be written to: the descriptor is the caller's. Every other holder of

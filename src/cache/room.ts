@@ -52,15 +52,15 @@ export class Room {
   }
 
   /**
-   * Reserves room for so many bytes more, of which `onDisk` are yet to be allocated; false where there is none. Given back by
-   * `settle`, when what was allocated has been added.
+   * Reserves room for so many bytes more; false where there is none. Given back by `settle`, when what was allocated has
+   * been added.
    */
-  async reserve(bytes: number, onDisk = bytes): Promise<boolean> {
+  async reserve(bytes: number): Promise<boolean> {
     const rounded = roundUp(bytes)
     if (rounded > this.bytesMax) return false
     // Others may take what was freed for this one, but not for ever.
     for (let attempt = 0; attempt < 3; attempt++) {
-      const short = this.#shortfall(rounded, roundUp(onDisk))
+      const short = this.#shortfall(rounded)
       if (short <= 0) {
         this.#reserved += rounded
         return true
@@ -77,14 +77,14 @@ export class Room {
 
   /** Evicts until the limits hold: somebody else may be filling the disk, or the limits have become smaller. */
   async keepLimits(): Promise<void> {
-    const short = this.#shortfall(0, 0)
+    const short = this.#shortfall(0)
     if (short > 0) await this.#free(short)
   }
 
-  #shortfall(bytes: number, onDisk: number): number {
+  #shortfall(bytes: number): number {
     const { bavail, bsize } = statfsSync(this.#directory)
     const over = this.#bytes + this.#reserved + bytes - this.bytesMax
-    return Math.max(over, this.#bytesFreeMin + this.#reserved + onDisk - bavail * bsize)
+    return Math.max(over, this.#bytesFreeMin + this.#reserved + bytes - bavail * bsize)
   }
 
   async #free(bytes: number): Promise<number> {
