@@ -26,11 +26,8 @@ const claimed = [...readFileSync(new URL('docs/SEMANTICS.md', root), 'utf8').mat
 )
 const cited = new Set([...citedIn('src', /\.test\.ts$|^store\/suite\//), ...citedIn('test', /\.test\.ts$/)])
 
-test('claims are numbered in order, each once', () => {
-  assert.deepEqual(
-    claimed,
-    claimed.map((_, index) => `S${index + 1}`),
-  )
+test('each number is of one claim', () => {
+  assert.equal(new Set(claimed).size, claimed.length)
 })
 
 test('every claim is cited by a test', () => {
