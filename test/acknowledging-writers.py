@@ -132,6 +132,8 @@ class Writer:
         self.note('ack', item, 1)
         self.note('try', item, 2, item, '-', -1)
         os.unlink(item, dir_fd=self.root)
+        # Removals in a row are answered before they are sent, and sent before this returns.
+        os.fsync(self.root)
         self.note('ack', item, 2)
 
     def moved_directory(self):
