@@ -283,6 +283,14 @@ export const ERRORS = {
     'What was open has been replaced or removed by somebody else.',
     'Open it again.',
   ),
+  FILE_NO_DATA: row(
+    'ENXIO',
+    416,
+    'never',
+    'debug',
+    'The file has no data, or no hole, at that offset or after it.',
+    'Nothing to do: programs that look for holes expect it at the end of a file.',
+  ),
   ATTRIBUTE_NOT_FOUND: row(
     'ENODATA',
     404,

@@ -8,13 +8,18 @@
  * its cached pages are of one version.
  */
 import type { OperationError } from '#base/errors.ts'
+import type { CachedVersion } from '#cache/file-cache.ts'
 import type { NodeId } from '#fuse/file-system.ts'
 import type { Timestamp } from '#base/time.ts'
 import type { Attributes, Entry, Kind, Version } from '#store/store.ts'
 
 import { AttributeChanges } from './attribute-changes.ts'
 import { Mutex } from './locks.ts'
-import type { StagedFile } from './staging.ts'
+import type { Attempt } from './own-puts.ts'
+import type { Backing } from './passthrough.ts'
+import type { VersionReader } from './reading/version-reader.ts'
+import type { StagedFile } from './staged-file.ts'
+import type { UploadAhead } from './upload-ahead.ts'
 
 /** What a directory knows of its names, beyond the nodes of its children. */
 export class DirectoryState {
@@ -86,6 +91,14 @@ export class OpenFile {
   staged: StagedFile | undefined
   /** The download into a staged file, while it runs. */
   staging: Promise<StagedFile> | undefined
+  /** The version of the node in the disk cache, held; undefined without a cache, and where what is staged stands for it. */
+  cached: CachedVersion | undefined
+  /** What the kernel reads and writes itself, see `passthrough.ts`. */
+  backing: Backing | undefined
+  /** What has been sent of it while it is written; of a new file, from its first write until it is put. */
+  ahead: UploadAhead | undefined
+  /** Reads the version of the node for all who have it open. */
+  reader: VersionReader | undefined
   /** The staged bytes are not those of the store. */
   dirty = false
   /** The attributes are not those of the store. */
@@ -102,12 +115,6 @@ export class OpenFile {
   publishing: Promise<void> | undefined
   /** How much of the dirty gauge is this file's. */
   dirtyBytes = 0
-}
-
-interface Attempt {
-  readonly size: number
-  /** SHA-256, in hexadecimal digits. */
-  readonly digest: string
 }
 
 export type Detachment = 'removed' | 'superseded'

@@ -12,113 +12,77 @@
  * Invariant: staged bytes that the store does not have are dropped only for a file that was removed here, or after they
  * were kept under `conflicts/` and a line in the log said where.
  */
-import { createHash } from 'node:crypto'
-
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
-import { timestampNow } from '#base/time.ts'
 import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Source } from '#store/store.ts'
 
 import { AttributeChanges } from './attribute-changes.ts'
+import { ConflictCopies } from './conflict-copies.ts'
 import type { MountState } from './mount-state.ts'
-import { stateOf } from './node-table.ts'
 import { OpenFile, placesOf, type Node } from './node.ts'
-import type { StagedFile } from './staging.ts'
+import { attemptOf, isAttempt } from './own-puts.ts'
+import { planSegments } from './publish-plan.ts'
+import type { SentState, StagedFile } from './staged-file.ts'
+import { Stager } from './stager.ts'
+import type { UploadAhead } from './upload-ahead.ts'
 
 /** So many failed puts of different bytes are remembered. */
 const ATTEMPTS_MAX = 4
 const NO_BYTES = new Uint8Array(0)
+/**
+ * What is smaller is put from memory, so that nobody who writes waits for the put: a store reads it into memory anyway. All
+ * together are bounded; what does not fit is read from the staged file.
+ */
+const SNAPSHOT_BYTES_MAX = 1 << 20
+const SNAPSHOTS_BYTES_MAX = 8 << 20
 
 export class Publisher {
   readonly #state: MountState
+  readonly #stager: Stager
+  readonly #copies: ConflictCopies
+  /** Bytes of files that are put from memory just now. */
+  #snapshotBytes = 0
 
   constructor(state: MountState) {
     this.#state = state
+    this.#stager = new Stager(state)
+    this.#copies = new ConflictCopies(state, this.#stager, (node, file) => this.#settle(node, file))
   }
 
   /**
-   * The staged file of `node`, its first `length` bytes fetched where there is none yet (by default all of them).
+   * The staged file of `node`, laid over the first `length` bytes of what is stored (by default all of them): a small one
+   * has them all.
    * @throws OperationError `FILE_STALE` where the store no more has the version.
    */
   stage(node: Node, length: number = node.size): StagedFile | Promise<StagedFile> {
-    if (node.file?.staged !== undefined) return node.file.staged
-    if (node.detached !== undefined) throw this.stale(node)
-    if (length === 0) return this.#stagedEmpty(node)
-    node.file ??= new OpenFile()
-    const { file } = node
-    file.staging ??= this.#download(node, length).finally(() => {
-      file.staging = undefined
-    })
-    return file.staging
+    return this.#stager.stage(node, length)
   }
 
   /** Stages a file that was just created. */
   stageEmpty(node: Node): OpenFile {
     node.file = new OpenFile()
     node.file.changes.isNew = true
-    this.#stagedEmpty(node)
+    this.#stager.stageEmpty(node)
     return node.file
-  }
-
-  #stagedEmpty(node: Node): StagedFile {
-    const staged = this.#state.staging.create()
-    node.file ??= new OpenFile()
-    node.file.staged = staged
-    return staged
   }
 
   /** The error of a handle whose file is no more to be had. */
   stale(node: Node, cause?: unknown): OperationError {
-    const message = `Cannot use "${this.#state.table.describe(node)}": somebody else has replaced or removed it`
-    return new OperationError('FILE_STALE', message, { cause })
+    return this.#stager.stale(node, cause)
   }
 
   /** As `stale`, where the store has just said so: the next look at the name asks what it has now. */
   replaced(node: Node, cause: unknown): OperationError {
-    if (node.detached === undefined && !node.isAhead) this.#state.table.supersede(node)
-    return this.stale(node, cause)
+    return this.#stager.replaced(node, cause)
   }
 
-  /** Tries again where the version or the path was another only because of a change made here meanwhile. */
-  async #download(node: Node, length: number): Promise<StagedFile> {
-    const { table, tree } = this.#state
-    for (;;) {
-      const { version } = node
-      const path = table.pathOf(node)
-      try {
-        return await this.#downloadOnce(node, length)
-      } catch (error) {
-        if (!isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) throw error
-        await tree.settled(node)
-        // Not the lock of the node: its holder may be waiting for this.
-        if (node.parent !== undefined) await stateOf(node.parent).changing.get(node.name)?.ended
-        if (node.detached !== undefined) throw this.stale(node, error)
-        if (node.version === version && table.pathOf(node) === path) throw this.replaced(node, error)
-      }
-    }
-  }
-
-  async #downloadOnce(node: Node, length: number): Promise<StagedFile> {
-    const { store, table, signal } = this.#state
-    const { file, version } = node
-    assert(file !== undefined && version !== undefined, 'what is downloaded is open and in the store')
-    const expected = Math.min(length, node.size)
-    const staged = this.#state.staging.create()
-    try {
-      const reading = await store.read(table.pathOf(node), { version, length, signal })
-      await staged.fill(reading.body)
-      if (staged.size !== expected) {
-        throw new OperationError('STORE_CORRUPT', `Cannot fetch "${node.name}": ${staged.size} bytes came`)
-      }
-    } catch (error) {
-      staged.close()
-      if (file.staged !== undefined) return file.staged
-      throw error
-    }
-    // A truncation to nothing needs no bytes and did not wait: its file, and what was written to it since, is the newer.
-    if (file.staged === undefined) file.staged = staged
-    else staged.close()
-    return file.staged
+  /**
+   * Before the name of an open file goes away: has its bytes here, so that it stays readable and writable.
+   * A file whose version the store has lost already is left: its readers get ESTALE. So is one for which there is no room
+   * here: a full disk must not keep anybody from removing files.
+   */
+  keepReadable(node: Node): Promise<void> {
+    return this.#stager.keepReadable(node)
   }
 
   /** Puts what is ahead of the store into it. Claims the tree. */
@@ -129,8 +93,9 @@ export class Publisher {
   /** As `publish`, for who has claimed the tree already. */
   publishClaimed(node: Node): Promise<void> {
     return node.lock.run(async () => {
+      // Once is enough: what is written meanwhile is for the next, or somebody who goes on writing would keep this for ever.
       while (node.file !== undefined && (node.file.dirty || node.file.attributesDirty)) {
-        await this.#publishOnce(node, node.file)
+        if (await this.#publishOnce(node, node.file)) break
       }
       const refused = node.file?.refused
       if (node.file !== undefined) node.file.refused = undefined
@@ -138,70 +103,89 @@ export class Publisher {
     })
   }
 
-  async #publishOnce(node: Node, file: OpenFile): Promise<void> {
+  /** Whether it is done; else something was learnt, by which another try may do. */
+  async #publishOnce(node: Node, file: OpenFile): Promise<boolean> {
     if (node.detached === 'removed') {
       this.#settle(node, file)
-      return
+      return true
     }
     if (node.detached === 'superseded') {
-      await this.lose(node, file, 'another has replaced it since it was opened')
-      return
+      return this.#copies.lose(node, file, 'another has replaced it since it was opened')
     }
     if (!file.dirty && !this.#state.store.capabilities.attributes) {
       file.attributesDirty = false
       this.#state.countDirty(node)
-      return
+      return true
     }
     let withBytes = file.dirty
     let changes: AttributeChanges | undefined
     let sent: Attributes = {}
     try {
       const stored = this.#mustAsk(node, file) ? await this.#storedAttributes(node) : (node.attributes ?? {})
-      if (node.detached !== undefined) return
+      const ahead = await this.#sentAhead(node, file)
+      if (node.detached !== undefined) return false
       // From here to the start of the put nothing waits, so these are the changes up to the bytes that it sends.
       withBytes = file.dirty
       changes = file.changes
       file.changes = new AttributeChanges()
       file.attributesDirty = false
-      sent = withBytes || changes.isNew ? changes.over(stored) : changes.alone(stored)
-      const entry = withBytes ? await this.#put(node, file, sent) : await this.#setAttributes(node, sent)
+      if (withBytes && ahead !== undefined) sent = changes.overBegun(stored, ahead.attributes)
+      else sent = withBytes || changes.isNew ? changes.over(stored) : changes.alone(stored)
+      const entry = withBytes ? await this.#put(node, file, sent, ahead) : await this.#setAttributes(node, sent)
       this.published(node, entry, sent)
-      if (withBytes) file.dirty = false
       file.failed = false
       this.#state.countDirty(node)
       this.#state.published.ok.inc()
+      return true
     } catch (error) {
       file.attributesDirty = true
       if (changes !== undefined) {
         changes.add(file.changes)
         file.changes = changes
       }
-      if (this.#giveUpXattrs(node, file, error, sent)) return
-      let failure = error
-      let isLost = !withBytes && isOperationError(error, 'STORE_NOT_FOUND')
-      if (isOperationError(error, 'STORE_CONFLICT')) {
-        try {
-          if (await this.#isOurs(node, file)) return
-          isLost = true
-        } catch (unanswered) {
-          // Whose it is nobody knows yet: that is a publish that failed, and is tried again.
-          failure = unanswered
-        }
-      }
-      if (isLost) {
-        await this.lose(node, file, failure)
-        return
-      }
-      file.failed = true
-      this.#state.published.failed.inc()
-      // Nobody is there to write it anew, and trying again cannot help: it goes where its owner finds it.
-      if (file.handles === 0 && isOperationError(failure) && failure.retry === 'never' && failure.code !== 'ABORTED') {
-        await this.lose(node, file, failure.message)
-      }
-      const path = this.#state.table.describe(node)
-      this.#state.log.error({ err: failure, path }, `Cannot publish "${path}"; what was written stays staged`)
-      throw failure
+      if (this.#giveUpXattrs(node, file, error, sent)) return false
+      return this.#failed(node, file, error, withBytes)
     }
+  }
+
+  /** After a publish that failed: false where it can be tried again at once. @throws otherwise */
+  async #failed(node: Node, file: OpenFile, error: unknown, withBytes: boolean): Promise<boolean> {
+    let failure = error
+    let isLost = !withBytes && isOperationError(error, 'STORE_NOT_FOUND')
+    if (isOperationError(error, 'STORE_CONFLICT')) {
+      try {
+        if (await this.#isOurs(node, file)) return false
+        isLost = true
+      } catch (unanswered) {
+        // Whose it is nobody knows yet: that is a publish that failed, and is tried again.
+        failure = unanswered
+      }
+    }
+    if (isLost) return this.#copies.lose(node, file, failure)
+    file.failed = true
+    this.#state.published.failed.inc()
+    // Nobody is there to write it anew, and trying again cannot help: it goes where its owner finds it.
+    if (file.handles === 0 && isOperationError(failure) && failure.retry === 'never' && failure.code !== 'ABORTED') {
+      await this.#copies.lose(node, file, failure.message)
+    }
+    const path = this.#state.table.describe(node)
+    this.#state.log.error({ err: failure, path }, `Cannot publish "${path}"; what was written stays staged`)
+    throw failure
+  }
+
+  /** What was sent of the file while it was written, where that can become what is stored. */
+  async #sentAhead(node: Node, file: OpenFile): Promise<UploadAhead | undefined> {
+    const { ahead } = file
+    if (ahead === undefined || !file.dirty) return undefined
+    const canCommit = await ahead.canCommit(this.#state.table.describe(node))
+    if (canCommit && file.ahead === ahead && ahead.isSending) return ahead
+    if (file.ahead === ahead) this.#endAhead(file)
+    return undefined
+  }
+
+  #endAhead(file: OpenFile): void {
+    file.ahead?.abort()
+    file.ahead = undefined
   }
 
   /** Whether what is sent goes over attributes that may no more be what is stored: others change them, too. */
@@ -237,30 +221,71 @@ export class Publisher {
     return true
   }
 
-  async #put(node: Node, file: OpenFile, attributes: Attributes): Promise<Entry> {
+  async #put(node: Node, file: OpenFile, attributes: Attributes, ahead: UploadAhead | undefined): Promise<Entry> {
     const { staged } = file
     assert(staged !== undefined, 'what is dirty is staged')
+    const snapshot = ahead === undefined && file.backing === undefined ? this.#snapshotOf(staged) : undefined
     const { promise, resolve } = Promise.withResolvers<void>()
-    file.publishing = promise
+    if (snapshot === undefined) file.publishing = promise
+    let sent: SentState | undefined
     try {
-      const length = staged.size
-      const source: Source =
-        length === 0 ? NO_BYTES : { kind: 'file', segments: [{ fd: staged.fd, offset: 0, length }] }
-      const guard = node.version === undefined ? ABSENT : ifVersion(node.version)
+      await file.backing?.settle()
+      sent = staged.sending()
       const { store, table, signal } = this.#state
-      const entry = await store.put(table.pathOf(node), source, { guard, attributes, signal })
+      const path = table.pathOf(node)
+      const guard = node.version === undefined ? ABSENT : ifVersion(node.version)
+      const options = { guard, attributes, signal }
+      const entry =
+        ahead === undefined
+          ? await store.put(path, snapshot ?? this.#sourceOf(node, staged, sent), options)
+          : await ahead.commit(sent.size, options)
+      staged.stored()
+      file.dirty = staged.generation !== sent.generation
       file.attempts = []
+      ahead?.end()
+      if (file.ahead === ahead) file.ahead = undefined
+      file.reader = undefined
       return entry
     } catch (error) {
-      // It may have taken effect all the same: the next try must know it for ours.
-      if (isOperationError(error) && error.retry !== 'never') {
-        file.attempts = [...file.attempts.slice(1 - ATTEMPTS_MAX), { size: staged.size, digest: await staged.digest() }]
+      if (isOperationError(error, 'STORE_CONFLICT')) {
+        ahead?.end()
+        this.#endAhead(file)
+      }
+      if (sent !== undefined) {
+        staged.notStored(sent)
+        // It may have taken effect all the same: the next try must know it for ours.
+        if (isOperationError(error) && error.retry !== 'never') {
+          const attempt = await attemptOf(staged, sent, attributes, snapshot)
+          if (attempt !== undefined) file.attempts = [...file.attempts.slice(1 - ATTEMPTS_MAX), attempt]
+        }
       }
       throw error
     } finally {
-      file.publishing = undefined
+      this.#snapshotBytes -= snapshot?.length ?? 0
+      if (file.publishing === promise) file.publishing = undefined
       resolve()
     }
+  }
+
+  /** The bytes of a small file, where memory for them is left. */
+  #snapshotOf(staged: StagedFile): Uint8Array | undefined {
+    const { size } = staged
+    if (size > SNAPSHOT_BYTES_MAX || !staged.isComplete) return undefined
+    if (size === 0) return NO_BYTES
+    if (this.#snapshotBytes + size > SNAPSHOTS_BYTES_MAX) return undefined
+    this.#snapshotBytes += size
+    return staged.read(0, size)
+  }
+
+  /** What is put of a file that nobody may write to meanwhile. */
+  #sourceOf(node: Node, staged: StagedFile, { size, dirty }: SentState): Source {
+    if (size === 0) return NO_BYTES
+    const { fd, baseEnd, missing } = staged
+    const { version } = node
+    const { store, table, staging } = this.#state
+    const base = version === undefined ? undefined : { path: table.pathOf(node), version }
+    const copies = store.beginUpload !== undefined && size > staging.wholeBytesMax
+    return { kind: 'file', segments: planSegments({ fd, size, baseEnd, dirty, missing }, base, copies) }
   }
 
   /**
@@ -279,15 +304,8 @@ export class Publisher {
     if (file.attempts.length === 0) return false
     const reading = await this.#readStored(node)
     if (reading === undefined) return false
-    const { table } = this.#state
-    if (!file.attempts.some(({ size }) => size === reading.length)) {
-      reading.cancel()
-      return false
-    }
-    const hash = createHash('sha256')
-    for await (const chunk of reading.body) hash.update(chunk)
-    const digest = hash.digest('hex')
-    if (!file.attempts.some((attempt) => attempt.size === reading.length && attempt.digest === digest)) return false
+    const { store, signal, table } = this.#state
+    if (!(await isAttempt(store, reading, file.attempts, { signal }))) return false
     node.version = reading.entry.version
     table.touch(node)
     return true
@@ -315,6 +333,7 @@ export class Publisher {
   published(node: Node, entry: Entry, sent?: Attributes): void {
     const cachedIsCurrent = node.cachedVersion === node.version
     const { table } = this.#state
+    if (node.version !== entry.version) this.#state.cached.drop(node)
     node.version = entry.version
     if (cachedIsCurrent) node.cachedVersion = entry.version
     node.modified = entry.modified
@@ -326,34 +345,13 @@ export class Publisher {
     table.touch(node)
   }
 
-  /**
-   * Gives up bytes that may not be published, after they were kept; the name goes back to what the store has.
-   * @throws OperationError `STORE_CONFLICT` always.
-   */
-  async lose(node: Node, file: OpenFile, reason: unknown): Promise<never> {
-    const { log, published, staging, table } = this.#state
-    const cause = reason instanceof Error ? { cause: reason } : {}
-    const why = typeof reason === 'string' ? reason : 'the stored version is not the one that was opened'
-    const path = table.describe(node)
-    let message = `Cannot publish the attributes of "${path}": ${why}`
-    published.conflict.inc()
-    if (file.dirty && file.staged !== undefined) {
-      const kept = await staging.keep(file.staged, node.name, node.attributes?.mtime ?? timestampNow())
-      message = `Cannot publish "${path}": ${why}; what was written is kept in "${kept}"`
-    }
-    log.warn({ path }, message)
-    if (node.detached === undefined) table.supersede(node)
-    file.staged?.close()
-    file.staged = undefined
-    this.#settle(node, file)
-    throw new OperationError('STORE_CONFLICT', message, cause)
-  }
-
   /** Drops what a file has here and nobody holds any more. To be called whenever one holder less is there. */
   release(node: Node): void {
     const { file } = node
     if (file === undefined || file.handles > 0 || file.staging !== undefined || node.lockBusy) return
     if ((file.dirty || file.attributesDirty) && node.detached !== 'removed') return
+    if (file.staged !== undefined) this.#state.cached.adopt(node, file.staged)
+    this.#state.cached.drop(node)
     file.staged?.close()
     file.staged = undefined
     this.#settle(node, file)
@@ -366,26 +364,8 @@ export class Publisher {
     file.attributesDirty = false
     file.changes = new AttributeChanges()
     file.refused = undefined
+    this.#endAhead(file)
     this.#state.countDirty(node)
-  }
-
-  /**
-   * Before the name of an open file goes away: has its bytes here, so that it stays readable and writable.
-   * A file whose version the store has lost already is left: its readers get ESTALE. So is one for which there is no room
-   * here: a full disk must not keep anybody from removing files.
-   */
-  async keepReadable(node: Node): Promise<void> {
-    if (node.kind !== 'file' || node.file === undefined || node.file.handles === 0) return
-    try {
-      await this.stage(node)
-    } catch (error) {
-      if (isOperationError(error, 'FILE_STALE')) return
-      if (!isOperationError(error, 'STAGING_NO_SPACE')) throw error
-      this.#state.log.warn(
-        { err: error },
-        `Cannot keep "${node.name}" readable for who has it open; its name goes all the same`,
-      )
-    }
   }
 
   /** Publishes what is dirty; gives the errors of what could not be. */
@@ -411,46 +391,12 @@ export class Publisher {
    * Keeps what could not be published, at the end of a mount. Gives the paths of what could not even be kept: it stays
    * dirty, so another try may do.
    */
-  async keepAll(): Promise<string[]> {
-    const { dirty, log, staging, table } = this.#state
-    const left: string[] = []
-    for (const node of [...dirty]) {
-      const { file } = node
-      if (file === undefined || node.detached === 'removed') continue
-      const path = table.describe(node)
-      if (!file.dirty || file.staged === undefined) {
-        log.error({ path }, `Cannot publish the attributes of "${path}", and attributes cannot be kept`)
-        left.push(path)
-        continue
-      }
-      try {
-        const kept = await staging.keep(file.staged, node.name, node.attributes?.mtime ?? timestampNow())
-        log.warn({ path, kept }, `Cannot publish "${path}": the mount ends; what was written is kept in "${kept}"`)
-        if (node.detached === undefined) table.supersede(node)
-        file.staged.close()
-        file.staged = undefined
-        this.#settle(node, file)
-      } catch (error) {
-        log.error({ err: error, path }, `Cannot keep what was written to "${path}"`)
-        left.push(path)
-      }
-    }
-    return left
+  keepAll(): Promise<string[]> {
+    return this.#copies.keepAll()
   }
 
   /** As `keepAll`, without a wait, for a process that ends at once. */
   keepAtOnce(): void {
-    const { dirty, log, staging, table } = this.#state
-    for (const node of dirty) {
-      const { file } = node
-      if (file?.staged === undefined || !file.dirty || node.detached === 'removed') continue
-      const path = table.describe(node)
-      try {
-        const kept = staging.keepAtOnce(file.staged, node.name, node.attributes?.mtime ?? timestampNow())
-        log.error({ path, kept }, `Cannot publish "${path}": the process ends; what was written is kept in "${kept}"`)
-      } catch (error) {
-        log.fatal({ err: error, path }, `Cannot keep what was written to "${path}", and it is lost`)
-      }
-    }
+    this.#copies.keepAtOnce()
   }
 }

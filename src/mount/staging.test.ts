@@ -16,7 +16,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
-import { StagedFile, StagingArea } from './staging.ts'
+import { StagedFile } from './staged-file.ts'
+import { StagingArea } from './staging.ts'
 
 const OTHER_DISK = '/dev/shm'
 const MODIFIED = { seconds: 1_000_000_000, nanoseconds: 0 }
@@ -34,7 +35,7 @@ describe('staged files', () => {
     const staged = area.create()
     staged.write(0, Buffer.from('bytes'))
     assert.deepEqual(readdirSync(directory), ['conflicts'])
-    const path = await area.keep(staged, 'name', MODIFIED)
+    const path = await area.keep(staged, { name: 'name', modified: MODIFIED, base: undefined })
     assert.equal(statSync(path).ino, fstatSync(staged.fd).ino, 'no bytes are copied')
     assert.equal(statSync(path).mtimeMs, 1_000_000_000_000)
     staged.close()
@@ -48,7 +49,7 @@ describe('staged files', () => {
     const staged = area.create()
     staged.write(0, Buffer.from('bytes'))
     rmSync(join(directory, 'conflicts'), { recursive: true })
-    const path = await area.keep(staged, 'name', MODIFIED)
+    const path = await area.keep(staged, { name: 'name', modified: MODIFIED, base: undefined })
     staged.close()
     assert.equal(readFileSync(path, 'utf8'), 'bytes')
   })
@@ -77,7 +78,7 @@ describe('staged files', () => {
       const area = await StagingArea.open(directory)
       const staged = area.create()
       staged.write(0, Buffer.from('bytes'))
-      const path = await area.keep(staged, 'name', MODIFIED)
+      const path = await area.keep(staged, { name: 'name', modified: MODIFIED, base: undefined })
       closeSync(staged.fd)
       assert.equal(readFileSync(path, 'utf8'), 'bytes')
       assert.equal(statSync(path).mtimeMs, 1_000_000_000_000)

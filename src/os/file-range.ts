@@ -26,7 +26,7 @@ const calls = once(() => ({
 }))
 
 /** Copies done on the calling thread at most: some 50 µs for bytes in memory. */
-const HERE_BYTES_MAX = 256 << 10
+export const HERE_BYTES_MAX = 256 << 10
 
 /**
  * Copies up to `size` bytes within the kernel, as shared extents where the file system can; gives how many, 0 at the end
@@ -40,15 +40,22 @@ export async function copyRange(
   toOffset: number,
   size: number,
 ): Promise<number> {
-  const offsets = [Buffer.alloc(8), Buffer.alloc(8)] as const
-  offsets[0].writeBigInt64LE(BigInt(fromOffset))
-  offsets[1].writeBigInt64LE(BigInt(toOffset))
-  const here = (bytes: number): number =>
-    checked('copy_file_range', calls().copy(from, offsets[0], to, offsets[1], bytes, 0))
-  if (size <= HERE_BYTES_MAX) return here(size)
+  if (size <= HERE_BYTES_MAX) return copyRangeHere(from, fromOffset, to, toOffset, size)
+  const offsets = [offsetOf(fromOffset), offsetOf(toOffset)] as const
   const count = await onThread((done) => calls().copy.async(from, offsets[0], to, offsets[1], size, 0, done))
   // The errno of a failure is lost on the other thread: a page tried here meets the same failure, or goes on.
-  return count === -1 ? here(4096) : count
+  return count === -1 ? copyRangeHere(from, fromOffset, to, toOffset, 4096) : count
+}
+
+/** As `copyRange`, on the calling thread whatever the size: for a caller whose files nobody may change meanwhile. */
+export function copyRangeHere(from: number, fromOffset: number, to: number, toOffset: number, size: number): number {
+  return checked('copy_file_range', calls().copy(from, offsetOf(fromOffset), to, offsetOf(toOffset), size, 0))
+}
+
+function offsetOf(value: number): Buffer {
+  const offset = Buffer.alloc(8)
+  offset.writeBigInt64LE(BigInt(value))
+  return offset
 }
 
 /** Where the next data at or after `offset` begin; undefined where only a hole follows. */
