@@ -432,6 +432,19 @@ test(
   }),
 )
 
+test(
+  '[S60] many that are kept faster than the index is written are all there after a restart',
+  withCache(async ({ open }) => {
+    let cache = await open()
+    const keys = Array.from({ length: 2500 }, (_, count) => keyOf(`many/${count}`, 20))
+    await Promise.all(keys.map((key) => keepAll(cache, key)))
+    await cache.close()
+    cache = await open()
+    assert.equal(cache.status.files, keys.length)
+    for (const key of keys) assert.ok(await isCached(cache, key))
+  }),
+)
+
 const PATHS = ['a', 'b', 'c', 'd']
 const SIZES = [1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES - 5, 6 * BLOCK_BYTES]
 type Step =

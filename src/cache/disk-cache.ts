@@ -81,7 +81,10 @@ export class DiskCache implements FileCache {
   readonly #timer: NodeJS.Timeout
   #isCounting = false
   #isClosed = false
+  /** The last commit failed: the next one is not to come at once. */
+  #isFailing = false
   #committing: Promise<void> | undefined
+  #committingNext: Promise<void> | undefined
   #commitTimer: NodeJS.Timeout | undefined
   readonly #work = new Set<Promise<unknown>>()
   #files = 0
@@ -423,28 +426,44 @@ export class DiskCache implements FileCache {
   }
 
   #commitSoon(): void {
-    if (this.#isClosed) return
-    if (this.#changed.size + this.#leaving.size >= UNCOMMITTED_MAX) this.#aside(this.#commit())
-    else this.#commitTimer ??= setTimeout(() => this.#aside(this.#commit()), COMMIT_MS).unref()
+    if (this.#isClosed || this.#isCounting) return
+    const isMuch = this.#changed.size + this.#leaving.size >= UNCOMMITTED_MAX
+    if (isMuch && this.#committing === undefined && !this.#isFailing) this.#aside(this.#commit())
+    else
+      this.#commitTimer ??= setTimeout(
+        () => this.#aside(this.#commit()),
+        this.#isFailing ? COMMIT_AGAIN_MS : COMMIT_MS,
+      ).unref()
   }
 
-  /** Writes all news to the index; never rejects. */
-  async #commit(): Promise<void> {
-    while (this.#committing !== undefined) await this.#committing
+  /** Writes all news to the index, those of now included; never rejects. All who ask during a commit wait for one more. */
+  #commit(): Promise<void> {
+    if (this.#committing === undefined) return this.#commitNow()
+    this.#committingNext ??= this.#committing.then(() => {
+      this.#committingNext = undefined
+      return this.#commitNow()
+    })
+    return this.#committingNext
+  }
+
+  #commitNow(): Promise<void> {
     clearTimeout(this.#commitTimer)
     this.#commitTimer = undefined
+    this.#committing = this.#commitSlices().finally(() => {
+      this.#committing = undefined
+      if (this.#changed.size + this.#leaving.size > 0) this.#commitSoon()
+    })
+    return this.#committing
+  }
+
+  async #commitSlices(): Promise<void> {
     // What is counted is the index as it was left.
     if (this.#isCounting) return
     this.#supersede(this.#created)
     this.#created.clear()
     // What comes in meanwhile is for the next time.
     let slices = Math.ceil((this.#changed.size + this.#leaving.size) / COMMIT_FILES)
-    const commitSlices = async (): Promise<void> => {
-      while (slices-- > 0 && (await this.#commitSlice())) await setImmediate()
-    }
-    this.#committing = commitSlices().finally(() => (this.#committing = undefined))
-    await this.#committing
-    if (this.#changed.size + this.#leaving.size > 0) this.#commitSoon()
+    while (slices-- > 0 && (await this.#commitSlice())) await setImmediate()
   }
 
   /** False where it failed. */
@@ -472,9 +491,10 @@ export class DiskCache implements FileCache {
         file.changeAll()
         this.#changed.add(file)
       }
-      this.#commitTimer ??= setTimeout(() => this.#aside(this.#commit()), COMMIT_AGAIN_MS).unref()
+      this.#isFailing = true
       return false
     }
+    this.#isFailing = false
     for (const [key, count] of counts) {
       const list = this.#leaving.get(key)
       list?.splice(0, count)
