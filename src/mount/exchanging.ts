@@ -81,6 +81,8 @@ export class Exchanging {
     }
     const path = joinPath(table.pathOf(a.parent), a.name)
     const otherPath = joinPath(table.pathOf(b.parent), b.name)
+    const { cached } = this.#state
+    const cachedAs = new Map([...cached.keysOf(one, true), ...cached.keysOf(other, true)])
     try {
       await table.changing([a, b], async () => {
         await store.exchange(path, otherPath, options)
@@ -92,6 +94,7 @@ export class Exchanging {
       throw error
     }
     for (const node of [one, other]) if (node.detached === undefined) this.#moved(node, changes)
+    cached.follow(cachedAs)
   }
 
   #moved(node: Node, changes: ReadonlyMap<string, VersionChange>): void {

@@ -1,14 +1,15 @@
 /**
  * Open files: which handles there are, how a file is opened or created, and when what was written is published (flush,
- * fsync, and the last release for what a mapping wrote after its close). What is in them is `file-content.ts`.
+ * fsync, and the last release for what a mapping wrote after its close). What is in them is `file-content.ts`; which of
+ * them the kernel reads and writes itself, `passthrough.ts`.
  */
 import { constants } from 'node:fs'
 
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
-import type { Caller, Handle, MaybePromise, OpenAnswer } from '#fuse/file-system.ts'
-import { FOPEN_KEEP_CACHE } from '#fuse/protocol.ts'
+import type { BackingId, Caller, Handle, MaybePromise, OpenAnswer } from '#fuse/file-system.ts'
+import { FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from '#fuse/protocol.ts'
 
 import type { FileContent, FileHandle } from './file-content.ts'
 import type { MountState } from './mount-state.ts'
@@ -56,7 +57,8 @@ export class Files {
       throw new OperationError(code, `Cannot open "${node.name}": it is a ${node.kind}`)
     }
     // Another file has the name now: at ESTALE the kernel looks the name up anew, and opens that.
-    if (node.detached !== undefined && node.file?.staged === undefined) throw this.#publisher.stale(node)
+    const isHere = node.file?.staged !== undefined || node.file?.backing !== undefined
+    if (node.detached !== undefined && !isHere) throw this.#publisher.stale(node)
     if ((flags & constants.O_TRUNC) === 0) return this.#handle(node, flags)
     if (this.#state.readOnly) throw readOnlyError('truncate', node)
     const truncated = this.#content.truncate(node, 0)
@@ -64,7 +66,7 @@ export class Files {
     return truncated.then(() => this.#opened(node, flags & ~constants.O_TRUNC))
   }
 
-  #handle(node: Node, flags: number): OpenAnswer {
+  #handle(node: Node, flags: number): MaybePromise<OpenAnswer> {
     const access = flags & O_ACCMODE
     const mayWrite = access !== constants.O_RDONLY
     node.file ??= new OpenFile()
@@ -76,6 +78,24 @@ export class Files {
     this.#handles.set(handle, { node, file, mayWrite, appends, readAhead: undefined })
     this.#state.openFiles.inc()
     this.#state.table.settle(node)
+    const { cached, passthrough } = this.#state
+    if (file.staged === undefined) cached.hold(node)
+    const failed = (error: unknown): never => {
+      void this.release(handle)
+      throw error
+    }
+    try {
+      const backing = passthrough.choose(node, file, mayWrite)
+      if (!(backing instanceof Promise)) return this.#answer(node, handle, backing)
+      return backing.then((id) => this.#answer(node, handle, id), failed)
+    } catch (error) {
+      return failed(error)
+    }
+  }
+
+  #answer(node: Node, handle: Handle, backing: BackingId | undefined): OpenAnswer {
+    // With a flag about the kernel's own pages the open would fail.
+    if (backing !== undefined) return { handle, openFlags: FOPEN_PASSTHROUGH, backing }
     // The kernel may keep the pages that it has only where they are of the version that this handle reads.
     const keep = node.cachedVersion === node.version
     node.cachedVersion = node.version
@@ -120,7 +140,7 @@ export class Files {
       table.touch(node)
       this.#state.countDirty(node)
       this.#state.entriesChanged(parent)
-      return { node, opened: this.#handle(node, flags) }
+      return { node, opened: await this.#handle(node, flags) }
     })
   }
 
@@ -131,6 +151,7 @@ export class Files {
   flush(handle: Handle, caller: Caller): MaybePromise<void> {
     const open = this.get(handle)
     const { file, node } = open
+    this.#state.passthrough.noticeWrites(node)
     if (!open.mayWrite || (!file.dirty && !file.attributesDirty && file.publishing === undefined)) return undefined
     if (file.writers === 1 && this.#state.holdsOpen(caller.pid, node.id)) return undefined
     return this.#publish(open)
@@ -141,6 +162,7 @@ export class Files {
   }
 
   #publish({ node, file }: FileHandle): MaybePromise<void> {
+    this.#state.passthrough.noticeWrites(node)
     if (!file.dirty && !file.attributesDirty && file.publishing === undefined) return undefined
     return this.#publisher.publish(node)
   }
@@ -153,6 +175,25 @@ export class Files {
     open.readAhead?.close()
     file.handles--
     if (open.mayWrite) file.writers--
+    const { passthrough } = this.#state
+    if (file.handles > 0) {
+      passthrough.noticeWrites(node)
+      return this.#released(node, file)
+    }
+    if (!passthrough.isBusy(file)) return this.#closed(node, file)
+    passthrough.whenIdle(file, () => void this.#closed(node, file))
+    return undefined
+  }
+
+  /** Nobody can read or write the file any more. */
+  #closed(node: Node, file: OpenFile): MaybePromise<void> {
+    this.#state.passthrough.noticeWrites(node)
+    this.#state.passthrough.end(node, file)
+    return this.#released(node, file)
+  }
+
+  /** A holder of the file less is there. */
+  #released(node: Node, file: OpenFile): MaybePromise<void> {
     const isAhead = (file.dirty || file.attributesDirty) && node.detached !== 'removed'
     // What a mapping wrote after the close is published now, with nobody to tell but the log. What a close could not
     // publish is tried again later.

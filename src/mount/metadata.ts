@@ -126,8 +126,10 @@ export class Metadata {
     const guard = node.kind === 'directory' ? ANY : ifVersion(node.version)
     try {
       await table.changing(placesOf(node), async () => {
+        const cachedAs = this.#state.cached.keysOf(node, false)
         const entry = await store.setAttributes(table.pathOf(node), changes, { guard, signal })
         this.#publisher.published(node, entry)
+        this.#state.cached.follow(cachedAs)
       })
     } catch (error) {
       this.#namespace.expire(node)

@@ -7,13 +7,16 @@ import { logger } from '#base/log.ts'
 import { MemoryBudget } from '#base/memory-budget.ts'
 import { timestampNow } from '#base/time.ts'
 import type { AttributeIndex } from '#cache/attribute-index.ts'
+import type { FileCache } from '#cache/file-cache.ts'
 import type { Store } from '#store/store.ts'
 
+import { CachedVersions } from './cached-versions.ts'
 import type { HoldsOpen } from './descriptors.ts'
 import { TreeLock } from './locks.ts'
 import { NodeTable } from './node-table.ts'
 import type { Node } from './node.ts'
 import type { Owner } from './node-attributes.ts'
+import { Passthrough } from './passthrough.ts'
 import type { StagingArea } from './staging.ts'
 
 /** What a file system over a store is made of. */
@@ -27,10 +30,14 @@ export interface StoreFileSystemOptions {
   readonly owner: Owner
   /** Fires when the mount ends, and gives up what is under way. */
   readonly signal: AbortSignal
+  /** Versions of files on local disk; of this process, and closed by who opened it. */
+  readonly cache?: FileCache
   /** What was once told of entries whose listings do not tell it; closed by who opened it. */
   readonly attributeIndex?: AttributeIndex
   /** Of this process; the mount makes one where absent. */
   readonly memory?: MemoryBudget
+  /** Whether ranges whose request is slow are asked for a second time; not where absent. */
+  readonly hedge?: boolean
   /** Whether a process that closes a descriptor has another one of that file; not asked where absent. */
   readonly holdsOpen?: HoldsOpen
   /** A monotonic clock in milliseconds; a test may bring its own. */
@@ -52,7 +59,10 @@ export class MountState {
   readonly table = new NodeTable()
   readonly tree = new TreeLock()
   readonly memory: MemoryBudget
+  readonly hedge: boolean
   readonly attributeIndex: AttributeIndex | undefined
+  readonly cached: CachedVersions
+  readonly passthrough: Passthrough = new Passthrough(this)
   readonly log = log
   readonly openFiles = gauge('eider_mount_open_files')
   readonly published = {
@@ -75,6 +85,8 @@ export class MountState {
     this.attributeIndex = options.attributeIndex
     this.now = options.now ?? (() => performance.now())
     this.holdsOpen = options.holdsOpen ?? (() => false)
+    this.cached = new CachedVersions(options.cache, this.table)
+    this.hedge = options.hedge ?? false
     this.memory = options.memory ?? new MemoryBudget(MEMORY_BYTES_MAX)
   }
 

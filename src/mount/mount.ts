@@ -21,6 +21,7 @@ import { mountFuse } from '#os/fuse-mount.ts'
 import { unmountFuse } from '#os/fuse-unmount.ts'
 import { clearStaleMount } from '#os/mount-point.ts'
 import { mountsOf } from '#os/mount-table.ts'
+import type { FileCache } from '#cache/file-cache.ts'
 import type { Store } from '#store/store.ts'
 
 import { holdsOpenIn, type HoldsOpen } from './descriptors.ts'
@@ -41,10 +42,18 @@ export interface MountOptions {
   /** Owner of what the store tells no owner of; the mounting user where absent. */
   readonly uid?: number
   readonly gid?: number
+  /** Taken from the modes of what the store tells no mode of; 022 where absent. */
+  readonly umask?: number
   /** Stays the caller's to close, after the mount has ended. */
   readonly attributeIndex?: AttributeIndex
   /** Of this process, shared with the store. */
   readonly memory?: MemoryBudget
+  /** Asks a second time for ranges whose request is slow. */
+  readonly hedge?: boolean
+  /** Versions of files on local disk. Stays the caller's to close, after the mount has ended. */
+  readonly cache?: FileCache
+  /** Has the kernel read and write cached files itself, where it can and will; on by default. */
+  readonly passthrough?: boolean
   /** Allows a mount point with entries, which the mount hides. */
   readonly nonEmpty?: boolean
   /** Gives up mounting; a mount that is up is ended by `unmount`. */
@@ -110,11 +119,17 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     staging,
     readOnly,
     validityMs: options.validityMs ?? VALIDITY_MS,
-    owner: { uid: options.uid ?? process.getuid?.() ?? 0, gid: options.gid ?? process.getgid?.() ?? 0 },
+    owner: {
+      uid: options.uid ?? process.getuid?.() ?? 0,
+      gid: options.gid ?? process.getgid?.() ?? 0,
+      ...(options.umask === undefined ? {} : { umask: options.umask }),
+    },
     signal: ending.signal,
     holdsOpen: (pid, node) => holdsOpen(pid, node),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
+    ...(options.hedge === undefined ? {} : { hedge: options.hedge }),
     ...(options.attributeIndex === undefined ? {} : { attributeIndex: options.attributeIndex }),
+    ...(options.cache === undefined ? {} : { cache: options.cache }),
   })
   await clearStaleMount(directory, signal)
   const { fd } = await mountFuse(
@@ -133,9 +148,15 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
   )
   const [entry] = mountsOf(directory).slice(-1)
   if (entry !== undefined) holdsOpen = holdsOpenIn(entry.id, entry.directory)
-  const session = startSession(fileSystem, fd)
+  // Without a cache there is nothing to pass through to, and the kernel lets only root register files.
+  const passthrough = options.passthrough !== false && options.cache !== undefined && process.geteuid?.() === 0
+  const session = startSession(fileSystem, fd, { ...SESSION_DEFAULTS, passthrough })
   try {
     await session.initialised
+    fileSystem.passThrough(session.backing)
+    if (passthrough && session.backing === undefined) {
+      log.info('reads and writes are not passed through: it takes Linux 6.9, and CONFIG_FUSE_PASSTHROUGH in its kernel')
+    }
   } catch (error) {
     await session.destroy()
     await unmountFuse(directory, { lazy: true }).catch((cause: unknown) => {
@@ -222,7 +243,10 @@ class StoreMount implements Mount {
   async #end(how: SessionEnd): Promise<MountEnd> {
     this.#refuses = true
     clearInterval(this.#retrying)
+    this.#options.store.hurry?.()
+    this.#fileSystem.disconnected()
     const lost = await this.#storeOrKeep()
+    await this.#fileSystem.cacheSettled()
     this.#ending.abort(new OperationError('ABORTED', `Cannot go on: "${this.directory}" is unmounted`))
     log.info({ directory: this.directory, how }, 'unmounted')
     return { how, lost }

@@ -129,6 +129,7 @@ export class Renaming {
     const { store, table } = this.#state
     const path = joinPath(table.pathOf(from.parent), from.name)
     const newPath = joinPath(table.pathOf(to.parent), to.name)
+    const cachedAs = this.#state.cached.keysOf(source, true)
     await table.changing([from, to], async () => {
       const entry = await store.rename(path, newPath, options)
       if (target !== undefined) this.#namespace.replaced(target)
@@ -139,6 +140,7 @@ export class Renaming {
         table.move(source, to.parent, to.name)
         this.#publisher.published(source, entry)
         moved()
+        this.#state.cached.follow(cachedAs)
         return
       }
       const left = table.childOf(from.parent, from.name)

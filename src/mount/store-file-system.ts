@@ -11,10 +11,12 @@
  * expect the calls of a local disk, which do not end by EINTR.
  */
 import { assert } from '#base/assert.ts'
+import type { FileCacheStatus } from '#cache/file-cache.ts'
 import { OperationError } from '#base/errors.ts'
 import type {
   AttributeRequest,
   AttributesAnswer,
+  BackingFiles,
   Caller,
   DirectorySink,
   EntryAnswer,
@@ -54,6 +56,7 @@ export interface StoreFileSystemStatus {
   readonly knownNodes: number
   readonly memoryBytes: number
   readonly memoryBytesMax: number
+  readonly cache: FileCacheStatus | undefined
 }
 
 export class StoreFileSystem implements FileSystem {
@@ -91,11 +94,28 @@ export class StoreFileSystem implements FileSystem {
       knownNodes: this.#state.table.size,
       memoryBytes: this.#state.memory.used,
       memoryBytesMax: this.#state.memory.bytesMax,
+      cache: this.#state.cached.status,
     }
+  }
+
+  /** Has the kernel read and write what it can itself; undefined: it cannot. Before this is called it is asked nothing. */
+  passThrough(files: BackingFiles | undefined): void {
+    this.#state.passthrough.use(files)
+  }
+
+  /** To be called when no request can come any more, before the last `publishAll`. */
+  disconnected(): void {
+    this.#state.passthrough.stop()
+  }
+
+  /** Resolves when nothing is put into the cache any more. */
+  cacheSettled(): Promise<void> {
+    return this.#state.cached.settled()
   }
 
   /** Publishes all that is dirty; gives the errors of what could not be, which stays staged. */
   async publishAll(): Promise<unknown[]> {
+    this.#state.passthrough.noticeAll()
     const removed = this.#namespace.flushRemovals().then(
       () => [],
       (error: unknown) => [error],
@@ -110,12 +130,14 @@ export class StoreFileSystem implements FileSystem {
 
   /** Keeps what could not be published under `conflicts/`, at the very end; gives the paths of what could not be kept. */
   keepUnpublished(): Promise<string[]> {
+    this.#state.passthrough.noticeAll()
     this.#namespace.tellLeft()
     return this.#publisher.keepAll()
   }
 
   /** As `keepUnpublished`, for a process that ends at once. */
   keepAtOnce(): void {
+    this.#state.passthrough.noticeAll()
     this.#publisher.keepAtOnce()
   }
 
@@ -268,6 +290,34 @@ export class StoreFileSystem implements FileSystem {
     return this.#content.write(this.#files.get(handle), offset, data, caller)
   }
 
+  fallocate(
+    _node: NodeId,
+    handle: Handle,
+    offset: number,
+    length: number,
+    mode: number,
+    caller: Caller,
+  ): MaybePromise<void> {
+    return this.#content.allocate(this.#files.get(handle), offset, length, mode, caller)
+  }
+
+  lseek(_node: NodeId, handle: Handle, offset: number, whence: number): number {
+    return this.#content.seek(this.#files.get(handle), offset, whence)
+  }
+
+  copyFileRange(
+    _node: NodeId,
+    handle: Handle,
+    offset: number,
+    _outNode: NodeId,
+    outHandle: Handle,
+    outOffset: number,
+    length: number,
+    caller: Caller,
+  ): Promise<number> {
+    return this.#content.copy(this.#files.get(handle), offset, this.#files.get(outHandle), outOffset, length, caller)
+  }
+
   flush(_node: NodeId, handle: Handle, caller: Caller): MaybePromise<void> {
     return this.#files.flush(handle, caller)
   }
@@ -324,6 +374,8 @@ export class StoreFileSystem implements FileSystem {
   #changing(node: NodeId, action: string, isDirectory = false): Node {
     const found = isDirectory ? this.#state.table.directory(node) : this.#state.table.get(node)
     if (this.#state.readOnly) throw readOnlyError(action, found)
+    // A change of a name or of attributes goes by what is ahead of the store.
+    this.#state.passthrough.noticeAll()
     return found
   }
 
@@ -334,6 +386,7 @@ export class StoreFileSystem implements FileSystem {
   }
 
   #describe(node: Node): EntryAnswer {
+    this.#state.passthrough.noticeWrites(node)
     const validMs = this.#validMs(node)
     // Ids are never used twice within a mount, so the generation, which would tell two uses apart, stays 0.
     const attributes = statOf(node, this.#state.owner, this.#state.listingValidFor(node) > 0)
@@ -341,6 +394,7 @@ export class StoreFileSystem implements FileSystem {
   }
 
   #attributesAnswer(node: Node): AttributesAnswer {
+    this.#state.passthrough.noticeWrites(node)
     const attributes = statOf(node, this.#state.owner, this.#state.listingValidFor(node) > 0)
     return { attributes, attributesValidMs: this.#validMs(node) }
   }

@@ -9,6 +9,8 @@ import { statfsSync } from 'node:fs'
 import { bind, once, onThread } from './bind.ts'
 import { libc, SystemCallError } from './libc.ts'
 
+const F_SETSIG = 10
+const SIGURG = 23
 const F_SETLEASE = 1024
 const F_WRLCK = 1
 const F_UNLCK = 2
@@ -29,6 +31,8 @@ const calls = once(() => ({
  * @throws SystemCallError where that cannot be known
  */
 export function isOnlyWriter(fd: number): boolean {
+  // Whoever opens the file in just this moment has a signal sent here: by default SIGIO, which would end the process.
+  libc().fcntl(fd, F_SETSIG, SIGURG)
   try {
     libc().fcntl(fd, F_SETLEASE, F_WRLCK)
   } catch (error) {
