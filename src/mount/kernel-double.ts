@@ -40,13 +40,18 @@ export interface Rig extends AsyncDisposable {
   readonly stagingDirectory: string
 }
 
-export async function rig(store: Store, options: Partial<StoreFileSystemOptions> = {}): Promise<Rig> {
+export interface RigOptions extends Partial<StoreFileSystemOptions> {
+  /** Larger files are laid over what is stored before their first write, rather than fetched. */
+  readonly wholeBytesMax?: number
+}
+
+export async function rig(store: Store, { wholeBytesMax, ...options }: RigOptions = {}): Promise<Rig> {
   const stagingDirectory = mkdtempSync(join(tmpdir(), 'eider-staging-'))
   const clock = { ms: 0 }
   const ending = new AbortController()
   const fs = new StoreFileSystem({
     store,
-    staging: await StagingArea.open(stagingDirectory),
+    staging: await StagingArea.open(stagingDirectory, wholeBytesMax),
     validityMs: 1000,
     readOnly: false,
     owner: { uid: 0, gid: 0 },
@@ -143,6 +148,17 @@ export class KernelDouble {
 
   async write(file: OpenedFile, offset: number, data: string | Uint8Array): Promise<number> {
     return this.#fs.write(file.node, file.handle, offset, Buffer.from(data), this.caller)
+  }
+
+  /** fallocate(2), by FALLOC_FL_* bits. */
+  async fallocate(file: OpenedFile, mode: number, offset: number, length: number): Promise<void> {
+    await this.#fs.fallocate(file.node, file.handle, offset, length, mode, this.caller)
+  }
+
+  /** copy_file_range(2), once; gives how much was copied. */
+  async copy(from: OpenedFile, offset: number, to: OpenedFile, at: number, length: number): Promise<number> {
+    const { caller } = this
+    return this.#fs.copyFileRange(from.node, from.handle, offset, to.node, to.handle, at, length, caller)
   }
 
   async flush(file: OpenedFile): Promise<void> {

@@ -11,15 +11,20 @@ import fc from 'fast-check'
 
 import { isOperationError, OperationError, type ErrorCode } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from '#os/fallocate.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { isWithin, joinPath, nameOf, parentOf } from '#store/path.ts'
 import type { Store } from '#store/store.ts'
 
-import { O_RDWR, replacing, rig, untold, type OpenedFile, type Rig } from './kernel-double.ts'
+import { O_RDWR, replacing, rig, untold, type OpenedFile, type Rig, type RigOptions } from './kernel-double.ts'
 
 setLogLevel('silent')
 
 const SEED = 20_240_229
+const ALLOCATE = 0
+const KEEP_SIZE = FALLOC_FL_KEEP_SIZE
+const PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE
+const ZERO_RANGE = FALLOC_FL_ZERO_RANGE
 const RUNS = 120
 
 /** A file of the model: an object of its own, so that handles follow it through renames and removals. */
@@ -98,6 +103,14 @@ type Step =
   | { readonly do: 'open'; readonly path: string; readonly create: boolean; readonly truncate: boolean }
   | { readonly do: 'pwrite'; readonly handle: number; readonly offset: number; readonly text: string }
   | { readonly do: 'pread' | 'fsync' | 'close'; readonly handle: number }
+  | {
+      readonly do: 'fallocate'
+      readonly handle: number
+      readonly mode: number
+      readonly offset: number
+      readonly length: number
+    }
+  | { readonly do: 'copy'; readonly handle: number; readonly to: number; readonly offset: number; readonly at: number }
   | { readonly do: 'truncate'; readonly path: string; readonly size: number }
   | { readonly do: 'chmod'; readonly path: string; readonly mode: number }
   | { readonly do: 'mkdir' | 'unlink' | 'rmdir' | 'list' | 'read'; readonly path: string }
@@ -116,6 +129,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('open' as const), path, create: fc.boolean(), truncate: fc.boolean() }),
   fc.record({ do: fc.constant('pwrite' as const), handle, offset: fc.nat(20), text: words }),
   fc.record({ do: fc.constantFrom('pread' as const, 'fsync' as const, 'close' as const), handle }),
+  fc.record({
+    do: fc.constant('fallocate' as const),
+    handle,
+    mode: fc.constantFrom(ALLOCATE, ALLOCATE | KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE),
+    offset: fc.nat(20),
+    length: fc.integer({ min: 1, max: 12 }),
+  }),
+  fc.record({ do: fc.constant('copy' as const), handle, to: handle, offset: fc.nat(12), at: fc.nat(20) }),
   fc.record({ do: fc.constant('truncate' as const), path, size: fc.nat(20) }),
   fc.record({ do: fc.constant('chmod' as const), path, mode: fc.constantFrom(0o600, 0o644, 0o755) }),
   fc.record({
@@ -164,6 +185,19 @@ class Run {
           assert.deepEqual(await this.#rig.kernel.read(real, 0, 1000), model.bytes)
           assert.equal((await this.#rig.kernel.fstat(real)).size, model.bytes.length)
         })
+      case 'fallocate':
+        return this.#withHandle(at.handle, async ({ model, real }) => {
+          const { mode, offset, length } = at
+          const size = (mode & KEEP_SIZE) === 0 ? Math.max(model.bytes.length, offset + length) : model.bytes.length
+          model.bytes = Buffer.concat([model.bytes, Buffer.alloc(size - model.bytes.length)])
+          if ((mode & ~KEEP_SIZE) !== ALLOCATE)
+            model.bytes.fill(0, Math.min(offset, size), Math.min(offset + length, size))
+          await this.#rig.kernel.fallocate(real, mode, offset, length)
+        })
+      case 'copy':
+        return this.#withHandle(at.handle, ({ model, real }) =>
+          this.#withHandle(at.to, (to) => this.#copy(model, real, to, at.offset, at.at)),
+        )
       case 'fsync':
         return this.#withHandle(at.handle, ({ real }) => this.#rig.kernel.fsync(real))
       case 'close':
@@ -240,6 +274,21 @@ class Run {
       case 'wait':
         this.#rig.clock.ms += at.ms
     }
+  }
+
+  async #copy(from: ModelFile, real: OpenedFile, to: Handles, offset: number, at: number): Promise<void> {
+    const { kernel } = this.#rig
+    const bytes = Buffer.from(from.bytes.subarray(offset, offset + 8))
+    if (from === to.model && bytes.length > 0 && Math.abs(offset - at) < bytes.length) {
+      await assert.rejects(kernel.copy(real, offset, to.real, at, 8), { code: 'INPUT_INVALID' })
+      return
+    }
+    if (bytes.length > 0) {
+      const missing = Math.max(0, at + bytes.length - to.model.bytes.length)
+      to.model.bytes = Buffer.concat([to.model.bytes, Buffer.alloc(missing)])
+      bytes.copy(to.model.bytes, at)
+    }
+    assert.equal(await kernel.copy(real, offset, to.real, at, 8), bytes.length)
   }
 
   /** Runs both, and compares their values, or that both fail. */
@@ -363,18 +412,20 @@ const FURNISHED: readonly Step[] = [
   { do: 'open', path: 'd/a', create: false, truncate: false },
 ]
 
-const KINDS: readonly (readonly [string, (store: Store) => Store])[] = [
-  ['whose listings tell all', (store) => store],
-  ['whose listings tell no attributes', untold],
-  ['whose versions change with a move', (store) => untold(restless(store))],
+const KINDS: readonly (readonly [string, (store: Store) => Store, RigOptions])[] = [
+  ['whose listings tell all', (store) => store, {}],
+  ['whose listings tell no attributes', untold, {}],
+  ['whose versions change with a move', (store) => untold(restless(store)), {}],
+  ['with edits laid over what is stored', (store) => store, { wholeBytesMax: 3 }],
+  ['with edits laid over versions that change', (store) => untold(restless(store)), { wholeBytesMax: 0 }],
 ]
 
-for (const [kind, decorate] of KINDS) {
+for (const [kind, decorate, options] of KINDS) {
   test(`random operations are seen as on a plain tree, over a store ${kind}`, async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
         const store = openMemoryStore()
-        await using it = await rig(decorate(store))
+        await using it = await rig(decorate(store), options)
         const run = new Run(it)
         for (const at of FURNISHED) await run.take(at)
         for (const at of steps) await run.take(at)

@@ -13,7 +13,7 @@
  * were kept under `conflicts/` and a line in the log said where.
  */
 import { assert } from '#base/assert.ts'
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { isOperationError, type OperationError } from '#base/errors.ts'
 import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Source } from '#store/store.ts'
 
 import { AttributeChanges } from './attribute-changes.ts'
