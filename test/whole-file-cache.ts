@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readSync,
+  renameSync,
   rmSync,
   unlinkSync,
   writeFileSync,
@@ -131,12 +132,13 @@ class Held implements CachedVersion {
     return this.#fd
   }
 
-  take(): number | undefined {
+  take(name?: string): number | undefined {
     this.#cache.calls.push(`take ${this.key.path}`)
     const path = this.#cache.drop(this.key)
     if (path === undefined) return undefined
     const fd = openSync(path, 'r+')
-    unlinkSync(path)
+    if (name === undefined) unlinkSync(path)
+    else renameSync(path, name)
     return fd
   }
 

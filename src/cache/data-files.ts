@@ -3,7 +3,7 @@
  * them is said by the index alone. A name is never used twice, so a removal that comes late removes nothing else.
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, ftruncateSync, openSync, unlinkSync } from 'node:fs'
+import { closeSync, constants, ftruncateSync, openSync, renameSync, unlinkSync } from 'node:fs'
 import { readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 
@@ -83,6 +83,17 @@ export class DataFiles {
       unlinkSync(this.path(id))
     } catch (error) {
       ignoreMissing(error)
+    }
+  }
+
+  /** Gives the file another name outside; false where that lies in another file system. */
+  moveAway(id: DataId, name: string): boolean {
+    try {
+      renameSync(this.path(id), name)
+      return true
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error
+      return false
     }
   }
 

@@ -4,6 +4,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  fstatSync,
   ftruncateSync,
   mkdtempSync,
   openSync,
@@ -348,6 +349,32 @@ test(
     }
     assert.equal(existsSync(directory), false)
     await open()
+  }),
+)
+
+test(
+  'what is given away keeps a name where it is asked to, and comes back by that without a copy',
+  withCache(async ({ directory, open }) => {
+    const cache = await open()
+    const key = keyOf('a', BLOCK_BYTES)
+    const fd = stagedFile(directory, key)
+    assert.equal(await cache.adopt(key, fd), true)
+    closeSync(fd)
+    const held = cache.hold(key)
+    const name = join(directory, 'given away')
+    const taken = held.take(name)
+    held.release()
+    assert.ok(taken !== undefined)
+    assert.equal(dataFiles(directory).length, 0)
+    assert.equal(statSync(name).ino, fstatSync(taken).ino)
+    assert.equal(await cache.adopt(keyOf('a', key.size, 'v2'), taken), true)
+    assert.deepEqual(
+      dataFiles(directory).map((path) => statSync(path).ino),
+      [fstatSync(taken).ino],
+    )
+    closeSync(taken)
+    rmSync(name)
+    await cache.close()
   }),
 )
 

@@ -108,7 +108,7 @@ export class DiskCache implements FileCache {
     release: (file) => this.#letGo(file),
     countRead: (length, isHit) => this.#countRead(length, isHit),
     keep: (file, offset, bytes) => this.#keep(file, offset, bytes),
-    take: (file) => this.#take(file),
+    take: (file, name) => this.#take(file, name),
   }
 
   /** `totals` are those of a clean end; `release` gives up the lock of the directory, at the end. */
@@ -301,21 +301,21 @@ export class DiskCache implements FileCache {
     }
   }
 
-  #take(file: CachedFile): number | undefined {
+  #take(file: CachedFile, name: string | undefined): number | undefined {
     if (this.#isFrozen) return undefined
     try {
-      return file.take((data) => this.#giveAway(data))
+      return file.take((data) => this.#giveAway(data, name))
     } catch (error) {
       this.#complain(error)
       return undefined
     }
   }
 
-  /** A descriptor of its own for who will write to the file; its name goes, so that nobody finds the file any more. */
-  #giveAway(data: DataFile): number {
+  /** A descriptor of its own for who will write to the file; its name here goes, so that nobody finds it any more. */
+  #giveAway(data: DataFile, name: string | undefined): number {
     const fd = openSync(`/proc/self/fd/${data.fd}`, constants.O_RDWR)
     try {
-      this.#data.remove(data.id)
+      if (name === undefined || !this.#data.moveAway(data.id, name)) this.#data.remove(data.id)
       return fd
     } catch (error) {
       closeSync(fd)

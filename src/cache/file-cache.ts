@@ -70,8 +70,9 @@ export interface CachedVersion {
   backing(): number | undefined
   /**
    * Takes the whole, checked file out of the cache, to be written to: the descriptor is the caller's. Every other holder of
-   * the version sees it as missing from then on.
+   * the version sees it as missing from then on. The file loses its name, or gets the path `name` for it where that lies in
+   * the same file system: a file without a name can never be given one.
    */
-  take(): number | undefined
+  take(name?: string): number | undefined
   release(): void
 }

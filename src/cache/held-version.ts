@@ -10,7 +10,7 @@ export interface Holder {
   release(file: CachedFile): void
   countRead(length: number, isHit: boolean): void
   keep(file: CachedFile, offset: number, bytes: Uint8Array): Promise<void>
-  take(file: CachedFile): number | undefined
+  take(file: CachedFile, name: string | undefined): number | undefined
 }
 
 export class HeldVersion implements CachedVersion {
@@ -52,8 +52,8 @@ export class HeldVersion implements CachedVersion {
     return this.#isHeld ? this.#file.backing() : undefined
   }
 
-  take(): number | undefined {
-    return this.#isHeld ? this.#holder.take(this.#file) : undefined
+  take(name?: string): number | undefined {
+    return this.#isHeld ? this.#holder.take(this.#file, name) : undefined
   }
 
   release(): void {

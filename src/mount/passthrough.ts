@@ -15,7 +15,7 @@
  *
  * Invariants: a cached file is never written to. While a file has a backing, its staged file, if any, is that backing.
  */
-import { closeSync, constants, futimesSync, openSync } from 'node:fs'
+import { closeSync, constants, existsSync, futimesSync, openSync } from 'node:fs'
 
 import { assert } from '#base/assert.ts'
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
@@ -277,16 +277,17 @@ export class Passthrough {
 
   /**
    * Has the cached file leave the cache. Gives its name on the staging disk: a file that lost its only name can get none
-   * again, and what cannot be stored is kept by giving it one. Undefined where the cache lies on another disk.
+   * again, and what cannot be stored is kept by giving it one. Undefined where the cache lies on another disk, or does not
+   * know the file any more. Where it does not give a file away just now, its checksums tell it that the file is no more its.
    */
   #take(node: Node, backing: Backing): string | undefined {
-    const path = this.#state.staging.link(backing.fd)
-    const taken = node.file?.cached?.take()
+    const path = this.#state.staging.newPath()
+    const taken = node.file?.cached?.take(path)
     // The same file, or another one that was fetched since: either way it is no more the cache's.
     if (taken !== undefined) closeSync(taken)
     this.#state.cached.drop(node)
     this.#readers.delete(statusOf(backing.fd).id)
-    return path
+    return existsSync(path) ? path : undefined
   }
 
   /** Takes in what was written to the backing of a node since it was last looked at. */

@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { timestampToMs, type Timestamp } from '#base/time.ts'
-import { linkDescriptor, O_TMPFILE } from '#os/at.ts'
+import { O_TMPFILE } from '#os/at.ts'
 import { makeDirectories } from '#os/make-directories.ts'
 import type { Version } from '#store/store.ts'
 
@@ -90,24 +90,13 @@ export class StagingArea {
     }
   }
 
-  /** Gives an open file a name here, which is the caller's to remove; undefined where it lies in another file system. */
-  link(fd: number): string | undefined {
-    const path = this.#nextPath()
-    try {
-      linkDescriptor(fd, path)
-      return path
-    } catch (error) {
-      log.debug({ err: error }, 'a file that leaves the cache has no name on the staging disk')
-      return undefined
-    }
-  }
-
-  #nextPath(): string {
+  /** A name here that nothing has; what a process that died left under it is swept by the next start. */
+  newPath(): string {
     return join(this.directory, `${PREFIX}${process.pid}-${++this.#count}`)
   }
 
   #createNamed(): StagedFile {
-    const path = this.#nextPath()
+    const path = this.newPath()
     return new StagedFile(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600), path)
   }
 
