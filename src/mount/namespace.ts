@@ -126,9 +126,9 @@ export class Namespace {
     return node
   }
 
-  async unlink(parent: Node, name: string): Promise<void> {
+  async unlink(parent: Node, name: string, { pid }: Caller): Promise<void> {
     const { table, tree } = this.#state
-    const inBulk = this.#removals.begin()
+    const inBulk = this.#removals.begin(pid)
     await tree.shared([parent], async () => {
       const node = await this.#resolver.require(parent, name)
       if (node.kind === 'directory') {
@@ -137,7 +137,7 @@ export class Namespace {
       await node.lock.run(() => this.leaving(node, () => this.#unlink(parent, name, node, inBulk)))
       this.#publisher.release(node)
     })
-    this.#removals.end()
+    this.#removals.end(pid)
   }
 
   /** Runs what takes the name off `node`, in its lock; who opens it meanwhile waits. */
@@ -193,9 +193,9 @@ export class Namespace {
     this.#publisher.release(node)
   }
 
-  async removeDirectory(parent: Node, name: string): Promise<void> {
+  async removeDirectory(parent: Node, name: string, { pid }: Caller): Promise<void> {
     const { store, table, tree, signal } = this.#state
-    const inBulk = this.#removals.begin()
+    const inBulk = this.#removals.begin(pid)
     await tree.shared([parent], async () => {
       const node = await this.#resolver.require(parent, name)
       if (node.directory === undefined) {
@@ -213,7 +213,7 @@ export class Namespace {
       }
       this.#state.entriesChanged(parent)
     })
-    this.#removals.end()
+    this.#removals.end(pid)
   }
 
   /** @throws OperationError `STORE_NOT_EMPTY` for files that only this mount knows of. */

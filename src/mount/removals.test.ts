@@ -1,6 +1,6 @@
 /** Removals that follow one another: what is told when, what a tree costs, and whose change wins. */
 import assert from 'node:assert/strict'
-import { setTimeout as delay } from 'node:timers/promises'
+import { setImmediate } from 'node:timers/promises'
 import { test } from 'node:test'
 
 import { OperationError } from '#base/errors.ts'
@@ -10,7 +10,19 @@ import { ROOT_NODE } from '#fuse/file-system.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 
-import { CALLER, codeOf, content, counting, Gate, O_RDONLY, replacing, rig, untold, type Rig } from './kernel-double.ts'
+import {
+  CALLER,
+  codeOf,
+  content,
+  counting,
+  Gate,
+  KernelDouble,
+  O_RDONLY,
+  replacing,
+  rig,
+  untold,
+  type Rig,
+} from './kernel-double.ts'
 
 setLogLevel('silent')
 
@@ -42,12 +54,14 @@ async function warmUp(it: Rig): Promise<void> {
   }
 }
 
-/** Resolves when the store is as `holds` wants it; the removals are sent by a real timer. */
+/** Resolves when the store is as `holds` wants it. */
 async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await delay(5)
+  while (!(await holds())) await setImmediate()
 }
 
-test('[S86] a removal in quiet times is in the store when it returns; those that follow go together soon after', async () => {
+test('[S86] a removal in quiet times is in the store when it returns; those that follow go together soon after', async (t) => {
+  // However slow this machine is, nothing goes before the test says so.
+  t.mock.timers.enable({ apis: ['setTimeout'] })
   const memory = openMemoryStore()
   await fill(memory, 'f', 10)
   const { store, taken } = counting(memory)
@@ -60,6 +74,7 @@ test('[S86] a removal in quiet times is in the store when it returns; those that
   assert.deepEqual(taken(), { remove: 2 })
   assert.deepEqual(await it.kernel.names(''), [])
   assert.equal((await paths(memory)).length, 8)
+  t.mock.timers.tick(100)
   await until(async () => (await paths(memory)).length === 0)
   assert.deepEqual(taken(), { removeAll: 1 })
   // After a pause the next one is waited for again.
@@ -97,7 +112,8 @@ for (const [what, ask] of [
   ['fsync of the directory', (it: Rig) => it.fs.fsyncdir()],
   ['unmounting', (it: Rig) => it.fs.publishAll()],
 ] as const) {
-  test(`[S86] ${what} returns when the store knows of all removals`, async () => {
+  test(`[S86] ${what} returns when the store knows of all removals`, async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
     const store = openMemoryStore()
     await fill(store, 'f', 5)
     await using it = await rig(store)
@@ -109,7 +125,9 @@ for (const [what, ask] of [
   })
 }
 
-test('[S86] fsync of any file returns when the store knows of all removals', async () => {
+test('[S86] fsync of any file returns when the store knows of all removals', async (t) => {
+  // However slow this machine is, nothing goes before the test says so.
+  t.mock.timers.enable({ apis: ['setTimeout'] })
   const store = openMemoryStore()
   await fill(store, 'f', 3)
   await using it = await rig(store)
@@ -223,6 +241,20 @@ test('[S88] a directory that somebody else has put something into is there again
   await store.put('b/theirs', Buffer.from('x'), { guard: ABSENT })
   await it.fs.fsyncdir()
   assert.deepEqual(await it.kernel.names('b'), ['theirs'])
+})
+
+test('[S86] a lone removal is waited for, whatever another process removes just then', async (t) => {
+  // However slow this machine is, nothing goes before the test says so.
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const store = openMemoryStore()
+  await fill(store, 'f', 5)
+  await using it = await rig(store)
+  await warmUp(it)
+  for (let index = 0; index < 4; index++) await it.kernel.unlink(`f${index}`)
+  assert.equal((await paths(store)).length, 5)
+  await new KernelDouble(it.fs, { ...CALLER, pid: 2 }).unlink('f4')
+  assert.equal((await paths(store)).includes('f4'), false)
+  assert.equal((await paths(store)).length, 4)
 })
 
 test('[S86] rmdir of a directory that is not empty is refused also among many removals', async () => {

@@ -1,5 +1,5 @@
 /**
- * Removal in bulk. The first removals in quiet times are sent at once and waited for; once several follow one another, as
+ * Removal in bulk. The first removals of a process are sent at once and waited for; once several follow one another, as
  * `rm -r` makes them, they are acknowledged, queued, and go together by `Store.removeAll`: a thousand for one request. A name
  * that is queued is gone for everybody on this mount, also where the store still lists it (`DirectoryState.removing`).
  *
@@ -31,6 +31,8 @@ const PAUSE_MS = 500
 const SINGLES = 2
 /** With so many queued, whoever removes more waits for the store. */
 const QUEUE_ENTRIES_MAX = 20_000
+/** So many processes are remembered, those that removed last. */
+const REMOVERS_MAX = 256
 /** After a failure that may pass. The store itself has tried for as long as it was told to. */
 const RETRY_MS = 10_000
 /** Directories that are made to stay, at a time. */
@@ -52,8 +54,8 @@ export class Removals {
   /** Of the last one queued, and of the last one that somebody waits for. */
   #numberLast = 0
   #numberWanted = 0
-  #following = 0
-  #endedAt = -Infinity
+  /** By process: a lone `rm` is waited for whatever others remove just then. In the order of their last removal. */
+  readonly #removers = new Map<number, { count: number; endedAt: number }>()
   #sending: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   readonly #outcomes = {
@@ -72,16 +74,24 @@ export class Removals {
     return this.#queue.length
   }
 
-  /** Notes that a removal begins; gives whether it follows others, and is to be queued. */
-  begin(): boolean {
-    const follows = this.#state.now() - this.#endedAt <= PAUSE_MS
-    this.#following = follows ? this.#following + 1 : 1
-    return this.#following > SINGLES
+  /** Notes that a process begins to remove a name; gives whether that follows others of its own, and is to be queued. */
+  begin(pid: number): boolean {
+    const before = this.#removers.get(pid)
+    const now = this.#state.now()
+    const count = before !== undefined && now - before.endedAt <= PAUSE_MS ? before.count + 1 : 1
+    this.#removers.delete(pid)
+    this.#removers.set(pid, { count, endedAt: now })
+    for (const oldest of this.#removers.keys()) {
+      if (this.#removers.size <= REMOVERS_MAX) break
+      this.#removers.delete(oldest)
+    }
+    return count > SINGLES
   }
 
-  /** Notes that a removal has ended. */
-  end(): void {
-    this.#endedAt = this.#state.now()
+  /** Notes that it has ended. */
+  end(pid: number): void {
+    const remover = this.#removers.get(pid)
+    if (remover !== undefined) remover.endedAt = this.#state.now()
   }
 
   /** Takes the name off `node` here, now, and in the store a little later. Waits where too much is queued. */
