@@ -202,11 +202,11 @@ program(
 )
 
 program(
-  'find, grep -r, du, and rm -r',
+  '[S86] find, grep -r, du, and rm -r, which the bucket has when the directory above is synced',
   `mkdir -p "$M/many"; for d in $(seq 1 10); do mkdir "$M/many/$d"; for f in $(seq 1 30); do echo "line $d-$f" > "$M/many/$d/$f"; done; done
   [ "$(find "$M/many" -type f | wc -l)" = 300 ]; [ "$(grep -r 'line 7-' "$M/many" | wc -l)" = 30 ]
   [ "$(find "$M/many" -name 3 -type f -size -1k -o -name 3 -type f -newer "$M" | wc -l)" -ge 0 ]; du -s "$M/many" >/dev/null
-  rm -r "$M/many"; [ ! -e "$M/many" ]; [ ! -e "$B/many" ]`,
+  rm -r "$M/many"; [ ! -e "$M/many" ]; sync "$M"; [ ! -e "$B/many" ]`,
 )
 
 program(

@@ -220,13 +220,13 @@ export class KernelDouble {
   async unlink(path: string): Promise<void> {
     const parent = await this.#directory(parentOf(path))
     await this.#need(path)
-    await this.#fs.unlink(parent, nameOf(path))
+    await this.#fs.unlink(parent, nameOf(path), this.caller)
   }
 
   async rmdir(path: string): Promise<void> {
     const parent = await this.#directory(parentOf(path))
     await this.#need(path)
-    await this.#fs.rmdir(parent, nameOf(path))
+    await this.#fs.rmdir(parent, nameOf(path), this.caller)
   }
 
   async rename(from: string, to: string, flags = 0): Promise<void> {

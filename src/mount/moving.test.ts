@@ -232,8 +232,8 @@ for (const action of ['unlink', 'rmdir', 'mkdir', 'symlink', 'mknod'] as const) 
     await using it = await rig(held)
     const before = await it.kernel.find('name')
     const acting = {
-      unlink: () => it.fs.unlink(ROOT_NODE, 'name'),
-      rmdir: () => it.fs.rmdir(ROOT_NODE, 'name'),
+      unlink: () => it.fs.unlink(ROOT_NODE, 'name', CALLER),
+      rmdir: () => it.fs.rmdir(ROOT_NODE, 'name', CALLER),
       mkdir: () => it.fs.mkdir(ROOT_NODE, 'name', 0o755, 0, CALLER),
       symlink: () => it.fs.symlink(ROOT_NODE, 'name', 'target', CALLER),
       mknod: () => it.fs.mknod(ROOT_NODE, 'name', 0o100644, 0, 0, CALLER),
@@ -273,7 +273,7 @@ for (const replace of [true, false]) {
     const node = await it.kernel.node('target')
     const leaving = replace
       ? it.fs.rename(ROOT_NODE, '.tmp', ROOT_NODE, 'target', 0)
-      : it.fs.unlink(ROOT_NODE, 'target')
+      : it.fs.unlink(ROOT_NODE, 'target', CALLER)
     await gate.reached
     const opening = Promise.resolve(it.fs.open(node, O_RDONLY)).then(
       (opened) => it.kernel.read({ node, ...opened }, 0, 3),

@@ -293,7 +293,7 @@ test('an answer of the store that a removal here has overtaken brings nothing ba
   gate = undefined
   // The removal knows the file from before.
   it.clock.ms -= 2000
-  await it.fs.unlink(1, 'file')
+  await it.fs.unlink(1, 'file', CALLER)
   held.open()
   assert.equal(await slow, undefined)
   assert.deepEqual(await it.kernel.names(''), [])
@@ -315,7 +315,7 @@ test('a listing shows what was made here meanwhile, and not what was removed', a
   await it.kernel.stat('b')
   const listing = it.kernel.names('')
   await gate.reached
-  await it.fs.unlink(1, 'b')
+  await it.fs.unlink(1, 'b', CALLER)
   await it.kernel.create('new')
   gate.open()
   gate = undefined

@@ -193,12 +193,12 @@ export class StoreFileSystem implements FileSystem {
     return this.#entryAnswer(await this.#namespace.makeDirectory(directory, name, mode & ~umask, caller))
   }
 
-  unlink(parent: NodeId, name: string): Promise<void> {
-    return this.#namespace.unlink(this.#changing(parent, 'unlink in', true), name)
+  unlink(parent: NodeId, name: string, caller: Caller): Promise<void> {
+    return this.#namespace.unlink(this.#changing(parent, 'unlink in', true), name, caller)
   }
 
-  rmdir(parent: NodeId, name: string): Promise<void> {
-    return this.#namespace.removeDirectory(this.#changing(parent, 'remove a directory in', true), name)
+  rmdir(parent: NodeId, name: string, caller: Caller): Promise<void> {
+    return this.#namespace.removeDirectory(this.#changing(parent, 'remove a directory in', true), name, caller)
   }
 
   rename(parent: NodeId, name: string, newParent: NodeId, newName: string, flags: number): Promise<void> {
