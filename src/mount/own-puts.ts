@@ -15,6 +15,8 @@ import type { SentState, StagedFile } from './staged-file.ts'
 /** With the times, so many are more than chance gives. */
 const RANGES_MAX = 16
 const RANGE_BYTES_MAX = 1 << 20
+/** So many failed puts of different bytes are remembered. */
+const ATTEMPTS_MAX = 16
 
 /** What a put has sent. */
 export interface Attempt {
@@ -43,6 +45,18 @@ export async function attemptOf(
   if (mtime === undefined || ctime === undefined) return undefined
   const ranges = [...sent.dirty.within(0, size)].slice(0, RANGES_MAX).map(shortened)
   return { size, digest: await staged.digest(ranges), part: { ranges, mtime, ctime } }
+}
+
+/** One more attempt; the same bytes sent again, as in an outage, are one. */
+export function withAttempt(attempts: readonly Attempt[], attempt: Attempt): readonly Attempt[] {
+  const others = attempts.filter((other) => !isSame(other, attempt))
+  return [...others.slice(1 - ATTEMPTS_MAX), attempt]
+}
+
+function isSame(a: Attempt, b: Attempt): boolean {
+  if (a.size !== b.size || a.digest !== b.digest) return false
+  if (a.part === undefined || b.part === undefined) return a.part === b.part
+  return isAt(a.part.mtime, b.part.mtime) && isAt(a.part.ctime, b.part.ctime)
 }
 
 function shortened({ start, end }: Range): Range {

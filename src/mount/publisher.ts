@@ -20,14 +20,12 @@ import { AttributeChanges } from './attribute-changes.ts'
 import { ConflictCopies } from './conflict-copies.ts'
 import type { MountState } from './mount-state.ts'
 import { OpenFile, placesOf, type Node } from './node.ts'
-import { attemptOf, isAttempt } from './own-puts.ts'
+import { attemptOf, isAttempt, withAttempt } from './own-puts.ts'
 import { planSegments } from './publish-plan.ts'
 import type { SentState, StagedFile } from './staged-file.ts'
 import { Stager } from './stager.ts'
 import type { UploadAhead } from './upload-ahead.ts'
 
-/** So many failed puts of different bytes are remembered. */
-const ATTEMPTS_MAX = 4
 const NO_BYTES = new Uint8Array(0)
 /**
  * What is smaller is put from memory, so that nobody who writes waits for the put: a store reads it into memory anyway. All
@@ -256,7 +254,7 @@ export class Publisher {
         // It may have taken effect all the same: the next try must know it for ours.
         if (isOperationError(error) && error.retry !== 'never') {
           const attempt = await attemptOf(staged, sent, attributes, snapshot)
-          if (attempt !== undefined) file.attempts = [...file.attempts.slice(1 - ATTEMPTS_MAX), attempt]
+          if (attempt !== undefined) file.attempts = withAttempt(file.attempts, attempt)
         }
       }
       throw error
