@@ -4,13 +4,30 @@
  * passed through is read and written through the mount, which is shown here too.
  */
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { setLogLevel } from '#base/log.ts'
 import { probeFuse } from '#fuse/probe.ts'
+import type { FileCache } from '#cache/file-cache.ts'
+import { openFileCache } from '#cache/open-file-cache.ts'
 import type { MountOptions } from '#mount/mount.ts'
+import { openMemoryStore } from '#store/memory-store.ts'
 
 import { CachedMount } from './cached-mount.ts'
 import { until } from './memory-mount.ts'
@@ -356,4 +373,142 @@ os.close(reader)`
   await withCached(DATA, asWell, { passthrough: false })
   // tmpfs does not tell of stores through mappings.
   if (statfsSync('/dev/shm').type === 0x1021994) await withCached(DATA, asWell, {}, '/dev/shm')
+})
+
+/** Runs `body` with the disk cache itself, which can be closed and opened anew. */
+async function withDiskCache(
+  body: (directory: string, open: () => Promise<FileCache>) => Promise<void>,
+): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'eider-cache-'))
+  const limits = { bytesMax: 1 << 30, bytesFreeMin: 0, storeUrl: 'memory:' }
+  try {
+    await body(directory, () => openFileCache({ directory, ...limits }))
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+function dataFiles(directory: string): string[] {
+  const names = readdirSync(join(directory, 'data'), { recursive: true, encoding: 'utf8' })
+  return names.map((name) => join(directory, 'data', name)).filter((path) => statSync(path).isFile())
+}
+
+test(
+  '[S55, S60] what was read once, or written here, is passed through from then on, also after a restart',
+  options,
+  async () => {
+    await withDiskCache(async (directory, open) => {
+      const store = openMemoryStore()
+      const sum = createHash('sha256').update(DATA).digest('hex')
+      let cache = await open()
+      {
+        await using mount = await CachedMount.start(cache, { store })
+        await mount.put('f', DATA)
+        assert.equal(await mount.sh('sha256sum < f'), `${sum}  -`)
+        assert.ok((mount.stored()['read'] ?? 0) > 0)
+        await until('the bytes are kept', () => cache.status.bytes >= DATA.length)
+        await mount.requests()
+        assert.equal(await mount.sh('sha256sum < f'), `${sum}  -`)
+        assert.equal((await mount.requests())['READ'], undefined)
+        await mount.sh('cp f g')
+        await until('what was written is kept', () => cache.status.files === 2)
+        await mount.requests()
+        assert.equal(await mount.sh('sha256sum < g'), `${sum}  -`)
+        assert.equal((await mount.requests())['READ'], undefined)
+        await mount.unmount()
+      }
+      await cache.close()
+      cache = await open()
+      {
+        await using mount = await CachedMount.start(cache, { store })
+        assert.equal(await mount.sh('cat f g | wc -c'), String(2 * DATA.length))
+        assert.equal((await mount.requests())['READ'], undefined)
+        assert.equal(mount.stored()['read'], undefined)
+        await mount.unmount()
+      }
+      await cache.close()
+    })
+  },
+)
+
+test(
+  '[S61] a cached file that was damaged between two opens is not passed through, and read right',
+  options,
+  async () => {
+    await withDiskCache(async (directory, open) => {
+      const cache = await open()
+      {
+        await using mount = await CachedMount.start(cache)
+        await mount.put('f', DATA)
+        await mount.sh('cat f > /dev/null')
+        await until('the bytes are kept', () => cache.status.bytes >= DATA.length)
+        for (const path of dataFiles(directory)) {
+          const fd = openSync(path, 'r+')
+          writeSync(fd, 'harm', 200_000)
+          closeSync(fd)
+        }
+        const sum = createHash('sha256').update(DATA).digest('hex')
+        assert.equal(await mount.sh('sha256sum < f'), `${sum}  -`)
+        assert.ok(cache.status.corruptBlocks > 0)
+        await mount.unmount()
+      }
+      await cache.close()
+    })
+  },
+)
+
+test('[S58] programs that change one cached file at random see one file', options, async () => {
+  await withDiskCache(async (_directory, open) => {
+    const cache = await open()
+    {
+      await using mount = await CachedMount.start(cache)
+      await mount.put('f', DATA)
+      await mount.sh('cat f > /dev/null')
+      await until('the bytes are kept', () => cache.status.bytes >= DATA.length)
+      // While it has the file open nothing changes the way that it is read and written.
+      const over = join(mount.scratch, 'over')
+      const reader = mount.run(`
+fd = os.open(m + '/f', os.O_RDONLY)
+open('${over}ture', 'w').close()
+while not os.path.exists('${over}'): time.sleep(0.01)`)
+      await until('the file is open', () => existsSync(`${over}ture`))
+      // Each writer has its own stripes, and checks before and after each step what it has written there last.
+      const program = (index: number): string => `
+import random
+rnd = random.Random(${index})
+size = ${DATA.length}
+mine = {}
+def check(fd):
+    for at, letter in mine.items():
+        got = os.pread(fd, 10, at)
+        if got != letter * 10: sys.exit('%r at %d, not %r' % (got, at, letter))
+for step in range(150):
+    writes = rnd.random() < 0.7
+    fd = os.open(m + '/f', os.O_RDWR if writes else os.O_RDONLY)
+    check(fd)
+    for _ in range(rnd.randrange(4) if writes else 0):
+        at = rnd.randrange(size // 30) * 30 + ${index} * 10
+        letter = bytes([rnd.randrange(97, 123)])
+        if rnd.random() < 0.5: os.pwrite(fd, letter * 10, at)
+        else:
+            with mmap.mmap(fd, size) as memory: memory[at:at + 10] = letter * 10
+        mine[at] = letter
+        if rnd.random() < 0.1: os.fsync(fd)
+    check(fd)
+    os.close(fd)
+print(','.join('%d:%s' % (at, letter.decode()) for at, letter in mine.items()))`
+      const outputs = await Promise.all([0, 1, 2].map((index) => mount.run(program(index))))
+      const expected = Buffer.from(DATA)
+      for (const pair of outputs.join(',').split(',')) {
+        const [at, letter = ''] = pair.split(':')
+        expected.fill(letter, Number(at), Number(at) + 10)
+      }
+      assert.ok((await mount.content('f')).equals(expected), 'all of it is stored')
+      assert.equal((await mount.requests())['WRITE'], undefined)
+      writeFileSync(over, '')
+      await reader
+      await mount.unmount()
+    }
+    await cache.close()
+  })
 })
