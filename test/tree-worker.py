@@ -3,6 +3,7 @@
 Each line of standard input is a JSON object: `on` lists the trees (by position) to take the step on, the rest says what to
 do. Each line of output is a list with one outcome a tree: {"value": ...} or {"error": "ENOENT", "stage": ...}. Paths are relative to the
 roots; `slot` names an open file, one for each tree. It is a process of its own, since who serves a mount must not use it.
+Nothing waits for the other end of a fifo.
 """
 
 import ctypes
@@ -78,7 +79,7 @@ def whole(fd):
 
 
 def whole_at(path):
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         return whole(fd)
     finally:
@@ -124,7 +125,7 @@ def write_all(fd, data):
 
 
 def write_file(path, data):
-    fd = staged('open', lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
+    fd = staged('open', lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644))
     try:
         staged('write', lambda: write_all(fd, data))
     except Staged:
@@ -164,13 +165,13 @@ class Calls:
         return self.slots[step[name]]
 
     def open(self, step):
-        self.slots[step['slot']] = os.open(self.path(step), step['flags'], 0o644)
+        self.slots[step['slot']] = os.open(self.path(step), step['flags'] | os.O_NONBLOCK, 0o644)
 
     def close(self, step):
         os.close(self.slots.pop(step['slot']))
 
     def touch(self, step):
-        os.close(os.open(self.path(step), step['flags'], 0o644))
+        os.close(os.open(self.path(step), step['flags'] | os.O_NONBLOCK, 0o644))
 
     def pwrite(self, step):
         return os.pwrite(self.fd(step), content(step['seed'], step['size']), step['offset'])
@@ -278,9 +279,9 @@ class Calls:
         try:
             return whole(fd)
         except OSError as error:
-            if error.errno != errno.EBADF:
+            if error.errno not in (errno.EBADF, errno.ESPIPE):
                 raise
-            return 'not open for reading'
+            return errno.errorcode[error.errno]
 
     def closeall(self, step):
         failed = None
