@@ -4,7 +4,8 @@
  *
  *   node scripts/setup.js run       what `npm start` needs
  *   node scripts/setup.js develop   what `npm run ok` needs
- *   node scripts/setup.js test      what `npm test` and the benchmarks need
+ *   node scripts/setup.js test      what `npm test` needs
+ *   node scripts/setup.js bench     what the benchmarks need
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -41,8 +42,14 @@ const PACKAGES = {
     'ceph-mon',
     'ceph-osd',
     'ca-certificates',
+    // Small disks of their own, that fill up.
+    'e2fsprogs',
+    // Processes that write and read beside each other.
+    'python3-minimal',
   ],
 }
+// What a server in C takes, against which stats are measured.
+PACKAGES.bench = [...PACKAGES.test, 'gcc', 'libc6-dev', 'libfuse3-dev', 'pkg-config']
 
 function fail(message) {
   process.stderr.write(`setup: ${message}\n`)
@@ -151,7 +158,8 @@ function installPackages(names) {
 }
 
 const purpose = process.argv[2]
-if (!Object.hasOwn(PACKAGES, purpose)) fail(`Cannot set up for "${purpose}": one of run, develop, test is expected`)
+if (!Object.hasOwn(PACKAGES, purpose))
+  fail(`Cannot set up for "${purpose}": one of run, develop, test, bench is expected`)
 if (process.platform !== 'linux') fail('Eider runs on Linux only')
 if (!dependenciesAreInstalled()) installDependencies()
 installPackages(PACKAGES[purpose])

@@ -25,8 +25,7 @@ export interface Measured {
   readonly byKind: Counts
 }
 
-export const PEERS = ['s3fs', 'rclone'] as const
-export const ALL = ['eider', ...PEERS] as const
+export const ALL = ['eider', 's3fs', 'rclone'] as const
 /** A mount that takes longer for one step hangs, or is no rival. */
 const STEP_MS_MAX = 180_000
 const WORKER = fileURLToPath(import.meta.resolve('./worker.ts'))
