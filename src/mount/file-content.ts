@@ -246,7 +246,7 @@ export class FileContent {
     const wasDirty = file.dirty
     file.dirty = true
     file.failed = false
-    if (!wasDirty || node.size !== staged.size) {
+    if (!wasDirty || node.size !== staged.size || file.dirtyBytes !== staged.dirty.bytes) {
       node.size = staged.size
       this.#state.countDirty(node)
     }

@@ -11,6 +11,7 @@ import type { FileCache } from '#cache/file-cache.ts'
 import type { Store } from '#store/store.ts'
 
 import { CachedVersions } from './cached-versions.ts'
+import type { OnConflict } from './conflict-policy.ts'
 import type { HoldsOpen } from './descriptors.ts'
 import { TreeLock } from './locks.ts'
 import { NodeTable } from './node-table.ts'
@@ -40,6 +41,8 @@ export interface StoreFileSystemOptions {
   readonly hedge?: boolean
   /** Whether a process that closes a descriptor has another one of that file; not asked where absent. */
   readonly holdsOpen?: HoldsOpen
+  /** With what somebody else has changed meanwhile; `fail` where absent. */
+  readonly onConflict?: OnConflict
   /** A monotonic clock in milliseconds; a test may bring its own. */
   readonly now?: () => number
 }
@@ -60,6 +63,7 @@ export class MountState {
   readonly tree = new TreeLock()
   readonly memory: MemoryBudget
   readonly hedge: boolean
+  readonly onConflict: OnConflict
   readonly attributeIndex: AttributeIndex | undefined
   readonly cached: CachedVersions
   readonly passthrough: Passthrough = new Passthrough(this)
@@ -68,6 +72,8 @@ export class MountState {
   readonly published = {
     ok: counter('eider_mount_published_total', 'ok'),
     conflict: counter('eider_mount_published_total', 'conflict'),
+    keptBoth: counter('eider_mount_published_total', 'kept-both'),
+    replaced: counter('eider_mount_published_total', 'replaced'),
     failed: counter('eider_mount_published_total', 'failed'),
   }
   readonly #dirtyGauge = gauge('eider_mount_dirty_bytes')
@@ -87,6 +93,7 @@ export class MountState {
     this.holdsOpen = options.holdsOpen ?? (() => false)
     this.cached = new CachedVersions(options.cache, this.table)
     this.hedge = options.hedge ?? false
+    this.onConflict = options.onConflict ?? 'fail'
     this.memory = options.memory ?? new MemoryBudget(MEMORY_BYTES_MAX)
   }
 
@@ -114,7 +121,7 @@ export class MountState {
     if (isDirty) this.dirty.add(node)
     else this.dirty.delete(node)
     if (file === undefined) return
-    const bytes = file.dirty ? (file.staged?.size ?? 0) : 0
+    const bytes = file.dirty ? (file.staged?.dirty.bytes ?? 0) : 0
     if (bytes === file.dirtyBytes) return
     const change = bytes - file.dirtyBytes
     this.dirtyBytes += change

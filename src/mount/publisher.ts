@@ -6,7 +6,8 @@
  * States of a file, by what is ahead of the store:
  *
  *     clean --stage()--> staged --write--> dirty --publish: ok--> staged --last close--> clean
- *                                            |--publish: conflict--> lost: kept under conflicts/, ESTALE
+ *                                            |--publish: conflict--> by the policy: lost (kept under conflicts/, ESTALE),
+ *                                            |                       or dirty under another name or version
  *                                            |--publish: failed--> dirty: the error goes to the closer, tried again later
  *
  * Invariant: staged bytes that the store does not have are dropped only for a file that was removed here, or after they
@@ -18,6 +19,7 @@ import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Sour
 
 import { AttributeChanges } from './attribute-changes.ts'
 import { ConflictCopies } from './conflict-copies.ts'
+import { ConflictPolicy, type Resolution } from './conflict-policy.ts'
 import type { MountState } from './mount-state.ts'
 import { OpenFile, placesOf, type Node } from './node.ts'
 import { attemptOf, isAttempt, withAttempt } from './own-puts.ts'
@@ -38,12 +40,14 @@ export class Publisher {
   readonly #state: MountState
   readonly #stager: Stager
   readonly #copies: ConflictCopies
+  readonly #policy: ConflictPolicy
   /** Bytes of files that are put from memory just now. */
   #snapshotBytes = 0
 
   constructor(state: MountState) {
     this.#state = state
     this.#stager = new Stager(state)
+    this.#policy = new ConflictPolicy(state, this.#stager)
     this.#copies = new ConflictCopies(state, this.#stager, (node, file) => this.#settle(node, file))
   }
 
@@ -85,7 +89,9 @@ export class Publisher {
 
   /** Puts what is ahead of the store into it. Claims the tree. */
   async publish(node: Node): Promise<void> {
-    await this.#state.tree.shared([node], () => this.publishClaimed(node))
+    // What lost its name may get one there again, see `conflict-policy.ts`.
+    const at = node.parent ?? node.origin
+    await this.#state.tree.shared(at === undefined ? [node] : [node, at], () => this.publishClaimed(node))
   }
 
   /** As `publish`, for who has claimed the tree already. */
@@ -108,7 +114,7 @@ export class Publisher {
       return true
     }
     if (node.detached === 'superseded') {
-      return this.#copies.lose(node, file, 'another has replaced it since it was opened')
+      return this.#superseded(node, file)
     }
     if (!file.dirty && !this.#state.store.capabilities.attributes) {
       file.attributesDirty = false
@@ -132,6 +138,8 @@ export class Publisher {
       const entry = withBytes ? await this.#put(node, file, sent, ahead) : await this.#setAttributes(node, sent)
       this.published(node, entry, sent)
       file.failed = false
+      file.conflicts = 0
+      file.conflictName = undefined
       this.#state.countDirty(node)
       this.#state.published.ok.inc()
       return true
@@ -146,13 +154,29 @@ export class Publisher {
     }
   }
 
-  /** After a publish that failed: false where it can be tried again at once. @throws otherwise */
+  /** Somebody else's has the name by now. As `#failed`. */
+  async #superseded(node: Node, file: OpenFile): Promise<boolean> {
+    let resolution: Resolution
+    try {
+      resolution = await this.#policy.resolve(node, file)
+    } catch (error) {
+      return this.#failed(node, file, error, file.dirty)
+    }
+    if (resolution === 'lost') return this.#copies.lose(node, file, 'another has replaced it since it was opened')
+    if (resolution === 'done') this.#settle(node, file)
+    return resolution === 'done'
+  }
+
+  /** After a publish that failed: whether it is done all the same, or can be tried again at once. @throws otherwise */
   async #failed(node: Node, file: OpenFile, error: unknown, withBytes: boolean): Promise<boolean> {
     let failure = error
     let isLost = !withBytes && isOperationError(error, 'STORE_NOT_FOUND')
     if (isOperationError(error, 'STORE_CONFLICT')) {
       try {
         if (await this.#isOurs(node, file)) return false
+        const resolution = await this.#policy.resolve(node, file)
+        if (resolution === 'done') this.#settle(node, file)
+        if (resolution !== 'lost') return resolution === 'done'
         isLost = true
       } catch (unanswered) {
         // Whose it is nobody knows yet: that is a publish that failed, and is tried again.
@@ -161,6 +185,7 @@ export class Publisher {
     }
     if (isLost) return this.#copies.lose(node, file, failure)
     file.failed = true
+    this.#state.countDirty(node)
     this.#state.published.failed.inc()
     // Nobody is there to write it anew, and trying again cannot help: it goes where its owner finds it.
     if (file.handles === 0 && isOperationError(failure) && failure.retry === 'never' && failure.code !== 'ABORTED') {
@@ -362,6 +387,8 @@ export class Publisher {
     file.attributesDirty = false
     file.changes = new AttributeChanges()
     file.refused = undefined
+    file.conflicts = 0
+    file.conflictName = undefined
     this.#endAhead(file)
     this.#state.countDirty(node)
   }
