@@ -220,7 +220,7 @@ export class StagedFile {
           allocateRange(this.fd, FALLOC_FL_ZERO_RANGE | (keepSize ? FALLOC_FL_KEEP_SIZE : 0), offset, length)
         } catch (error) {
           // tmpfs knows no zeroed ranges: a hole that gets its room again is the same.
-          if ((error as NodeJS.ErrnoException).code !== 'EOPNOTSUPP') throw error
+          if (!isUnsupported(error)) throw error
           allocateRange(this.fd, punched, offset, length)
           allocateRange(this.fd, keepSize ? FALLOC_FL_KEEP_SIZE : 0, offset, length)
         }
@@ -263,7 +263,7 @@ export class StagedFile {
       copied = copyRangeHere(from.fd, offset, this.fd, at, length)
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException
-      if (['EXDEV', 'EINVAL', 'ENOSYS', 'EOPNOTSUPP'].includes(code)) return undefined
+      if (code === 'EXDEV' || code === 'EINVAL' || isUnsupported(error)) return undefined
       throw stagingError('copy into', error)
     }
     this.#written(at, at + copied)
@@ -341,6 +341,12 @@ export class StagedFile {
   }
 }
 
+/** Libuv, which names errnos here, knows EOPNOTSUPP by its other name. */
+function isUnsupported(error: unknown): boolean {
+  const { code = '' } = error as NodeJS.ErrnoException
+  return code === 'ENOTSUP' || code === 'EOPNOTSUPP' || code === 'ENOSYS'
+}
+
 /** What a failure of the staging disk is to a program. */
 export function stagingError(action: string, error: unknown): unknown {
   if (error instanceof OperationError) return error
@@ -353,7 +359,7 @@ export function stagingError(action: string, error: unknown): unknown {
   if (code === 'EFBIG' || code === 'EINVAL') {
     return new OperationError('STORE_FILE_TOO_LARGE', `Cannot ${action} a staged file: ${message}`, options)
   }
-  if (code === 'EOPNOTSUPP' || code === 'ENOSYS') {
+  if (isUnsupported(error)) {
     return new OperationError('STORE_UNSUPPORTED', `Cannot ${action} a staged file: the staging disk cannot`, options)
   }
   return new OperationError('LOCAL_FAILED', `Cannot ${action} a staged file: ${message}`, options)
