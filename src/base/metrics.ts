@@ -71,7 +71,7 @@ export const METRICS = {
   eider_mount_published_total: {
     kind: 'counter',
     labels: ['outcome'],
-    help: 'Files published to the store by outcome (ok, conflict, failed).',
+    help: 'Files published to the store by outcome: ok, failed, conflict (ours is kept under conflicts/), and conflicts that were settled as kept-both or replaced.',
   },
   eider_mount_removals_total: {
     kind: 'counter',

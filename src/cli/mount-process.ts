@@ -107,6 +107,7 @@ export async function serveMount(
       validityMs: values.validity,
       memory,
       hedge: values.hedge,
+      onConflict: values.onConflict,
       passthrough: values.passthrough,
       umask,
       ...defined({ uid: values.uid, gid: values.gid }),

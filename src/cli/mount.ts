@@ -6,9 +6,21 @@
 import { closeSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
+import { ON_CONFLICT } from '#mount/conflict-policy.ts'
 import { makeDirectories } from '#os/make-directories.ts'
 import { command, EXIT, type ExitCode } from './command.ts'
-import { boolean, bytes, COMMON_OPTIONS, duration, flagsOf, hostPort, integer, path, string } from './options.ts'
+import {
+  boolean,
+  bytes,
+  choice,
+  COMMON_OPTIONS,
+  duration,
+  flagsOf,
+  hostPort,
+  integer,
+  path,
+  string,
+} from './options.ts'
 import { STORE_OPTIONS, storeUrl } from './store-options.ts'
 
 const UID_MAX = 2 ** 32 - 2
@@ -27,6 +39,11 @@ export const MOUNT_OPTIONS = {
     group: 'Mount',
     default: 1000,
     max: 24 * 3_600_000,
+  }),
+  onConflict: choice(ON_CONFLICT, {
+    help: 'What becomes of a file that somebody else has changed since it was opened here: its close fails, ours gets another name next to it, or ours replaces it',
+    group: 'Mount',
+    default: 'fail',
   }),
   staging: path({
     help: 'Where files being written lie until they are in the store',

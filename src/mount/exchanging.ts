@@ -70,7 +70,9 @@ export class Exchanging {
     for (const node of [one, other]) {
       await this.#publisher.learnStored(node)
       // It was lost, or not stored at all, while this waited for its lock: at ESTALE the kernel looks, and tries once more.
-      if (node.detached !== undefined || node.version === undefined) throw this.#publisher.stale(node)
+      const { parent, name } = node === one ? a : b
+      const isThere = node.detached === undefined && node.parent === parent && node.name === name
+      if (!isThere || node.version === undefined) throw this.#publisher.stale(node)
     }
     const changes = new Map<string, VersionChange>()
     const options: ExchangeOptions = {

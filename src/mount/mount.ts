@@ -24,6 +24,7 @@ import { mountsOf } from '#os/mount-table.ts'
 import type { FileCache } from '#cache/file-cache.ts'
 import type { Store } from '#store/store.ts'
 
+import type { OnConflict } from './conflict-policy.ts'
 import { holdsOpenIn, type HoldsOpen } from './descriptors.ts'
 import { StagingArea } from './staging.ts'
 import { StoreFileSystem, type StoreFileSystemStatus } from './store-file-system.ts'
@@ -50,6 +51,8 @@ export interface MountOptions {
   readonly memory?: MemoryBudget
   /** Asks a second time for ranges whose request is slow. */
   readonly hedge?: boolean
+  /** What is done with a file that somebody else has changed meanwhile; `fail` where absent. */
+  readonly onConflict?: OnConflict
   /** Versions of files on local disk. Stays the caller's to close, after the mount has ended. */
   readonly cache?: FileCache
   /** Has the kernel read and write cached files itself, where it can and will; on by default. */
@@ -128,6 +131,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     holdsOpen: (pid, node) => holdsOpen(pid, node),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
     ...(options.hedge === undefined ? {} : { hedge: options.hedge }),
+    ...(options.onConflict === undefined ? {} : { onConflict: options.onConflict }),
     ...(options.attributeIndex === undefined ? {} : { attributeIndex: options.attributeIndex }),
     ...(options.cache === undefined ? {} : { cache: options.cache }),
   })

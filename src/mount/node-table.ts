@@ -112,6 +112,7 @@ export class NodeTable {
     if (why === 'removed' && state.fetches > 0) state.removals.set(node.name, this.#clock)
     node.parent = undefined
     node.detached = why
+    node.origin = why === 'superseded' && node.file !== undefined ? parent : undefined
     if (node.directory !== undefined) for (const child of node.directory.children.values()) this.detach(child, why)
     this.settle(node)
     this.settle(parent)
@@ -121,6 +122,20 @@ export class NodeTable {
   supersede(node: Node): void {
     if (node.parent !== undefined) stateOf(node.parent).completeAt = -Infinity
     this.detach(node, 'superseded')
+  }
+
+  /** Gives `node`, which somebody else has taken its name from, one that is free here. */
+  attach(node: Node, parent: Node, name: string): void {
+    const state = stateOf(parent)
+    assert(node.detached === 'superseded' && !state.children.has(name), 'a node gets a free name')
+    node.detached = undefined
+    node.origin = undefined
+    node.parent = parent
+    node.name = name
+    link(state, node)
+    state.absences.delete(name)
+    this.#idle.delete(parent)
+    this.touch(node)
   }
 
   /** Gives `node` another name; what had that name must have been detached. */

@@ -111,6 +111,9 @@ export class OpenFile {
   failed = false
   /** What puts that failed have sent, of which one may have taken effect; until one succeeds. */
   attempts: readonly Attempt[] = []
+  /** How often its publish has met another writer, since it was last stored; and the name that it had at the first. */
+  conflicts = 0
+  conflictName: string | undefined
   /** A put reads the staged file: writers wait for it. */
   publishing: Promise<void> | undefined
   /** How much of the dirty gauge is this file's. */
@@ -128,6 +131,8 @@ export class Node {
   name: string
   /** Why no name leads here any more. */
   detached: Detachment | undefined
+  /** The directory where it was when its name got to be somebody else's. */
+  origin: Node | undefined
   lookups = 0
 
   /** What the store has under the name; undefined: nothing yet, this was created here. */

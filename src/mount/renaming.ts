@@ -95,7 +95,9 @@ export class Renaming {
   async #moveLocked(from: Place, to: Place, source: Node, target: Node | undefined): Promise<void> {
     const { table, signal } = this.#state
     // It was lost while this waited for its lock: at ESTALE the kernel looks it up anew, and tries once more.
-    if (source.detached !== undefined) throw this.#publisher.stale(source)
+    if (source.detached !== undefined || source.parent !== from.parent || source.name !== from.name) {
+      throw this.#publisher.stale(source)
+    }
     if (target !== undefined) await this.#publisher.keepReadable(target)
     await this.#publisher.learnStored(source)
     if (target !== undefined) await this.#publisher.learnStored(target)
