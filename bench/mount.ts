@@ -26,7 +26,7 @@ export async function run(words: readonly string[]): Promise<BenchTable> {
     rmSync(scratch, { recursive: true, force: true })
   }
   process.once('SIGINT', () => void clear().finally(() => process.exit(1)))
-  const bucket = await FarBucket.start(scratch, latency)
+  const bucket = await FarBucket.start(latency)
   const rows: BenchRow[] = []
   try {
     for (const { name, run: runScenario } of chosen) {

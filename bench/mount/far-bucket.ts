@@ -4,13 +4,17 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs'
 import { get } from 'node:http'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 
 export const KEYS = { accessKey: 'EIDERBENCH', secretKey: 'eider-bench-secret' }
+
+const MEMORY = '/dev/shm'
+const MEMORY_BYTES_MIN = 8 * 2 ** 30
 
 export type Latency = 'default' | 'none'
 export type Counts = Readonly<Record<string, number>>
@@ -20,16 +24,26 @@ export class FarBucket {
   /** What is in the bucket, as files. */
   readonly directory: string
   readonly endpoint: string
+  readonly #scratch: string
   readonly #processes: readonly ChildProcess[]
 
-  private constructor(name: string, directory: string, port: number, processes: readonly ChildProcess[]) {
+  private constructor(
+    name: string,
+    scratch: string,
+    directory: string,
+    port: number,
+    processes: readonly ChildProcess[],
+  ) {
     this.name = name
+    this.#scratch = scratch
     this.directory = directory
     this.endpoint = `http://127.0.0.1:${port}`
     this.#processes = processes
   }
 
-  static async start(scratch: string, latency: Latency): Promise<FarBucket> {
+  static async start(latency: Latency): Promise<FarBucket> {
+    // In memory, where there is room: the disk behind a far store is not this machine's, and the mounts have theirs to themselves.
+    const scratch = mkdtempSync(join(roomIn(MEMORY) > MEMORY_BYTES_MIN ? MEMORY : tmpdir(), 'eider-bench-bucket-'))
     const root = join(scratch, 'data')
     const directory = join(root, 'bucket')
     mkdirSync(directory, { recursive: true })
@@ -37,7 +51,7 @@ export class FarBucket {
       ...[root, join(scratch, 'uploads'), KEYS.accessKey, KEYS.secretKey],
     ])
     const proxy = server('#test/servers/latency-proxy.ts', [String(await portOf(gateway)), latency])
-    return new FarBucket('bucket', directory, await portOf(proxy), [proxy, gateway])
+    return new FarBucket('bucket', scratch, directory, await portOf(proxy), [proxy, gateway])
   }
 
   /** Requests by kind since the last call, and their number in all. */
@@ -65,6 +79,17 @@ export class FarBucket {
 
   stop(): void {
     for (const child of this.#processes) child.kill()
+    rmSync(this.#scratch, { recursive: true, force: true })
+  }
+}
+
+function roomIn(directory: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(directory)
+    return bavail * bsize
+  } catch {
+    // There is none on this machine.
+    return 0
   }
 }
 

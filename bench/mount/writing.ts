@@ -153,14 +153,15 @@ async function largeWrite(run: Run): Promise<BenchRow[]> {
   const found: Found = {}
   for (const name of ALL) {
     const stored = join(run.bucket.directory, `written-${name}`)
-    found[name] = await withMount(run, name, { writes: true }, ({ directory }, count) =>
-      count(async () => {
+    found[name] = await withMount(run, name, { writes: true }, async ({ directory }, count) => {
+      await timed('mkdir', [join(directory, `written-${name}`)])
+      return count(async () => {
         const begin = performance.now()
         await work('write', join(directory, `written-${name}`, 'large'), LARGE_BYTES)
         await untilStored(stored, 1, LARGE_BYTES)
         return performance.now() - begin
-      }),
-    ).finally(() => rmSync(join(stored, 'large'), { force: true }))
+      })
+    }).finally(() => rmSync(join(stored, 'large'), { force: true }))
   }
   const rate = (measured: Measured | undefined): number | undefined =>
     measured && (LARGE_BYTES / 1e6 / measured.ms) * 1000
