@@ -397,7 +397,7 @@ test(
   '[S55, S60] what was read once, or written here, is passed through from then on, also after a restart',
   options,
   async () => {
-    await withDiskCache(async (directory, open) => {
+    await withDiskCache(async (_directory, open) => {
       const store = openMemoryStore()
       const sum = createHash('sha256').update(DATA).digest('hex')
       let cache = await open()

@@ -125,7 +125,7 @@ export class CachedFile {
     this.#table.changeAll()
   }
 
-  read(offset: number, length: number): Buffer | undefined | Promise<Buffer | undefined> {
+  read(offset: number, length: number, into?: Buffer): Buffer | undefined | Promise<Buffer | undefined> {
     const end = Math.min(offset + length, this.size)
     if (end <= offset) return EMPTY
     const first = Math.floor(offset / BLOCK_BYTES)
@@ -133,14 +133,14 @@ export class CachedFile {
     if (!this.#table.hasAll(first, last)) return undefined
     const data = this.#open()
     if (data === undefined || !this.#table.hasAll(first, last)) return undefined
-    if (this.#table.wereChecked(first, last)) return this.#fill(data, offset, end - offset)
+    if (this.#table.wereChecked(first, last)) return this.#fill(data, offset, end - offset, into)
     const whole = rangeOfBlocks(first, last + 1, this.size)
-    const filled = this.#fill(data, whole.offset, whole.length)
+    const filled = this.#fill(data, whole.offset, whole.length, into)
     const give = (bytes: Buffer | undefined): Buffer | undefined => {
       if (bytes === undefined || !this.#check(bytes, first, last)) return undefined
       const wanted = bytes.subarray(offset - whole.offset, end - whole.offset)
       // A few bytes must not keep a whole block in memory.
-      return wanted.length < whole.length / 2 ? Buffer.from(wanted) : wanted
+      return bytes.buffer !== into?.buffer && wanted.length < whole.length / 2 ? Buffer.from(wanted) : wanted
     }
     return filled instanceof Promise ? filled.then(give) : give(filled)
   }
@@ -293,11 +293,18 @@ export class CachedFile {
     return data
   }
 
-  /** A buffer filled from the data file: at once where the bytes are in memory. */
-  #fill(data: DataFile, offset: number, length: number): Buffer | undefined | Promise<Buffer | undefined> {
-    const buffer = Buffer.allocUnsafe(length)
+  /** A buffer filled from the data file: at once where the bytes are in memory, and then `into` where it is large enough. */
+  #fill(
+    data: DataFile,
+    offset: number,
+    length: number,
+    into?: Buffer,
+  ): Buffer | undefined | Promise<Buffer | undefined> {
+    const lent = into !== undefined && into.length >= length
+    const buffer = lent ? into.subarray(0, length) : Buffer.allocUnsafe(length)
     const got = length <= SLICE_BYTES + 2 * BLOCK_BYTES ? readCached(data.fd, buffer, offset) : 0
-    return got === length ? buffer : this.#readRest(data, buffer, offset, got)
+    if (got === length) return buffer
+    return this.#readRest(data, lent ? Buffer.allocUnsafe(length) : buffer, offset, lent ? 0 : got)
   }
 
   async #readRest(data: DataFile, buffer: Buffer, offset: number, from: number): Promise<Buffer | undefined> {

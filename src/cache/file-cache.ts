@@ -51,8 +51,11 @@ export interface CachedVersion {
   readonly key: CacheKey
   /** All bytes are here, and their checksums have held in this process. `backing` looks into it, this does not. */
   readonly isWhole: boolean
-  /** The bytes, or undefined where some are missing or were found corrupt. */
-  read(offset: number, length: number): Buffer | undefined | Promise<Buffer | undefined>
+  /**
+   * The bytes, or undefined where some are missing or were found corrupt. An answer at once may lie in `into`, for which
+   * no new memory is touched: that costs as much as the copy. One by a promise never does.
+   */
+  read(offset: number, length: number, into?: Buffer): Buffer | undefined | Promise<Buffer | undefined>
   /**
    * The first run of bytes in a range that is not here, widened as by `align`; undefined where all of it is, as far as is
    * known without reading. Cheap: a reader that fetches ahead asks before each request.

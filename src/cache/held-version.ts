@@ -29,9 +29,9 @@ export class HeldVersion implements CachedVersion {
     return this.#isHeld && this.#file.isWhole
   }
 
-  read(offset: number, length: number): Buffer | undefined | Promise<Buffer | undefined> {
+  read(offset: number, length: number, into?: Buffer): Buffer | undefined | Promise<Buffer | undefined> {
     assert(this.#isHeld, 'a cached version is read while it is held')
-    const bytes = this.#file.read(offset, length)
+    const bytes = this.#file.read(offset, length, into)
     if (bytes instanceof Promise) return bytes.then((late) => this.#counted(late, length))
     return this.#counted(bytes, length)
   }

@@ -152,7 +152,10 @@ export interface FileSystem {
     flags: number,
     caller: Caller,
   ): MaybePromise<EntryAnswer & OpenAnswer>
-  /** At most `size` bytes from `offset`; fewer only at the end of the file. Several buffers are sent as one. */
+  /**
+   * At most `size` bytes from `offset`; fewer only at the end of the file. Several buffers are sent as one. What is given at
+   * once is sent before the next call.
+   */
   read(
     node: NodeId,
     handle: Handle,

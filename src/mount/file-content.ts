@@ -56,14 +56,15 @@ export class FileContent {
     this.#pool = new ReadingPool({ budget: state.memory, hedge: state.hedge })
   }
 
-  read(open: FileHandle, offset: number, size: number): MaybePromise<Bytes> {
+  /** An answer at once may lie in `into`; then the next read with it overwrites it. */
+  read(open: FileHandle, offset: number, size: number, into?: Buffer): MaybePromise<Bytes> {
     const { node, file } = open
     if (file.staged !== undefined) return this.#readStaged(open, file.staged, offset, size)
     if (file.staging !== undefined) return file.staging.then(() => this.read(open, offset, size))
     if (node.detached !== undefined) throw this.#publisher.stale(node)
     const length = Math.min(size, node.size - offset)
     if (length <= 0) return NO_BYTES
-    return this.#readStored(open, offset, length)
+    return this.#readStored(open, offset, length, into)
   }
 
   #readStaged(open: FileHandle, staged: StagedFile, offset: number, size: number): MaybePromise<Bytes> {
@@ -103,14 +104,14 @@ export class FileContent {
   }
 
   /** Bytes of the version of the node, within it. */
-  #readStored(open: FileHandle, offset: number, length: number): MaybePromise<Bytes> {
+  #readStored(open: FileHandle, offset: number, length: number, into?: Buffer): MaybePromise<Bytes> {
     const reader = this.readerOf(open.node, open.file)
     if (open.readAhead === undefined || open.reader !== reader) {
       open.readAhead?.close()
       open.readAhead = reader.handle()
       open.reader = reader
     }
-    return open.readAhead.read(offset, length)
+    return open.readAhead.read(offset, length, into)
   }
 
   /** What all handles of `node` read the version by that it has in the store. */

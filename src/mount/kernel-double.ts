@@ -142,7 +142,9 @@ export class KernelDouble {
   }
 
   async read(file: OpenedFile, offset: number, size: number): Promise<Buffer> {
-    const bytes = await this.#fs.read(file.node, file.handle, offset, size, this.caller)
+    // As the session does: what is given at once is used at once.
+    const found = this.#fs.read(file.node, file.handle, offset, size, this.caller)
+    const bytes = found instanceof Promise ? await found : found
     return bytes instanceof Uint8Array ? Buffer.from(bytes) : Buffer.concat(bytes)
   }
 

@@ -21,6 +21,7 @@ import { mountFuse } from '#os/fuse-mount.ts'
 import { unmountFuse } from '#os/fuse-unmount.ts'
 import { clearStaleMount } from '#os/mount-point.ts'
 import { mountsOf } from '#os/mount-table.ts'
+import { setReadAhead } from '#os/read-ahead.ts'
 import type { FileCache } from '#cache/file-cache.ts'
 import type { Store } from '#store/store.ts'
 
@@ -104,6 +105,11 @@ const VALIDITY_MS = 1000
 /** How often files whose publish failed are tried again. */
 const RETRY_MS = 10_000
 const LOOK_MS = 50
+/**
+ * What the kernel asks for ahead of a sequential reader. Of what is cached a mount gives 2.8 GB/s by these pieces, 2.2 by the
+ * usual 128 KiB, and no more by larger ones, of which a fault of a mapping would fetch too much.
+ */
+const READ_AHEAD_BYTES = 512 << 10
 
 const log = logger('mount')
 
@@ -158,6 +164,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
   try {
     await session.initialised
     fileSystem.passThrough(session.backing)
+    await setReadAhead(directory, READ_AHEAD_BYTES)
     if (passthrough && session.backing === undefined) {
       log.info('reads and writes are not passed through: it takes Linux 6.9, and CONFIG_FUSE_PASSTHROUGH in its kernel')
     }

@@ -45,6 +45,8 @@ import { Renaming } from './renaming.ts'
 import { Resolver } from './resolver.ts'
 
 const RENAME_EXCHANGE = 2
+/** The largest read, and the rest of the two cached blocks at its ends, which are read whole to be checked. */
+const READ_BUFFER_BYTES = (1 << 20) + 2 * (128 << 10)
 /** One page of a listing of S3. */
 const RELIST_ENTRIES_MAX = 1000
 
@@ -70,6 +72,8 @@ export class StoreFileSystem implements FileSystem {
   readonly #exchanging: Exchanging
   readonly #metadata: Metadata
   readonly #directories = new Map<Handle, DirectoryHandle>()
+  /** For cached bytes that are given at once: new memory for each answer takes as long as the copy into it. */
+  readonly #readBuffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES)
   #directoryLast: Handle = 0
 
   constructor(options: StoreFileSystemOptions) {
@@ -282,7 +286,7 @@ export class StoreFileSystem implements FileSystem {
   }
 
   read(_node: NodeId, handle: Handle, offset: number, size: number, caller: Caller): ReturnType<FileSystem['read']> {
-    const bytes = this.#content.read(this.#files.get(handle), offset, size)
+    const bytes = this.#content.read(this.#files.get(handle), offset, size, this.#readBuffer)
     return bytes instanceof Promise ? patiently(bytes, caller.signal) : bytes
   }
 

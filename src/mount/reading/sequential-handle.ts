@@ -28,16 +28,16 @@ export class SequentialHandle implements ReadHandle, AheadHolder {
     this.#prefetcher = new Prefetcher(reader.size)
   }
 
-  read(offset: number, size: number): MaybePromise<Bytes> {
+  read(offset: number, size: number, into?: Buffer): MaybePromise<Bytes> {
     const reader = this.#reader
     const end = Math.min(reader.size, offset + size)
     if (offset >= end) return NO_BYTES
     if (reader.cached?.isWhole === true) {
-      const bytes = this.#readCached(offset, end)
+      const bytes = this.#readCached(offset, end, into)
       if (bytes !== undefined) return bytes
     }
     const follows = this.#prefetcher.read(offset, end)
-    const bytes = reader.readNow(offset, end) ?? this.#readCached(offset, end)
+    const bytes = reader.readNow(offset, end) ?? this.#readCached(offset, end, into)
     if (follows) this.#pass()
     else this.#leaveAllBut(offset, end)
     // A read that has to wait is part of what is fetched ahead, rather than a request of its own.
@@ -45,13 +45,13 @@ export class SequentialHandle implements ReadHandle, AheadHolder {
     return bytes ?? reader.readLater(offset, end)
   }
 
-  #readCached(offset: number, end: number): MaybePromise<Bytes> | undefined {
+  #readCached(offset: number, end: number, into: Buffer | undefined): MaybePromise<Bytes> | undefined {
     const reader = this.#reader
     const { budget } = this.#pool
     const length = end - offset
     if (reader.cached === undefined || reader.cached.missing(offset, length) !== undefined) return undefined
     if (!budget.hasRoom(length)) return undefined
-    const bytes = reader.cached.read(offset, length)
+    const bytes = reader.cached.read(offset, length, into)
     if (!(bytes instanceof Promise)) return bytes
     const share = budget.tryReserve(length)
     assert(share !== undefined, 'there is room in the turn in which there was')

@@ -40,9 +40,9 @@ export type Bytes = Uint8Array | readonly Uint8Array[]
 export interface ReadHandle {
   /**
    * At most `size` bytes, fewer at the end of the file. They are to be used in the turn in which they are given: their
-   * memory is lent no longer.
+   * memory is lent no longer. An answer at once may lie in `into`.
    */
-  read(offset: number, size: number): MaybePromise<Bytes>
+  read(offset: number, size: number, into?: Buffer): MaybePromise<Bytes>
   /** Gives up what was fetched ahead. Reads under way go on. */
   close(): void
 }
