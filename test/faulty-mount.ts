@@ -17,8 +17,13 @@ const FAULTS: ReadonlySet<string> = new Set(['EIO', 'ETIMEDOUT', 'EAGAIN', 'EBUS
 
 export class FaultyMount implements AsyncDisposable {
   readonly directory: string
+  /** A put makes a file in its directory. */
+  readonly keepsDirectoryTimes = false
   readonly #scratch: string
   readonly #seed: number
+  /** Faults that happened to the mounts before this one, and to this one so far. */
+  #faultsBefore = 0
+  #faults = 0
   #child: ChildProcess | undefined
   #said = ''
 
@@ -37,6 +42,11 @@ export class FaultyMount implements AsyncDisposable {
     return mount
   }
 
+  /** So many calls of the store have failed until the last `calm`. */
+  get faultCount(): number {
+    return this.#faultsBefore + this.#faults
+  }
+
   isFault(error: string): boolean {
     return FAULTS.has(error)
   }
@@ -46,7 +56,7 @@ export class FaultyMount implements AsyncDisposable {
     const child = this.#child
     assert.ok(child !== undefined, 'it is mounted')
     child.send(isCalm)
-    await this.#message(child)
+    this.#faults = ((await this.#message(child)) as { faults: number }).faults
   }
 
   /** Ends the mount, which must have stored all, and mounts anew. */
@@ -57,6 +67,8 @@ export class FaultyMount implements AsyncDisposable {
     child.kill('SIGTERM')
     assert.deepEqual(await exit, [0, null], this.#said)
     assert.deepEqual(readdirSync(join(this.#scratch, 'staging', 'conflicts')), [], 'nothing could not be stored')
+    this.#faultsBefore += this.#faults
+    this.#faults = 0
     await this.#mount()
   }
 
@@ -71,14 +83,15 @@ export class FaultyMount implements AsyncDisposable {
     await this.#message(child)
   }
 
-  async #message(child: ChildProcess): Promise<void> {
+  async #message(child: ChildProcess): Promise<unknown> {
     const over = new AbortController()
     const ended = once(child, 'exit', { signal: over.signal }).then(([code]) =>
       assert.fail(`it ended with ${code}: ${this.#said}`),
     )
     ended.catch(() => undefined)
-    await Promise.race([once(child, 'message'), ended])
+    const [message] = (await Promise.race([once(child, 'message'), ended])) as [unknown]
     over.abort()
+    return message
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

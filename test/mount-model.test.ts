@@ -41,13 +41,19 @@ interface SetUp extends AsyncDisposable {
   readonly directory: string
   /** Ends the mount, and mounts anew: what a reader finds then came from the store. */
   remount(): Promise<void>
+  /** Whether the times of directories are those of changes made through the mount alone. */
+  readonly keepsDirectoryTimes: boolean
   /** Whether an errno may be an injected fault. */
   isFault(error: string): boolean
+  /** How often the store has failed; undefined where it never does. */
+  readonly faultCount: number | undefined
   /** Lets the store work, or fail again. */
   calm(isCalm: boolean): Promise<void>
 }
 
 class BucketSetUp implements SetUp {
+  readonly keepsDirectoryTimes = true
+  readonly faultCount = undefined
   readonly #mount: BucketMount
   readonly #cache: string
 
@@ -135,6 +141,7 @@ class Run {
     const { path, from, to } = step
     return {
       ...step,
+      times: this.#setUp.keepsDirectoryTimes,
       ...(path === undefined ? {} : { path: `${this.#top}/${String(path)}` }),
       ...(from === undefined ? {} : { from: `${this.#top}/${String(from)}` }),
       ...(typeof to === 'string' ? { to: `${this.#top}/${to}` } : {}),
@@ -144,27 +151,28 @@ class Run {
   /** After a fault: has it happened, or not? Nothing between the two. */
   async #settle(step: TreeStep, mounted: StepOutcome): Promise<void> {
     await this.#setUp.calm(true)
-    const found = await this.#snapshot(MOUNT)
-    const before = await this.#snapshot(LOCAL)
+    const found = await this.#snapshot(MOUNT, false)
+    const before = await this.#snapshot(LOCAL, false)
     const happened = JSON.stringify(found) !== JSON.stringify(before)
     for (const done of happenings(step, mounted, happened)) await this.#worker.take(done, [LOCAL])
     assert.deepEqual(
       found,
-      await this.#snapshot(LOCAL),
+      await this.#snapshot(LOCAL, false),
       `after ${mounted.error}, ${JSON.stringify(step)} is done or not`,
     )
     await this.#setUp.calm(false)
   }
 
-  async #snapshot(of: number): Promise<unknown> {
-    const tree = await this.#worker.value({ do: 'tree', path: this.#top }, of)
-    return { tree, handles: await this.#worker.value({ do: 'handles' }, of) }
+  /** With `times` also those of directories, which a mount keeps for itself, and a directory store changes at every put. */
+  async #snapshot(of: number, times: boolean): Promise<unknown> {
+    const tree = await this.#worker.value({ do: 'tree', path: this.#top, times }, of)
+    return { tree, handles: await this.#worker.value({ do: 'handles', times }, of) }
   }
 
-  async compare(when: string): Promise<void> {
+  async compare(when: string, times = this.#setUp.keepsDirectoryTimes): Promise<void> {
     await this.#setUp.calm(true)
-    const found = await this.#snapshot(MOUNT)
-    assert.deepEqual(found, await this.#snapshot(LOCAL), `the mount (first) is as the local directory ${when}`)
+    const found = await this.#snapshot(MOUNT, times)
+    assert.deepEqual(found, await this.#snapshot(LOCAL, times), `the mount (first) is as the local directory ${when}`)
     await this.#setUp.calm(false)
   }
 
@@ -176,7 +184,7 @@ class Run {
     if (!remounts) return
     await this.#setUp.calm(true)
     await this.#setUp.remount()
-    await this.compare('to another mount')
+    await this.compare('to another mount', false)
   }
 }
 
@@ -196,12 +204,13 @@ function happenings(step: TreeStep, { stage }: StepOutcome, happened: boolean): 
   }
 }
 
-/** The steps that each kind takes, in runs that begin in an empty directory each. */
-async function explore(kind: Kind, stepsMin: number): Promise<number> {
+/** Takes steps of a kind, in runs that begin in an empty directory each; gives how many, and how often the store failed. */
+async function explore(kind: Kind, stepsMin: number): Promise<{ taken: number; faults: number | undefined }> {
   const local = mkdtempSync(join(tmpdir(), 'eider-model-'))
   let taken = 0
   let runs = 0
   let hasFailed = false
+  let faults: number | undefined
   try {
     await using setUp = await kind.start()
     const property = fc.asyncProperty(
@@ -230,6 +239,7 @@ async function explore(kind: Kind, stepsMin: number): Promise<number> {
       numRuns: Math.ceil(stepsMin / (RUN_STEPS_MAX / 8)),
       ...(EIDER_MODEL_PATH === undefined ? {} : { path: EIDER_MODEL_PATH }),
     })
+    faults = setUp.faultCount
     if (details.failed) {
       const again = replay(kind, details.counterexamplePath ?? '')
       const steps = details.counterexample?.[0].map((step) => JSON.stringify(step)).join('\n')
@@ -244,7 +254,7 @@ async function explore(kind: Kind, stepsMin: number): Promise<number> {
   } finally {
     rmSync(local, { recursive: true, force: true })
   }
-  return taken
+  return { taken, faults }
 }
 
 const kinds = KINDS.filter(({ name }) => EIDER_MODEL_ONLY === undefined || name === EIDER_MODEL_ONLY)
@@ -252,9 +262,10 @@ for (const kind of kinds) {
   const { name, claims } = kind
   test(`${claims} a mount answers random system calls as a local directory: ${name}`, { skip }, async (t) => {
     const stepsMin = STEPS / kinds.length
-    const taken = await explore(kind, stepsMin)
-    t.diagnostic(`${taken} steps from seed ${SEED}`)
+    const { taken, faults } = await explore(kind, stepsMin)
+    t.diagnostic(`${taken} steps from seed ${SEED}${faults === undefined ? '' : `, and ${faults} faults`}`)
     // From a path fast-check takes just those that it names.
     assert.ok(taken >= stepsMin || EIDER_MODEL_PATH !== undefined, `${taken} steps were taken`)
+    assert.ok(faults === undefined || faults >= taken / 100, `${faults} faults happened`)
   })
 }

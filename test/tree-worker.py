@@ -1,8 +1,10 @@
 """Makes system calls on trees, for tests that compare two of them: tree-worker.py ROOT...
 
 Each line of standard input is a JSON object: `on` lists the trees (by position) to take the step on, the rest says what to
-do. Each line of output is a list with one outcome a tree: {"value": ...} or {"error": "ENOENT", "stage": ...}. Paths are relative to the
-roots; `slot` names an open file, one for each tree. It is a process of its own, since who serves a mount must not use it.
+do; with `times` false those of directories are left out. Each line of output is a list with one outcome a tree:
+{"value": ...} or {"error": "ENOENT", "stage": ...}. Paths are relative to the roots; `slot` names an open file, one for each
+tree. It is a process of its own, since who serves a mount must not use it.
+
 Nothing waits for the other end of a fifo.
 """
 
@@ -53,16 +55,17 @@ def time_of(nanoseconds):
     return nanoseconds if nanoseconds < NOW_NS else 'now'
 
 
-def facts(status):
+def facts(status, directory_times):
     """What two trees must agree on; the size of a directory and its links are each file system's own."""
     is_directory = stat.S_ISDIR(status.st_mode)
+    has_time = directory_times or not is_directory
     return {
         'mode': oct(status.st_mode),
         'uid': status.st_uid,
         'gid': status.st_gid,
         'size': None if is_directory else status.st_size,
         'links': None if is_directory else status.st_nlink,
-        'mtime': time_of(status.st_mtime_ns),
+        'mtime': time_of(status.st_mtime_ns) if has_time else None,
     }
 
 
@@ -91,12 +94,12 @@ def xattrs(path):
     return {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in sorted(names)}
 
 
-def tree(top):
+def tree(top, directory_times):
     found = []
 
     def walk(path, relative):
         status = os.lstat(path)
-        entry = {'path': os.fsdecode(relative), **facts(status)}
+        entry = {'path': os.fsdecode(relative), **facts(status, directory_times)}
         if stat.S_ISREG(status.st_mode):
             entry['bytes'] = whole_at(path)
             entry['xattrs'] = xattrs(path)
@@ -137,8 +140,16 @@ def write_file(path, data):
     staged('close', lambda: os.close(fd))
 
 
+def sized(fd):
+    """The size of an open file; that of a directory is each file system's own."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ENODEV, 'no file')
+    return status.st_size
+
+
 def map_write(fd, offset, data, sync):
-    size = os.fstat(fd).st_size
+    size = sized(fd)
     if size == 0:
         raise OSError(errno.EINVAL, 'an empty file cannot be mapped')
     mapping = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
@@ -186,6 +197,7 @@ class Calls:
         return digest(os.pread(self.fd(step), step['size'], step['offset']))
 
     def seek(self, step):
+        sized(self.fd(step))
         return os.lseek(self.fd(step), step['offset'], step['whence'])
 
     def mapped(self, step):
@@ -210,7 +222,7 @@ class Calls:
         os.fsync(self.fd(step))
 
     def fstat(self, step):
-        return facts(os.fstat(self.fd(step)))
+        return facts(os.fstat(self.fd(step)), step['times'])
 
     def writefile(self, step):
         write_file(self.path(step), content(step['seed'], step['size']))
@@ -266,21 +278,21 @@ class Calls:
         return sorted(os.fsdecode(name) for name in os.listdir(self.path(step)))
 
     def stat(self, step):
-        return facts(os.lstat(self.path(step)))
+        return facts(os.lstat(self.path(step)), step['times'])
 
     def tree(self, step):
-        return tree(self.path(step))
+        return tree(self.path(step), step['times'])
 
     def handles(self, step):
         """What each open file is, also of those that have no name any more."""
-        return {slot: [facts(os.fstat(fd)), self.bytes_of(fd)] for slot, fd in sorted(self.slots.items())}
+        opened = sorted(self.slots.items())
+        return {slot: [facts(os.fstat(fd), step['times']), self.bytes_of(fd)] for slot, fd in opened}
 
     def bytes_of(self, fd):
         try:
             return whole(fd)
         except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ESPIPE):
-                raise
+            # One not opened for reading, a directory, a fifo.
             return errno.errorcode[error.errno]
 
     def closeall(self, step):
