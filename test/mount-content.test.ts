@@ -43,12 +43,12 @@ function program(name: string, script: string): void {
 /** The requests of each kind that `work` made, and the bytes that it sent. */
 async function costOf(work: () => Promise<void>): Promise<{ requests: Record<string, number>; bytes: number }> {
   const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((a, b) => a + b, 0)
-  const before = await countsBy('eider_s3_requests_total')
+  const earlier = await countsBy('eider_s3_requests_total')
   const sent = sum(await countsBy('eider_s3_sent_bytes_total'))
   await work()
   const requests: Record<string, number> = {}
   for (const [operation, count] of await countsBy('eider_s3_requests_total')) {
-    const more = count - (before.get(operation) ?? 0)
+    const more = count - (earlier.get(operation) ?? 0)
     if (more > 0) requests[operation] = more
   }
   return { requests, bytes: sum(await countsBy('eider_s3_sent_bytes_total')) - sent }
@@ -81,8 +81,7 @@ test('[S43, S46] what a large file and a small edit of it cost on S3', async () 
     assert.ok(closed.bytes < 17 * MIB, `an edit of 4 KiB sends less than two parts: ${closed.bytes}`)
     assert.equal(closed.requests['CopyObject'], undefined)
     Buffer.alloc(4096, 'edited').copy(bytes, 100 * MIB)
-    const { bytes: stored } = { bytes: await (await store.read('large')).bytes() }
-    assert.ok(stored.equals(bytes))
+    assert.ok((await (await store.read('large')).bytes()).equals(bytes))
 
     const appending = await kernel.open('large', O_RDWR | constants.O_APPEND)
     const appended = await costOf(async () => {

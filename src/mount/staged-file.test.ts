@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
-import { StagedFile } from './staged-file.ts'
+import type { StagedFile } from './staged-file.ts'
 import { StagingArea } from './staging.ts'
 
 const KIB = 1024

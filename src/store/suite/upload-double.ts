@@ -54,6 +54,7 @@ class PartsInMemory implements Upload {
   readonly #onEnd: () => void
   readonly #parts = new Map<number, Buffer>()
   #ended = false
+  #isCommitted = false
 
   constructor(inner: Store, path: string, partBytes: number, attributes: Attributes, onEnd: () => void) {
     this.#inner = inner
@@ -74,6 +75,8 @@ class PartsInMemory implements Upload {
   }
 
   async commit(source: FileSegment, changed: ReadonlySet<number>, options: PutOptions): Promise<Entry> {
+    // Its answer was lost, and it is tried again: as a put of the whole, whose guard tells what is there now.
+    if (this.#isCommitted) return this.#inner.put(this.#path, { kind: 'file', segments: [source] }, options)
     assert(!this.#ended, 'the upload is still under way')
     const pieces: Buffer[] = []
     for (let index = 0; index * this.#partBytes < source.length; index++) {
@@ -89,6 +92,7 @@ class PartsInMemory implements Upload {
     const attributes = { ...this.#attributes, ...options.attributes }
     try {
       const entry = await this.#inner.put(this.#path, Buffer.concat(pieces), { ...options, attributes })
+      this.#isCommitted = true
       this.#end()
       return entry
     } catch (error) {
