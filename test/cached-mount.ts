@@ -3,7 +3,7 @@
  * run on it in processes of their own, with a time limit, since the process that serves a mount must not use it.
  */
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -101,8 +101,23 @@ export class CachedMount implements AsyncDisposable {
     return this.#counted.taken()
   }
 
+  /** Where files lie that could not be stored. */
+  get kept(): string[] {
+    const directory = join(this.scratch, 'staging', 'conflicts')
+    return readdirSync(directory).map((name) => join(directory, name))
+  }
+
+  keepAtOnce(): void {
+    this.#mount.keepAtOnce()
+  }
+
+  /** Ends it under programs that use it. */
+  async stop(): Promise<void> {
+    await this.#mount.stop({ graceMs: 100, publishMs: 10_000 })
+  }
+
   async unmount(): Promise<void> {
-    await unmountFuse(this.directory)
+    if (mountsOf(this.directory).length > 0) await unmountFuse(this.directory)
     await this.#mount.ended
   }
 

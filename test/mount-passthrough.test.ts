@@ -357,6 +357,33 @@ print(open(m + '/f').read())`)
   })
 })
 
+test(
+  '[S30] what the kernel wrote and no close has published is stored, or kept, when the mount ends',
+  options,
+  async () => {
+    for (const how of ['copy', 'taken'] as const) {
+      await withCached(DATA, async ({ mount }) => {
+        const written = join(mount.scratch, 'written')
+        const program = mount.python(`
+if '${how}' == 'taken': reader = os.open(m + '/f', os.O_RDONLY)
+fd = os.open(m + '/f', os.O_RDWR)
+os.pwrite(fd, b'new', 0)
+open('${written}', 'w').close()
+time.sleep(${how === 'copy' ? 1 : 0.5})`)
+        await until('it is written', () => existsSync(written))
+        mount.keepAtOnce()
+        assert.deepEqual(
+          mount.kept.map((path) => readFileSync(path, 'latin1').slice(0, 4)),
+          ['new3'],
+        )
+        if (how === 'copy') await mount.stop()
+        await program
+        assert.equal((await mount.content('f')).toString('latin1', 0, 4), 'new3')
+      })
+    }
+  },
+)
+
 test('[S59] without passthrough, or on disks that tell nothing, the same is done by itself', options, async () => {
   const program = `
 reader = os.open(m + '/f', os.O_RDONLY)

@@ -185,6 +185,11 @@ export class Files {
     return undefined
   }
 
+  /** The kernel is gone, and with it all that it had open. */
+  releaseAll(): void {
+    for (const handle of [...this.#handles.keys()]) void this.release(handle)
+  }
+
   /** Nobody can read or write the file any more. */
   #closed(node: Node, file: OpenFile): MaybePromise<void> {
     this.#state.passthrough.noticeWrites(node)

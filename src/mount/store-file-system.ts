@@ -109,6 +109,7 @@ export class StoreFileSystem implements FileSystem {
 
   /** To be called when no request can come any more, before the last `publishAll`. */
   disconnected(): void {
+    this.#files.releaseAll()
     this.#state.passthrough.stop()
   }
 
