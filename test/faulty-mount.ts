@@ -19,6 +19,7 @@ export class FaultyMount implements AsyncDisposable {
   readonly directory: string
   /** A put makes a file in its directory. */
   readonly keepsDirectoryTimes = false
+  readonly keepsSetId = true
   readonly #scratch: string
   readonly #seed: number
   /** Faults that happened to the mounts before this one, and to this one so far. */

@@ -43,6 +43,8 @@ interface SetUp extends AsyncDisposable {
   remount(): Promise<void>
   /** Whether the times of directories are those of changes made through the mount alone. */
   readonly keepsDirectoryTimes: boolean
+  /** Whether a file keeps its set-id bits where root writes to it: whoever writes past the mount is taken for a user. */
+  readonly keepsSetId: boolean
   /** Whether an errno may be an injected fault. */
   isFault(error: string): boolean
   /** How often the store has failed; undefined where it never does. */
@@ -54,18 +56,21 @@ interface SetUp extends AsyncDisposable {
 class BucketSetUp implements SetUp {
   readonly keepsDirectoryTimes = true
   readonly faultCount = undefined
+  readonly keepsSetId: boolean
   readonly #mount: BucketMount
   readonly #cache: string
 
-  private constructor(mount: BucketMount, cache: string) {
+  private constructor(mount: BucketMount, cache: string, isPassedThrough: boolean) {
     this.#mount = mount
+    this.keepsSetId = !isPassedThrough
     this.#cache = cache
   }
 
   static async start(withCache: boolean, ...mountArguments: string[]): Promise<BucketSetUp> {
     const cache = mkdtempSync(join(tmpdir(), 'eider-model-cache-'))
     const cacheArguments = withCache ? ['--cache', cache, '--cache-min-free', '1MB'] : []
-    return new BucketSetUp(await BucketMount.start({ mountArguments: [...cacheArguments, ...mountArguments] }), cache)
+    const mount = await BucketMount.start({ mountArguments: [...cacheArguments, ...mountArguments] })
+    return new BucketSetUp(mount, cache, withCache && !mountArguments.includes('--no-passthrough'))
   }
 
   get directory(): string {
@@ -138,9 +143,10 @@ class Run {
 
   /** The step with its paths under the directory of this run. */
   #placed(step: TreeStep): TreeStep {
-    const { path, from, to } = step
+    const { path, from, to, mode } = step
     return {
       ...step,
+      ...(step.do === 'chmod' && !this.#setUp.keepsSetId ? { mode: Number(mode) & 0o1777 } : {}),
       times: this.#setUp.keepsDirectoryTimes,
       ...(path === undefined ? {} : { path: `${this.#top}/${String(path)}` }),
       ...(from === undefined ? {} : { from: `${this.#top}/${String(from)}` }),
@@ -223,14 +229,17 @@ async function explore(kind: Kind, stepsMin: number): Promise<{ taken: number; f
         await worker.take({ do: 'mkdir', path: top, mode: 0o755 }, [MOUNT, LOCAL])
         await setUp.calm(false)
         const run = new Run(setUp, worker, top)
-        hasFailed = true
-        for (const [index, step] of steps.entries()) {
-          await run.take(step)
-          taken++
-          if (index % COMPARE_EVERY === COMPARE_EVERY - 1) await run.compare(`after ${index + 1} steps`)
+        try {
+          for (const [index, step] of steps.entries()) {
+            await run.take(step)
+            taken++
+            if (index % COMPARE_EVERY === COMPARE_EVERY - 1) await run.compare(`after ${index + 1} steps`)
+          }
+          await run.finish(kind.remounts)
+        } catch (error) {
+          hasFailed = true
+          throw error
         }
-        await run.finish(kind.remounts)
-        hasFailed = false
       },
     )
     const details = await fc.check(property, {
