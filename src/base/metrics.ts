@@ -73,6 +73,11 @@ export const METRICS = {
     labels: ['outcome'],
     help: 'Files published to the store by outcome: ok, failed, conflict (ours is kept under conflicts/), and conflicts that were settled as kept-both or replaced.',
   },
+  eider_mount_journal_syncs_total: {
+    kind: 'counter',
+    labels: ['what'],
+    help: 'Syncs of the journal of --write-back to its disk: of bytes and records (file), or of their names (directory).',
+  },
   eider_mount_removals_total: {
     kind: 'counter',
     labels: ['outcome'],

@@ -108,10 +108,12 @@ export async function serveMount(
       memory,
       hedge: values.hedge,
       onConflict: values.onConflict,
+      writeBack: values.writeBack && !values.dryRun,
       passthrough: values.passthrough,
       umask,
       ...defined({ uid: values.uid, gid: values.gid }),
       ...kept,
+      ...(values.dryRun ? { journal: false } : {}),
       signal,
       onStuck: (paths) => tellStuck({ ...record, unpublished: keptNow(), lost: [...paths] }),
     })

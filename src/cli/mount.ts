@@ -45,6 +45,10 @@ export const MOUNT_OPTIONS = {
     group: 'Mount',
     default: 'fail',
   }),
+  writeBack: boolean({
+    help: 'Has close and fsync return when the bytes are safe on the staging disk, and stores them in the background, also after a crash',
+    group: 'Mount',
+  }),
   staging: path({
     help: 'Where files being written lie until they are in the store',
     group: 'Mount',

@@ -13,6 +13,14 @@ const NO_XATTRS: Xattrs = new Map()
 type TimeName = 'mtime' | 'atime' | 'ctime'
 const TIME_NAMES: readonly TimeName[] = ['mtime', 'atime', 'ctime']
 
+export interface ChangeParts {
+  readonly isNew: boolean
+  readonly withoutXattrs: boolean
+  readonly others: Attributes
+  readonly xattrs: readonly (readonly [string, Uint8Array | undefined])[]
+  readonly setTimes: readonly TimeName[]
+}
+
 export class AttributeChanges {
   /** The file was made here: it has its own attributes, and nothing of what is stored under its name. */
   isNew = false
@@ -24,6 +32,34 @@ export class AttributeChanges {
   readonly #xattrs = new Map<string, Uint8Array | undefined>()
   /** Times that somebody has set, rather than a write. */
   readonly #setTimes = new Set<TimeName>()
+
+  /** What `parts` has given. */
+  static of({ isNew, withoutXattrs, others, xattrs, setTimes }: ChangeParts): AttributeChanges {
+    const changes = new AttributeChanges()
+    changes.isNew = isNew
+    changes.#withoutXattrs = withoutXattrs
+    Object.assign(changes.#others, others)
+    for (const [name, value] of xattrs) changes.#xattrs.set(name, value)
+    for (const name of setTimes) changes.#setTimes.add(name)
+    return changes
+  }
+
+  /** All there is to it, for what outlives the process. */
+  parts(): ChangeParts {
+    const { isNew } = this
+    const others = { ...this.#others }
+    return {
+      ...{ isNew, withoutXattrs: this.#withoutXattrs, others },
+      ...{ xattrs: [...this.#xattrs], setTimes: [...this.#setTimes] },
+    }
+  }
+
+  /** These, and `later` over them. */
+  with(later: AttributeChanges): AttributeChanges {
+    const both = AttributeChanges.of(this.parts())
+    both.add(later)
+    return both
+  }
 
   get hasXattrs(): boolean {
     return this.#xattrs.size > 0 || this.#withoutXattrs

@@ -101,6 +101,8 @@ export class ConflictCopies {
     for (const node of dirty) {
       const { file } = node
       if (file?.staged === undefined || !file.dirty || node.detached === 'removed') continue
+      // The next mount stores it.
+      if (file.journaled?.staged === file.staged && file.journaled.generation === file.staged.generation) continue
       const path = table.describe(node)
       try {
         const kept = staging.keepAtOnce(file.staged, this.#factsOf(node))

@@ -168,8 +168,7 @@ export class FileContent {
 
   write(open: FileHandle, offset: number, data: Uint8Array, caller: Caller): MaybePromise<number> {
     const { file, node } = open
-    if (file.staged !== undefined && file.publishing === undefined)
-      return this.#write(open, file.staged, offset, data, caller)
+    if (file.staged !== undefined && file.isFree) return this.#write(open, file.staged, offset, data, caller)
     // A file that was lost to another, or superseded before its first write, has nothing to write into.
     if (node.detached !== undefined && file.staged === undefined && file.staging === undefined) {
       throw this.#publisher.stale(node)
@@ -185,7 +184,8 @@ export class FileContent {
   /** Changes the staged file once no put reads it; `length` bytes of what is stored are wanted for that. */
   async #whenWritable<T>(node: Node, length: number, change: (staged: StagedFile) => T): Promise<T> {
     for (;;) {
-      const staged = await this.#publisher.stage(node, length)
+      let staged = await this.#publisher.stage(node, length)
+      if (node.file !== undefined) staged = this.#state.journals?.writable(node.file, staged, length) ?? staged
       const publishing = node.file?.publishing
       if (publishing === undefined) return change(staged)
       await publishing
@@ -258,7 +258,7 @@ export class FileContent {
   truncate(node: Node, size: number): MaybePromise<void> {
     this.#checkSize(node, size)
     const { file } = node
-    const staged = file?.publishing === undefined ? this.#publisher.stage(node, Math.min(size, node.size)) : undefined
+    const staged = file?.isFree !== false ? this.#publisher.stage(node, Math.min(size, node.size)) : undefined
     if (staged !== undefined && !(staged instanceof Promise)) return this.#truncate(node, staged, size)
     return this.#whenWritable(node, Math.min(size, node.size), (ready) => this.#truncate(node, ready, size))
   }
@@ -295,7 +295,7 @@ export class FileContent {
       file.ahead?.changed(offset, offset + length)
       this.#changed(node, file, staged, caller.uid)
     }
-    if (file.staged !== undefined && file.publishing === undefined) return change(file.staged)
+    if (file.staged !== undefined && file.isFree) return change(file.staged)
     return this.#whenWritable(node, node.size, change)
   }
 
@@ -354,7 +354,7 @@ export class FileContent {
     const bytes = read instanceof Uint8Array ? read : Buffer.concat(read)
     if (bytes.length === 0) return 0
     // Its put may have begun meanwhile, and then the bytes have to outlive this turn.
-    if (to.file.publishing === undefined && to.file.staged !== undefined) {
+    if (to.file.isFree && to.file.staged !== undefined) {
       return this.#write(to, to.file.staged, at, bytes, caller)
     }
     return this.#writeLater(to, at, Buffer.from(bytes), caller)

@@ -164,7 +164,7 @@ export class Files {
   #publish({ node, file }: FileHandle): MaybePromise<void> {
     this.#state.passthrough.noticeWrites(node)
     if (!file.dirty && !file.attributesDirty && file.publishing === undefined) return undefined
-    return this.#publisher.publish(node)
+    return this.#publisher.acknowledge(node)
   }
 
   release(handle: Handle): MaybePromise<void> {
@@ -209,7 +209,7 @@ export class Files {
 
   async #publishLast(node: Node): Promise<void> {
     try {
-      await this.#publisher.publish(node)
+      await this.#publisher.acknowledge(node)
     } catch (error) {
       this.#state.log.debug({ err: error }, `Cannot publish "${this.#state.table.describe(node)}" at its last close`)
     }

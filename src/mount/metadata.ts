@@ -96,8 +96,9 @@ export class Metadata {
       if (node.detached !== 'removed') file.attributesDirty = true
       table.touch(node)
       this.#state.countDirty(node)
+      await this.#state.journals?.rewrite(node)
       if (isHere || this.#isBeingWritten(node)) return
-      await this.#publisher.publish(node)
+      await this.#publisher.acknowledge(node)
       this.#publisher.release(node)
       return
     }

@@ -17,8 +17,10 @@ import { TreeLock } from './locks.ts'
 import { NodeTable } from './node-table.ts'
 import type { Node } from './node.ts'
 import type { Owner } from './node-attributes.ts'
+import type { Journal } from './journal.ts'
 import { Passthrough } from './passthrough.ts'
 import type { StagingArea } from './staging.ts'
+import type { WriteBack } from './write-back.ts'
 
 /** What a file system over a store is made of. */
 export interface StoreFileSystemOptions {
@@ -41,6 +43,10 @@ export interface StoreFileSystemOptions {
   readonly hedge?: boolean
   /** Whether a process that closes a descriptor has another one of that file; not asked where absent. */
   readonly holdsOpen?: HoldsOpen
+  /** Of files that were closed and are not yet in the store; closed with the file system. */
+  readonly journal?: Journal
+  /** Whether closes are answered when the journal has the file; else it only stores what it has. */
+  readonly writeBack?: boolean
   /** With what somebody else has changed meanwhile; `fail` where absent. */
   readonly onConflict?: OnConflict
   /** A monotonic clock in milliseconds; a test may bring its own. */
@@ -64,6 +70,10 @@ export class MountState {
   readonly memory: MemoryBudget
   readonly hedge: boolean
   readonly onConflict: OnConflict
+  readonly journal: Journal | undefined
+  /** Of whom the journal is; undefined without one. */
+  journals: WriteBack | undefined
+  readonly #acknowledgesEarly: boolean
   readonly attributeIndex: AttributeIndex | undefined
   readonly cached: CachedVersions
   readonly passthrough: Passthrough = new Passthrough(this)
@@ -93,8 +103,15 @@ export class MountState {
     this.holdsOpen = options.holdsOpen ?? (() => false)
     this.cached = new CachedVersions(options.cache, this.table)
     this.hedge = options.hedge ?? false
+    this.journal = options.journal
+    this.#acknowledgesEarly = options.writeBack ?? false
     this.onConflict = options.onConflict ?? 'fail'
     this.memory = options.memory ?? new MemoryBudget(MEMORY_BYTES_MAX)
+  }
+
+  /** Undefined where a close waits for the store. */
+  get writeBack(): WriteBack | undefined {
+    return this.#acknowledgesEarly ? this.journals : undefined
   }
 
   /** How long what is known of `node` may still be believed; 0 where the store must be asked. */
@@ -121,6 +138,7 @@ export class MountState {
     if (isDirty) this.dirty.add(node)
     else this.dirty.delete(node)
     if (file === undefined) return
+    if (!isDirty) this.journals?.forget(file)
     const bytes = file.dirty ? (file.staged?.dirty.bytes ?? 0) : 0
     if (bytes === file.dirtyBytes) return
     const change = bytes - file.dirtyBytes

@@ -26,6 +26,7 @@ import type { FileCache } from '#cache/file-cache.ts'
 import type { Store } from '#store/store.ts'
 
 import type { OnConflict } from './conflict-policy.ts'
+import { Journal } from './journal.ts'
 import { holdsOpenIn, type HoldsOpen } from './descriptors.ts'
 import { StagingArea } from './staging.ts'
 import { StoreFileSystem, type StoreFileSystemStatus } from './store-file-system.ts'
@@ -52,6 +53,10 @@ export interface MountOptions {
   readonly memory?: MemoryBudget
   /** Asks a second time for ranges whose request is slow. */
   readonly hedge?: boolean
+  /** Answers closes when the file is in a journal on the staging disk, and stores it then. */
+  readonly writeBack?: boolean
+  /** False: leaves alone what a mount before this one has still to store. */
+  readonly journal?: false
   /** What is done with a file that somebody else has changed meanwhile; `fail` where absent. */
   readonly onConflict?: OnConflict
   /** Versions of files on local disk. Stays the caller's to close, after the mount has ended. */
@@ -118,8 +123,21 @@ const log = logger('mount')
  * @throws OperationError `MOUNT_POINT_UNUSABLE`, `MOUNT_REFUSED`, `LOCAL_FAILED` (no staging directory), `ABORTED`.
  */
 export async function mountStore(options: MountOptions): Promise<Mount> {
-  const { store, directory, readOnly, signal } = options
+  const { store, readOnly } = options
   const staging = await StagingArea.open(options.stagingDirectory)
+  // A mount that changes nothing leaves alone what another one has still to store.
+  const isUsed = !readOnly && options.journal !== false
+  const journal = isUsed ? Journal.open(staging, store.url, options.writeBack ?? false) : undefined
+  try {
+    return await mountWith(options, staging, journal)
+  } catch (error) {
+    await journal?.close()
+    throw error
+  }
+}
+
+async function mountWith(options: MountOptions, staging: StagingArea, journal: Journal | undefined): Promise<Mount> {
+  const { store, directory, readOnly, signal } = options
   const ending = new AbortController()
   // Known once it is mounted, and not asked before the first file is closed.
   let holdsOpen: HoldsOpen = () => false
@@ -137,10 +155,12 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     holdsOpen: (pid, node) => holdsOpen(pid, node),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
     ...(options.hedge === undefined ? {} : { hedge: options.hedge }),
+    ...(journal === undefined ? {} : { journal, writeBack: options.writeBack ?? false }),
     ...(options.onConflict === undefined ? {} : { onConflict: options.onConflict }),
     ...(options.attributeIndex === undefined ? {} : { attributeIndex: options.attributeIndex }),
     ...(options.cache === undefined ? {} : { cache: options.cache }),
   })
+  fileSystem.replay()
   await clearStaleMount(directory, signal)
   const { fd } = await mountFuse(
     {
@@ -159,7 +179,9 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
   const [entry] = mountsOf(directory).slice(-1)
   if (entry !== undefined) holdsOpen = holdsOpenIn(entry.id, entry.directory)
   // Without a cache there is nothing to pass through to, and the kernel lets only root register files.
-  const passthrough = options.passthrough !== false && options.cache !== undefined && process.geteuid?.() === 0
+  // What the kernel writes itself cannot be told from what the journal vouches for.
+  const passthrough =
+    options.passthrough !== false && journal === undefined && options.cache !== undefined && process.geteuid?.() === 0
   const session = startSession(fileSystem, fd, { ...SESSION_DEFAULTS, passthrough })
   try {
     await session.initialised
@@ -175,6 +197,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     })
     throw error
   }
+  fileSystem.start()
   return new StoreMount(options, fileSystem, session, ending)
 }
 
@@ -258,6 +281,7 @@ class StoreMount implements Mount {
     this.#fileSystem.disconnected()
     const lost = await this.#storeOrKeep()
     await this.#fileSystem.cacheSettled()
+    await this.#fileSystem.closeJournal()
     this.#ending.abort(new OperationError('ABORTED', `Cannot go on: "${this.directory}" is unmounted`))
     log.info({ directory: this.directory, how }, 'unmounted')
     return { how, lost }

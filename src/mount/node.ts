@@ -14,12 +14,14 @@ import type { Timestamp } from '#base/time.ts'
 import type { Attributes, Entry, Kind, Version } from '#store/store.ts'
 
 import { AttributeChanges } from './attribute-changes.ts'
+import type { Journaled } from './journal.ts'
 import { Mutex } from './locks.ts'
 import type { Attempt } from './own-puts.ts'
 import type { Backing } from './passthrough.ts'
 import type { VersionReader } from './reading/version-reader.ts'
-import type { StagedFile } from './staged-file.ts'
+import type { SentState, StagedFile } from './staged-file.ts'
 import type { UploadAhead } from './upload-ahead.ts'
+import type { JournaledFile } from './write-back.ts'
 
 /** What a directory knows of its names, beyond the nodes of its children. */
 export class DirectoryState {
@@ -83,6 +85,14 @@ export interface AttributeWalk {
   window: number
 }
 
+/** A put under way. */
+export interface Sending {
+  readonly staged: StagedFile
+  readonly sent: SentState
+  readonly attributes: Attributes
+  readonly snapshot: Uint8Array | undefined
+}
+
 /** What a file has while it is open, staged or not yet published. */
 export class OpenFile {
   handles = 0
@@ -114,10 +124,23 @@ export class OpenFile {
   /** How often its publish has met another writer, since it was last stored; and the name that it had at the first. */
   conflicts = 0
   conflictName: string | undefined
+  /** What the journal has of it, and of files whose name it took; see `write-back.ts`. */
+  journaled: JournaledFile | undefined
+  replaced: Journaled[] = []
+  /** It was found in the journal: a put of it may have taken effect before. */
+  isReplayed = false
+  /** What a put under way sends, and the changes of attributes that go with it. */
+  sending: Sending | undefined
+  sentChanges: AttributeChanges | undefined
   /** A put reads the staged file: writers wait for it. */
   publishing: Promise<void> | undefined
   /** How much of the dirty gauge is this file's. */
   dirtyBytes = 0
+
+  /** Its staged bytes may be changed in place. */
+  get isFree(): boolean {
+    return this.publishing === undefined && !(this.journaled?.isFixed === true && this.journaled.staged === this.staged)
+  }
 }
 
 export type Detachment = 'removed' | 'superseded'

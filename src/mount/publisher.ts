@@ -27,6 +27,7 @@ import { planSegments } from './publish-plan.ts'
 import type { SentState, StagedFile } from './staged-file.ts'
 import { Stager } from './stager.ts'
 import type { UploadAhead } from './upload-ahead.ts'
+import { WriteBack } from './write-back.ts'
 
 const NO_BYTES = new Uint8Array(0)
 /**
@@ -47,6 +48,11 @@ export class Publisher {
   constructor(state: MountState) {
     this.#state = state
     this.#stager = new Stager(state)
+    if (state.journal !== undefined) {
+      const publish = (node: Node): Promise<void> => this.publish(node)
+      const release = (node: Node): void => this.release(node)
+      state.journals = new WriteBack(state, state.journal, { publish, release })
+    }
     this.#policy = new ConflictPolicy(state, this.#stager)
     this.#copies = new ConflictCopies(state, this.#stager, (node, file) => this.#settle(node, file))
   }
@@ -85,6 +91,12 @@ export class Publisher {
    */
   keepReadable(node: Node): Promise<void> {
     return this.#stager.keepReadable(node)
+  }
+
+  /** What close and fsync wait for: that the store has the file, or with write-back the journal. Claims the tree. */
+  acknowledge(node: Node): Promise<void> {
+    const { writeBack } = this.#state
+    return writeBack === undefined ? this.publish(node) : writeBack.acknowledge(node)
   }
 
   /** Puts what is ahead of the store into it. Claims the tree. */
@@ -131,6 +143,7 @@ export class Publisher {
       // From here to the start of the put nothing waits, so these are the changes up to the bytes that it sends.
       withBytes = file.dirty
       changes = file.changes
+      file.sentChanges = changes
       file.changes = new AttributeChanges()
       file.attributesDirty = false
       if (withBytes && ahead !== undefined) sent = changes.overBegun(stored, ahead.attributes)
@@ -150,7 +163,9 @@ export class Publisher {
         file.changes = changes
       }
       if (this.#giveUpXattrs(node, file, error, sent)) return false
-      return this.#failed(node, file, error, withBytes)
+      return await this.#failed(node, file, error, withBytes)
+    } finally {
+      file.sentChanges = undefined
     }
   }
 
@@ -251,9 +266,11 @@ export class Publisher {
     const { promise, resolve } = Promise.withResolvers<void>()
     if (snapshot === undefined) file.publishing = promise
     let sent: SentState | undefined
+    staged.hold()
     try {
       await file.backing?.settle()
       sent = staged.sending()
+      file.sending = { staged, sent, attributes, snapshot }
       const { store, table, signal } = this.#state
       const path = table.pathOf(node)
       const guard = node.version === undefined ? ABSENT : ifVersion(node.version)
@@ -263,8 +280,9 @@ export class Publisher {
           ? await store.put(path, snapshot ?? this.#sourceOf(node, staged, sent), options)
           : await ahead.commit(sent.size, options)
       staged.stored()
-      file.dirty = staged.generation !== sent.generation
+      file.dirty = file.staged !== staged || staged.generation !== sent.generation
       file.attempts = []
+      file.isReplayed = false
       ahead?.end()
       if (file.ahead === ahead) file.ahead = undefined
       file.reader = undefined
@@ -285,6 +303,8 @@ export class Publisher {
       throw error
     } finally {
       this.#snapshotBytes -= snapshot?.length ?? 0
+      file.sending = undefined
+      staged.close()
       if (file.publishing === promise) file.publishing = undefined
       resolve()
     }
@@ -324,6 +344,7 @@ export class Publisher {
    * the version to go on from, and no conflict.
    */
   async #isOurs(node: Node, file: OpenFile): Promise<boolean> {
+    if (file.isReplayed) await this.#remember(node, file)
     if (file.attempts.length === 0) return false
     const reading = await this.#readStored(node)
     if (reading === undefined) return false
@@ -332,6 +353,16 @@ export class Publisher {
     node.version = reading.entry.version
     table.touch(node)
     return true
+  }
+
+  /** A put before the crash that left it in the journal may have taken effect. */
+  async #remember({ attributes = {} }: Node, file: OpenFile): Promise<void> {
+    const { staged } = file
+    file.isReplayed = false
+    if (staged === undefined) return
+    const { size, dirty, generation } = staged
+    const attempt = await attemptOf(staged, { size, dirty, generation }, attributes, undefined)
+    if (attempt !== undefined) file.attempts = withAttempt(file.attempts, attempt)
   }
 
   /** What is stored under the name now; undefined where that is no file. */

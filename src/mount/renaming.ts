@@ -108,9 +108,11 @@ export class Renaming {
       // Never published: it will be, under the new name, in place of what has that name now.
       if (target !== undefined) {
         source.version = target.version
+        this.#state.journals?.takeOver(source, target)
         this.#namespace.replaced(target)
       }
       table.move(source, to.parent, to.name)
+      await this.#state.journals?.rewrite(source)
       return
     }
     await this.#namespace.keepDirectory(from.parent)
@@ -174,13 +176,16 @@ export class Renaming {
       for (const node of table.below(source)) this.#namespace.expire(node)
       throw error
     }
+    // What was closed meanwhile was journaled under the name that it had.
+    for (const node of [...table.below(source)]) await this.#state.journals?.rewrite(node)
   }
 }
 
 /** Publishes what lies under a directory and is ahead of the store, before its names change. What was never published stays. */
 export async function publishBelow(state: MountState, publisher: Publisher, directory: Node): Promise<void> {
   for (const node of [...state.table.below(directory)]) {
-    if (node.version !== undefined && node.isAhead) await publisher.publishClaimed(node)
+    const isClosed = node.version !== undefined || node.file?.journaled !== undefined
+    if (isClosed && node.isAhead) await publisher.publishClaimed(node)
   }
 }
 

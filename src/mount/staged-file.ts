@@ -66,6 +66,23 @@ export class StagedFile {
     return staged
   }
 
+  /** As it was before a restart; the descriptor is from now on the staged file's. */
+  static restored(
+    fd: number,
+    size: number,
+    { baseEnd, dirty, missing }: { readonly baseEnd: number; readonly dirty: RangeSet; readonly missing: RangeSet },
+  ): StagedFile {
+    const staged = new StagedFile(fd)
+    staged.#resize(size)
+    staged.#size = size
+    staged.#baseEnd = Math.min(baseEnd, size)
+    staged.#dirty.addAll(dirty)
+    staged.#dirty.delete(size, Infinity)
+    staged.#missing.addAll(missing)
+    staged.#missing.delete(size, Infinity)
+    return staged
+  }
+
   get size(): number {
     return this.#size
   }
@@ -324,6 +341,25 @@ export class StagedFile {
     } else {
       renameSync(this.#path, path)
       this.#path = undefined
+    }
+  }
+
+  /** Takes a name back that it was given, and moves it; where nobody has the file any more, the name goes. */
+  takeName(from: string, to: string): void {
+    if (this.#holders === 0 || this.#path !== undefined) {
+      unlinkSync(from)
+      return
+    }
+    renameSync(from, to)
+    this.#path = to
+  }
+
+  /** Makes the new, empty file one of the first `size` bytes of `from`, all of which are here; it lies over nothing. */
+  copyOf(from: StagedFile, size: number): void {
+    for (let at = 0; at < size;) {
+      const copied = this.copyFrom(from, at, at, size - at)
+      if (copied === undefined || copied === 0) at += this.write(at, from.read(at, Math.min(DIGEST_BYTES, size - at)))
+      else at += copied
     }
   }
 

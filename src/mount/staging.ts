@@ -7,9 +7,9 @@
  * bytes some are only in the store is kept with holes in their place, and a second file beside it says where they are.
  */
 import { randomBytes } from 'node:crypto'
-import { constants, futimesSync, openSync, writeFileSync } from 'node:fs'
+import { constants, futimesSync, openSync, renameSync, writeFileSync } from 'node:fs'
 import { copyFile, readdir, rm, utimes } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
@@ -111,6 +111,14 @@ export class StagingArea {
     }
     this.#tellRanges(staged, path, base)
     return path
+  }
+
+  /** Keeps a file that has a name here under `conflicts/`; gives the path. */
+  keepNamed(path: string): string {
+    const kept = this.#conflictPath(basename(path))
+    makeDirectories(join(this.directory, CONFLICTS), 0o700)
+    renameSync(path, kept)
+    return kept
   }
 
   async #copy(staged: StagedFile, path: string, modified: Timestamp): Promise<void> {

@@ -118,6 +118,21 @@ export class StoreFileSystem implements FileSystem {
     return this.#state.cached.settled()
   }
 
+  /** Takes in, before the first request, what a mount before this one has left in the journal. */
+  replay(): void {
+    this.#state.journals?.replay()
+  }
+
+  /** Begins to store what is in the journal. */
+  start(): void {
+    this.#state.journals?.start()
+  }
+
+  /** To be called at the very end. */
+  async closeJournal(): Promise<void> {
+    await this.#state.journals?.close()
+  }
+
   /** Publishes all that is dirty; gives the errors of what could not be, which stays staged. */
   async publishAll(): Promise<unknown[]> {
     this.#state.passthrough.noticeAll()
@@ -130,7 +145,7 @@ export class StoreFileSystem implements FileSystem {
 
   /** Tries again to publish what nobody has open any more: its close has failed. */
   publishFailed(): Promise<unknown[]> {
-    return this.#publisher.publishAll((node) => node.file?.handles === 0)
+    return this.#publisher.publishAll(({ file }) => file?.handles === 0 && file.journaled === undefined)
   }
 
   /** Keeps what could not be published under `conflicts/`, at the very end; gives the paths of what could not be kept. */
@@ -237,7 +252,7 @@ export class StoreFileSystem implements FileSystem {
     const { file } = found
     // A size that was set while nobody has the file open has no close to publish it.
     if (file !== undefined && file.writers === 0 && (file.dirty || file.attributesDirty)) {
-      await this.#publisher.publish(found)
+      await this.#publisher.acknowledge(found)
       this.#publisher.release(found)
     }
     return this.#attributesAnswer(found)
@@ -292,7 +307,10 @@ export class StoreFileSystem implements FileSystem {
   }
 
   write(_node: NodeId, handle: Handle, offset: number, data: Uint8Array, caller: Caller): MaybePromise<number> {
-    return this.#content.write(this.#files.get(handle), offset, data, caller)
+    const open = this.#files.get(handle)
+    const { journals } = this.#state
+    if (journals === undefined) return this.#content.write(open, offset, data, caller)
+    return journals.withRoom(() => this.#content.write(open, offset, data, caller))
   }
 
   fallocate(
@@ -303,7 +321,10 @@ export class StoreFileSystem implements FileSystem {
     mode: number,
     caller: Caller,
   ): MaybePromise<void> {
-    return this.#content.allocate(this.#files.get(handle), offset, length, mode, caller)
+    const open = this.#files.get(handle)
+    const { journals } = this.#state
+    if (journals === undefined) return this.#content.allocate(open, offset, length, mode, caller)
+    return journals.withRoom(() => this.#content.allocate(open, offset, length, mode, caller))
   }
 
   lseek(_node: NodeId, handle: Handle, offset: number, whence: number): number {

@@ -1,0 +1,386 @@
+/** Write-back: what was closed survives a crash, once, whole, and under its name; without real power failures. */
+import assert from 'node:assert/strict'
+import { constants, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+
+import { OperationError } from '#base/errors.ts'
+import { setLogLevel } from '#base/log.ts'
+import { countsOf } from '#base/metrics.ts'
+import { openMemoryStore } from '#store/memory-store.ts'
+import { ANY, type Store } from '#store/store.ts'
+
+import { content, KernelDouble, O_RDONLY, O_RDWR, replacing } from './kernel-double.ts'
+import { Journal } from './journal.ts'
+import type { StoreFileSystemOptions } from './mount-state.ts'
+import { StagingArea } from './staging.ts'
+import { StoreFileSystem } from './store-file-system.ts'
+
+setLogLevel('silent')
+
+/** A store that answers, has gone, or takes puts and loses their answers; and what each mount sees of it. */
+class Endpoint {
+  readonly inner = openMemoryStore()
+  mode: 'up' | 'down' | 'losing' = 'down'
+  puts = 0
+
+  /** What one process sees, until it dies. */
+  seenBy(process: { dead: boolean }): Store {
+    const check = (): void => {
+      if (process.dead || this.mode === 'down') throw new OperationError('STORE_UNAVAILABLE', 'Cannot reach it')
+    }
+    return replacing(this.inner, {
+      stat: async (path, options) => {
+        check()
+        return this.inner.stat(path, options)
+      },
+      read: async (path, options) => {
+        check()
+        return this.inner.read(path, options)
+      },
+      put: async (path, source, options) => {
+        check()
+        this.puts++
+        const entry = await this.inner.put(path, source, options)
+        if (this.mode === 'losing') throw new OperationError('STORE_TIMEOUT', 'Cannot put: no answer')
+        return entry
+      },
+    })
+  }
+}
+
+type Options = Partial<StoreFileSystemOptions> & { readonly wholeBytesMax?: number; readonly starts?: boolean }
+
+/** One process after another over one endpoint and one staging disk. */
+class Machine implements AsyncDisposable {
+  readonly endpoint = new Endpoint()
+  readonly staging = mkdtempSync(join(tmpdir(), 'eider-journal-'))
+  readonly #options: Options
+  #process: { dead: boolean; fs: StoreFileSystem; ending: AbortController } | undefined
+  kernel!: KernelDouble
+
+  constructor(options: Options = {}) {
+    this.#options = options
+  }
+
+  get fs(): StoreFileSystem {
+    assert.ok(this.#process !== undefined)
+    return this.#process.fs
+  }
+
+  async boot(options: Options = {}): Promise<this> {
+    const { wholeBytesMax, starts = true, ...others } = { ...this.#options, ...options }
+    const ending = new AbortController()
+    const process = { dead: false }
+    const store = this.endpoint.seenBy(process)
+    const staging = await StagingArea.open(this.staging, wholeBytesMax)
+    const writeBack = others.writeBack ?? true
+    const journal = Journal.open(staging, store.url, writeBack)
+    const fs = new StoreFileSystem({
+      ...{ store, staging, validityMs: 1000, readOnly: false, owner: { uid: 0, gid: 0 }, signal: ending.signal },
+      ...others,
+      ...(journal === undefined ? {} : { journal, writeBack }),
+    })
+    fs.replay()
+    if (starts) fs.start()
+    this.#process = Object.assign(process, { fs, ending })
+    this.kernel = new KernelDouble(fs)
+    return this
+  }
+
+  /** The process dies, and the disk has what it has. */
+  async crash(): Promise<this> {
+    const process = this.#process
+    assert.ok(process !== undefined)
+    process.dead = true
+    process.ending.abort()
+    await process.fs.closeJournal()
+    return this
+  }
+
+  get journal(): string[] {
+    const directory = join(this.staging, 'journal')
+    return existsSync(directory) ? readdirSync(directory).sort() : []
+  }
+
+  get kept(): string[] {
+    const directory = join(this.staging, 'conflicts')
+    return readdirSync(directory).map((name) => readFileSync(join(directory, name), 'utf8'))
+  }
+
+  /** Resolves when nothing is ahead of the store. */
+  async stored(): Promise<void> {
+    this.endpoint.mode = 'up'
+    await this.fs.publishAll()
+    await settled(() => this.fs.status.dirtyFiles === 0)
+    assert.deepEqual(this.journal, [])
+  }
+
+  async write(path: string, data: string): Promise<void> {
+    await this.kernel.writeFile(path, data)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.crash()
+    rmSync(this.staging, { recursive: true })
+  }
+}
+
+async function settled(condition: () => boolean): Promise<void> {
+  for (let turns = 0; !condition(); turns++) {
+    assert.ok(turns < 100_000, 'it settles')
+    await setImmediate()
+  }
+}
+
+async function syncs(): Promise<{ file: number; directory: number }> {
+  const counts = await countsOf('eider_mount_journal_syncs_total')
+  const of = (what: string): number => counts.find(([, label]) => label === what)?.[0] ?? 0
+  return { file: of('file'), directory: of('directory') }
+}
+
+test('[S96] a close is answered while the store is away, by three syncs; then it is stored, and nothing is left', async () => {
+  await using it = await new Machine().boot()
+  // A lookup asks the store; only then it goes away.
+  it.endpoint.mode = 'up'
+  const file = await it.kernel.create('f')
+  it.endpoint.mode = 'down'
+  const before = await syncs()
+  await it.kernel.write(file, 0, 'bytes')
+  await it.kernel.close(file)
+  const after = await syncs()
+  assert.deepEqual([after.file - before.file, after.directory - before.directory], [2, 1])
+  assert.equal(it.journal.length, 2)
+  assert.equal(it.fs.status.dirtyFiles, 1)
+  assert.equal(String(await it.kernel.readFile('f')), 'bytes')
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'f'), 'bytes')
+  assert.deepEqual(readdirSync(it.staging).sort(), ['conflicts', 'journal'])
+})
+
+test('[S96] with the store there a close starts the put, and no sync or request is made twice', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  await it.write('f', 'bytes')
+  await settled(() => it.fs.status.dirtyFiles === 0)
+  assert.equal(it.endpoint.puts, 1)
+  assert.deepEqual(it.journal, [])
+})
+
+test('[S96] closes at the same time share the sync of the directory', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  const files = await Promise.all(Array.from({ length: 20 }, (_, index) => it.kernel.create(`f${index}`)))
+  for (const file of files) await it.kernel.write(file, 0, 'x')
+  it.endpoint.mode = 'down'
+  const before = await syncs()
+  await Promise.all(files.map((file) => it.kernel.close(file)))
+  const after = await syncs()
+  assert.equal(after.file - before.file, 40)
+  assert.ok(after.directory - before.directory < 20, `${after.directory - before.directory} syncs of the directory`)
+  await it.stored()
+})
+
+test('[S97] what was closed before a crash is there at once after it, and is stored with its attributes', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  await it.kernel.mkdir('d')
+  const file = await it.kernel.create('d/f', O_RDWR, 0o640)
+  await it.kernel.write(file, 0, 'bytes')
+  await it.fs.setxattr(file.node, 'user.x', Buffer.from('value'), 0)
+  it.endpoint.mode = 'down'
+  await it.kernel.close(file)
+  const unclosed = await it.kernel.create('d/unclosed')
+  await it.kernel.write(unclosed, 0, 'more')
+  await it.crash()
+  await it.boot()
+  it.endpoint.mode = 'up'
+  assert.equal(String(await it.kernel.readFile('d/f')), 'bytes')
+  assert.equal(await it.kernel.exists('d/unclosed'), false)
+  await it.stored()
+  const entry = await it.endpoint.inner.stat('d/f')
+  assert.equal(entry.attributes?.mode, 0o640)
+  assert.equal(String(entry.attributes?.xattrs?.get('user.x')), 'value')
+  assert.equal(await content(it.endpoint.inner, 'd/f'), 'bytes')
+  assert.deepEqual(it.kept, [])
+})
+
+test('[S97] a put that took effect before the crash is known for ours', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'losing'
+  await it.write('f', 'bytes')
+  await settled(() => it.endpoint.puts === 1)
+  await it.crash()
+  const { version } = await it.endpoint.inner.stat('f')
+  await it.boot()
+  await it.stored()
+  assert.deepEqual(it.kept, [])
+  assert.equal(await content(it.endpoint.inner, 'f'), 'bytes')
+  assert.notEqual(version, undefined)
+})
+
+test('[S97] what others stored meanwhile is dealt with by the policy', async () => {
+  for (const onConflict of ['fail', 'keep-both', 'last-writer'] as const) {
+    await using it = await new Machine({ onConflict }).boot()
+    it.endpoint.mode = 'up'
+    const file = await it.kernel.create('f')
+    await it.kernel.write(file, 0, 'ours')
+    it.endpoint.mode = 'down'
+    await it.kernel.close(file)
+    await it.crash()
+    await it.endpoint.inner.put('f', Buffer.from('theirs'), { guard: ANY })
+    await it.boot()
+    it.endpoint.mode = 'up'
+    await it.fs.publishAll()
+    await settled(() => it.fs.status.dirtyFiles === 0)
+    assert.equal(await content(it.endpoint.inner, 'f'), onConflict === 'last-writer' ? 'ours' : 'theirs')
+    assert.deepEqual(it.kept, onConflict === 'fail' ? ['ours'] : [])
+    let names = 0
+    for await (const page of it.endpoint.inner.list('', {})) names += page.length
+    assert.equal(names, onConflict === 'keep-both' ? 2 : 1)
+    assert.deepEqual(it.journal, [])
+  }
+})
+
+test('[S97] a journal that was cut off at any point, or damaged, gives what was acknowledged and drops the rest', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  const files = await Promise.all(['whole', 'damaged', 'bare'].map((name) => it.kernel.create(name)))
+  it.endpoint.mode = 'down'
+  for (const [index, file] of files.entries()) {
+    await it.kernel.write(file, 0, ['whole', 'damaged', 'bare'][index] ?? '')
+    await it.kernel.close(file)
+  }
+  await it.crash()
+  const directory = join(it.staging, 'journal')
+  for (const name of it.journal.filter((each) => each.endsWith('.json'))) {
+    const record = join(directory, name)
+    if (readFileSync(record, 'utf8').includes('"damaged"')) writeFileSync(record, '{"sequence":')
+    if (readFileSync(record, 'utf8').includes('"bare"')) rmSync(record)
+  }
+  writeFileSync(join(directory, '0123456789abcdef.json.new'), '{')
+  writeFileSync(join(directory, 'fedcba9876543210'), 'bytes without a record')
+  writeFileSync(join(directory, '00000000deadbeef.json'), '{}')
+  await it.boot()
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'whole'), 'whole')
+  assert.deepEqual(it.kept, ['damaged'], 'bytes of a damaged record are kept')
+})
+
+test('[S97] a journal with files for another store is refused, and one is used by one mount only', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  const file = await it.kernel.create('f')
+  it.endpoint.mode = 'down'
+  await it.kernel.close(file)
+  const staging = await StagingArea.open(it.staging)
+  assert.throws(() => Journal.open(staging, 'memory:', true), /another mount uses it/)
+  await it.crash()
+  assert.throws(() => Journal.open(staging, 's3://other', false), /not yet in "memory:.*mount that store/)
+  await it.boot({ writeBack: false })
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'f'), '', 'also by a mount without write-back')
+})
+
+test('[S98] a file that is written again keeps what was closed until it is closed again', async () => {
+  for (const flags of [O_RDWR, O_RDWR | constants.O_TRUNC]) {
+    await using it = await new Machine().boot()
+    it.endpoint.mode = 'up'
+    const first = await it.kernel.create('f')
+    await it.kernel.write(first, 0, 'first version')
+    it.endpoint.mode = 'down'
+    await it.kernel.close(first)
+    const second = await it.kernel.open('f', flags)
+    await it.kernel.write(second, 0, 'second')
+    await it.crash()
+    await it.boot()
+    it.endpoint.mode = 'up'
+    assert.equal(String(await it.kernel.readFile('f')), 'first version')
+    await it.fs.publishAll()
+    const third = await it.kernel.open('f', flags)
+    await it.kernel.write(third, 0, 'third')
+    it.endpoint.mode = 'down'
+    await it.kernel.close(third)
+    assert.equal(it.journal.length, 2, 'one record')
+    await it.crash()
+    await it.boot()
+    await it.stored()
+    const whole = (flags & constants.O_TRUNC) !== 0 ? 'third' : 'third version'
+    assert.equal(await content(it.endpoint.inner, 'f'), whole)
+    assert.deepEqual(it.kept, [])
+  }
+})
+
+test('[S98] a file that is written again while its put is under way has its last close stored', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  const inner = it.endpoint.inner
+  for (let round = 0; round < 50; round++) await it.write('f', `round ${round}`)
+  await settled(() => it.fs.status.dirtyFiles === 0)
+  assert.equal(await content(inner, 'f'), 'round 49')
+  assert.deepEqual(it.journal, [])
+  assert.deepEqual(it.kept, [])
+})
+
+test('[S98] what was renamed, replaced, removed or changed in its attributes while pending is so after a crash', async () => {
+  await using it = await new Machine().boot({ starts: false })
+  it.endpoint.mode = 'up'
+  const files = await Promise.all(['a', 'old', 'new', 'gone', 'mode'].map((name) => it.kernel.create(name)))
+  for (const [index, file] of files.entries()) await it.kernel.write(file, 0, `file ${index}`)
+  await it.kernel.find('b')
+  it.endpoint.mode = 'down'
+  for (const file of files) await it.kernel.close(file)
+  await it.kernel.rename('a', 'b')
+  await it.kernel.rename('new', 'old')
+  await it.kernel.unlink('gone')
+  await it.kernel.setattr('mode', { mode: 0o600 })
+  assert.equal(it.journal.length, 6, 'three records')
+  await it.crash()
+  await it.boot()
+  await it.stored()
+  const { inner } = it.endpoint
+  assert.equal(await content(inner, 'b'), 'file 0')
+  assert.equal(await content(inner, 'old'), 'file 2')
+  assert.equal((await inner.stat('mode')).attributes?.mode, 0o600)
+  const names: string[] = []
+  for await (const page of inner.list('', {})) names.push(...page.map(({ path }) => path))
+  assert.deepEqual(names, ['b', 'mode', 'old'])
+  assert.deepEqual(it.kept, [])
+})
+
+test('[S98] a move of a directory stores first what is pending in it', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  await it.kernel.mkdir('d')
+  const file = await it.kernel.create('d/f')
+  await it.kernel.write(file, 0, 'bytes')
+  it.endpoint.mode = 'down'
+  await it.kernel.close(file)
+  it.endpoint.mode = 'up'
+  await it.kernel.rename('d', 'e')
+  assert.equal(await content(it.endpoint.inner, 'e/f'), 'bytes')
+  await it.stored()
+})
+
+test('[S97] an edit of a large file, of which most is only in the store, is whole after a crash', async () => {
+  await using it = await new Machine({ wholeBytesMax: 1000 }).boot()
+  it.endpoint.mode = 'up'
+  const base = 'b'.repeat(100_000)
+  await it.write('f', base)
+  await settled(() => it.fs.status.dirtyFiles === 0)
+  const file = await it.kernel.open('f', O_RDWR)
+  await it.kernel.write(file, 50_000, 'edit')
+  it.endpoint.mode = 'down'
+  await it.kernel.close(file)
+  await it.crash()
+  await it.boot()
+  it.endpoint.mode = 'up'
+  const expected = `${base.slice(0, 50_000)}edit${base.slice(50_004)}`
+  const read = await it.kernel.open('f', O_RDONLY)
+  assert.equal(String(await it.kernel.read(read, 49_998, 8)), 'bbeditbb')
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'f'), expected)
+  await it.kernel.close(read)
+})

@@ -1,0 +1,363 @@
+/**
+ * Write-back: close and fsync answer when the bytes are durable in the journal on the staging disk; the publish runs in the
+ * background, a few files side by side, each again with growing pauses until the store has it. After a crash `replay` brings
+ * each file back that was acknowledged: staged, dirty and without a handle, and it is published as if nothing had happened.
+ *
+ *     dirty --close--> journaled --publish: ok, or removed here--> forgotten
+ *                        |--written to--> dirty, on a copy: what the journal vouches for stays as it is
+ *                        '--publish: conflict--> as the policy says, then forgotten
+ *
+ * A file that is larger than UNSHARE_BYTES_MAX is written to in place, as on a local disk. What leaves no room on the
+ * staging disk, or is one too many, is published before its close returns.
+ *
+ * Invariant: the record of a file is removed only when nothing of it is ahead of the store any more, or after another record
+ * stands for it.
+ */
+import { openSync, constants, fstatSync, statfsSync } from 'node:fs'
+
+import { isOperationError, OperationError } from '#base/errors.ts'
+import { timestampNow } from '#base/time.ts'
+import type { MaybePromise } from '#fuse/file-system.ts'
+import { joinPath, nameOf, parentOf } from '#store/path.ts'
+import { IMPLICIT_VERSION, type Attributes, type Version } from '#store/store.ts'
+
+import type { Journal, Journaled, LeftRecord } from './journal.ts'
+import { Mutex } from './locks.ts'
+import type { MountState } from './mount-state.ts'
+import { OpenFile, type Node } from './node.ts'
+import { attemptOf, withAttempt, type Attempt } from './own-puts.ts'
+import { RangeSet } from './ranges.ts'
+import { StagedFile } from './staged-file.ts'
+
+/** A copy of so much takes some milliseconds, and nothing where the disk shares blocks. */
+const UNSHARE_BYTES_MAX = 16 * 1024 * 1024
+/** Each puts its parts side by side already. */
+const PUBLISHES_AT_ONCE = 8
+/** Each has a descriptor. */
+const PENDING_FILES_MAX = 4096
+/** So much is left free on the staging disk for what is being written: a tenth of it, at most this. */
+const FREE_BYTES_MAX = 1 << 30
+const RETRY_MS_MIN = 1000
+const RETRY_MS_MAX = 60_000
+
+/** What the journal has of an open file. */
+export interface JournaledFile extends Journaled {
+  /** Which state of the file it is. */
+  readonly generation: number
+  readonly attributes: Attributes | undefined
+  readonly path: string
+  readonly version: Version | undefined
+  /** Its bytes must not be changed: a writer takes a copy. */
+  isFixed: boolean
+}
+
+export interface Publishing {
+  /** Settles as a publish does that resolves when the store has the file. */
+  readonly publish: (node: Node) => Promise<void>
+  /** Lets go of a file that nobody holds. */
+  readonly release: (node: Node) => void
+}
+
+export class WriteBack {
+  readonly #state: MountState
+  readonly #journal: Journal
+  readonly #publishing: Publishing
+  readonly #locks = new WeakMap<OpenFile, Mutex>()
+  readonly #queue = new Set<Node>()
+  readonly #failures = new WeakMap<Node, number>()
+  #running = 0
+  #started = false
+
+  constructor(state: MountState, journal: Journal, publishing: Publishing) {
+    this.#state = state
+    this.#journal = journal
+    this.#publishing = publishing
+  }
+
+  /** Resolves when what was written to `node` survives a crash: here, or in the store where there is no room here. */
+  async acknowledge(node: Node): Promise<void> {
+    const { file } = node
+    if (file === undefined || !file.dirty || node.detached !== undefined) return this.#publishing.publish(node)
+    if (!this.#isCurrent(node, file, file.staged) && this.#isFull()) return this.#publishing.publish(node)
+    try {
+      await this.#write(node, file, () => file.staged)
+    } catch (error) {
+      this.#state.log.warn({ err: error }, `Cannot journal "${this.#state.table.describe(node)}"; it is stored at once`)
+      return this.#publishing.publish(node)
+    }
+    this.#enqueue(node)
+    return undefined
+  }
+
+  /** Brings the record of a file in line with its name and attributes, where it has one; it goes on to be of the same bytes. */
+  async rewrite(node: Node): Promise<void> {
+    const { file } = node
+    if (file?.journaled !== undefined) await this.#write(node, file, () => file.journaled?.staged)
+  }
+
+  /** `node` takes the name of `replaced`: its record, once it has one, stands for that of the other, which stays until then. */
+  takeOver(node: Node, replaced: Node): void {
+    const { file } = node
+    const other = replaced.file
+    if (file === undefined || other === undefined) return
+    file.replaced.push(...other.replaced, ...(other.journaled === undefined ? [] : [other.journaled]))
+    other.replaced = []
+    other.journaled = undefined
+  }
+
+  /** Drops the records of a file that the store has, or that is gone. */
+  forget(file: OpenFile): void {
+    const { journaled, replaced } = file
+    file.journaled = undefined
+    file.replaced = []
+    for (const each of replaced) this.#journal.remove(each)
+    if (journaled !== undefined) this.#journal.remove(journaled)
+  }
+
+  #isFull(): boolean {
+    if (this.#state.dirty.size > PENDING_FILES_MAX) return true
+    const { bavail, blocks, bsize } = statfsSync(this.#state.staging.directory)
+    return bavail * bsize < Math.min(FREE_BYTES_MAX, (blocks * bsize) / 10)
+  }
+
+  /** Writes the record of the bytes that `which` gives, until it is of the file as it is. */
+  #write(node: Node, file: OpenFile, which: () => StagedFile | undefined): Promise<void> {
+    let lock = this.#locks.get(file)
+    if (lock === undefined) {
+      lock = new Mutex()
+      this.#locks.set(file, lock)
+    }
+    return lock.run(async () => {
+      while (file.dirty && node.detached === undefined) {
+        const staged = which()
+        if (staged === undefined || this.#isCurrent(node, file, staged)) return
+        await this.#writeOnce(node, file, staged)
+      }
+    })
+  }
+
+  #isCurrent(node: Node, { journaled, replaced }: OpenFile, staged: StagedFile | undefined): boolean {
+    if (journaled === undefined || staged === undefined || journaled.staged !== staged || replaced.length > 0)
+      return false
+    const { generation, attributes, path, version } = journaled
+    const isSame = generation === staged.generation && attributes === node.attributes && version === node.version
+    return isSame && path === this.#state.table.pathOf(node)
+  }
+
+  async #writeOnce(node: Node, file: OpenFile, staged: StagedFile): Promise<void> {
+    const { journaled: before } = file
+    const isSame = before?.staged === staged
+    const id = isSame ? before.id : this.#journal.newId()
+    const replaced = [...file.replaced, ...(before === undefined || isSame ? [] : [before])]
+    const attempts = await this.#attemptsOf(file, staged)
+    const { generation, size, baseEnd } = staged
+    const { attributes, version } = node
+    const path = this.#state.table.pathOf(node)
+    const sent = file.sending?.staged === staged ? file.sending.sent.dirty : new RangeSet()
+    const dirty = new RangeSet([...staged.dirty.within(0, size), ...sent.within(0, size)])
+    const changes = file.sentChanges === undefined ? file.changes : file.sentChanges.with(file.changes)
+    const facts = {
+      ...{
+        path,
+        version,
+        size,
+        baseEnd,
+        dirty,
+        missing: staged.missing,
+        attributes: attributes ?? {},
+        changes,
+        attempts,
+      },
+      replaces: replaced.map((each) => each.id),
+    }
+    const dataPath = this.#journal.dataPath(id)
+    if (!isSame) staged.giveName(dataPath)
+    try {
+      await this.#journal.write(id, staged, facts)
+    } catch (error) {
+      if (!isSame) staged.takeName(dataPath, this.#state.staging.newPath())
+      throw error
+    }
+    const ownsBytes = before?.staged === staged && before.ownsBytes
+    file.journaled = { id, staged, ownsBytes, generation, attributes, path, version, isFixed: true }
+    file.replaced = file.replaced.filter((each) => !replaced.includes(each))
+    for (const each of replaced) this.#journal.remove(each)
+    // It was stored, or removed, while the record was written.
+    if (!file.dirty || node.detached === 'removed') this.forget(file)
+  }
+
+  /** Puts of ours that may be what the store has; one under way of other bytes than `staged` is among them. */
+  async #attemptsOf({ attempts, sending }: OpenFile, staged: StagedFile): Promise<readonly Attempt[]> {
+    if (sending === undefined || sending.staged === staged) return attempts
+    const attempt = await attemptOf(sending.staged, sending.sent, sending.attributes, sending.snapshot)
+    return attempt === undefined ? attempts : withAttempt(attempts, attempt)
+  }
+
+  /** The staged file for a writer that wants the first `length` bytes of it: another one where the journal vouches for it. */
+  writable(file: OpenFile, staged: StagedFile, length: number): StagedFile {
+    const { journaled } = file
+    if (journaled?.staged !== staged || !journaled.isFixed) return staged
+    const size = Math.min(length, staged.size)
+    if (size > UNSHARE_BYTES_MAX || !staged.isComplete) {
+      journaled.isFixed = false
+      return staged
+    }
+    const copy = this.#state.staging.create()
+    try {
+      copy.copyOf(staged, size)
+    } catch (error) {
+      copy.close()
+      throw error
+    }
+    // A put under way goes on with the old one, and what is written from now on is for the next.
+    if (file.publishing === undefined) file.ahead?.abort()
+    file.publishing = undefined
+    file.ahead = undefined
+    file.staged = copy
+    journaled.ownsBytes = true
+    return copy
+  }
+
+  /** Runs a change; where the staging disk is full of what is pending, once more after that was stored. */
+  withRoom<T>(change: () => MaybePromise<T>): MaybePromise<T> {
+    const later = (error: unknown): Promise<T> => {
+      const isPending = [...this.#state.dirty].some(({ file }) => file?.journaled !== undefined)
+      if (!isPending || !isOperationError(error, 'STAGING_NO_SPACE')) throw error
+      return this.#makeRoom().then(change)
+    }
+    try {
+      const changed = change()
+      return changed instanceof Promise ? changed.catch(later) : changed
+    } catch (error) {
+      return later(error)
+    }
+  }
+
+  async #makeRoom(): Promise<void> {
+    const pending = [...this.#state.dirty].filter(({ file }) => file?.journaled !== undefined)
+    for (const node of pending) {
+      await this.#publishing.publish(node)
+      this.#publishing.release(node)
+    }
+  }
+
+  #enqueue(node: Node): void {
+    this.#queue.add(node)
+    this.#pump()
+  }
+
+  #pump(): void {
+    for (const node of this.#queue) {
+      if (this.#running >= PUBLISHES_AT_ONCE || !this.#started) return
+      this.#queue.delete(node)
+      this.#running++
+      void this.#publishOne(node).finally(() => {
+        this.#running--
+        this.#pump()
+      })
+    }
+  }
+
+  async #publishOne(node: Node): Promise<void> {
+    const { file } = node
+    if (file === undefined || !node.isAhead || this.#isBeingWritten(file)) return
+    try {
+      await this.#publishing.publish(node)
+      this.#failures.delete(node)
+    } catch {
+      // The publisher has told the log. What was lost to another writer is settled, and anything else is tried again.
+      if (node.isAhead && !this.#state.signal.aborted) this.#tryLater(node)
+    }
+    this.#publishing.release(node)
+  }
+
+  #tryLater(node: Node): void {
+    const failures = (this.#failures.get(node) ?? 0) + 1
+    this.#failures.set(node, failures)
+    setTimeout(() => this.#enqueue(node), Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** (failures - 1))).unref()
+  }
+
+  /** Its close, or its next fsync, comes back: nobody elsewhere sees it half written. */
+  #isBeingWritten({ writers, staged, journaled }: OpenFile): boolean {
+    return writers > 0 && (journaled?.staged !== staged || journaled?.generation !== staged?.generation)
+  }
+
+  /** Begins to publish. */
+  start(): void {
+    this.#started = true
+    this.#pump()
+  }
+
+  /** Takes in what a mount before this one has left; before any request. */
+  replay(): void {
+    const { left } = this.#journal
+    for (const each of left) this.#replay(each)
+    if (left.length > 0) {
+      this.#state.log.info({ count: left.length }, 'found files in the journal that were not yet stored; storing them')
+    }
+  }
+
+  #replay({ id, record }: LeftRecord): void {
+    const { table } = this.#state
+    const { path, version, attributes, changes, attempts } = record
+    const parent = this.#directory(parentOf(path))
+    const known = table.childOf(parent, nameOf(path))
+    // It was superseded when the later one was made: the policy says what becomes of it.
+    if (known !== undefined) table.supersede(known)
+    const staged = this.#restored(id, record)
+    const node = table.add(parent, nameOf(path), {
+      ...{ kind: 'file', version, size: staged.size, modified: timestampNow(), attributes },
+      ...{ validatedAt: -Infinity, changedAt: 0 },
+    })
+    const file = new OpenFile()
+    node.file = file
+    file.staged = staged
+    file.dirty = true
+    file.attributesDirty = true
+    file.changes = changes
+    file.attempts = attempts
+    file.isReplayed = true
+    const { generation } = staged
+    file.journaled = {
+      ...{ id, staged, ownsBytes: false, isFixed: true },
+      ...{ generation, attributes, path, version },
+    }
+    table.settle(node)
+    table.touch(node)
+    this.#state.countDirty(node)
+    this.#queue.add(node)
+  }
+
+  #directory(path: string): Node {
+    const { table } = this.#state
+    let at = table.root
+    let walked = ''
+    for (const name of path === '' ? [] : path.split('/')) {
+      walked = joinPath(walked, name)
+      const known = table.childOf(at, name)
+      if (known !== undefined && known.directory === undefined) {
+        throw new OperationError('LOCAL_FAILED', `Cannot use the journal: "${walked}" is a file and a directory in it`)
+      }
+      at =
+        known ??
+        table.add(at, name, {
+          ...{ kind: 'directory', version: IMPLICIT_VERSION, size: 0, modified: timestampNow(), attributes: undefined },
+          ...{ validatedAt: -Infinity, changedAt: 0 },
+        })
+    }
+    return at
+  }
+
+  #restored(id: string, { size, baseEnd, dirty, missing }: LeftRecord['record']): StagedFile {
+    const fd = openSync(this.#journal.dataPath(id), constants.O_RDWR)
+    // A large file may have been cut in place by who died before its close.
+    const there = Math.min(size, fstatSync(fd).size)
+    return StagedFile.restored(fd, there, { baseEnd, dirty, missing })
+  }
+
+  /** To be called when nothing is written any more. */
+  close(): Promise<void> {
+    this.#started = false
+    return this.#journal.close()
+  }
+}
