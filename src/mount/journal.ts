@@ -213,9 +213,14 @@ export class Journal {
     await this.#sync
   }
 
+  /** Drops a record whose bytes have no name here any more. */
+  removeRecord(id: string): void {
+    rmSync(this.#recordPath(id), { force: true })
+  }
+
   /** Drops a record; the bytes stay the staged file's as long as somebody has it. */
   remove({ id, staged, ownsBytes }: Journaled): void {
-    rmSync(this.#recordPath(id), { force: true })
+    this.removeRecord(id)
     staged.takeName(this.dataPath(id), this.#staging.newPath())
     if (ownsBytes) staged.close()
     this.#removed ??= setTimeout(() => {

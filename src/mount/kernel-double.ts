@@ -21,6 +21,7 @@ import {
 import { nameOf, parentOf } from '#store/path.ts'
 import { IMPLICIT_VERSION, type Entry, type Store } from '#store/store.ts'
 
+import { Journal } from './journal.ts'
 import type { StoreFileSystemOptions } from './mount-state.ts'
 import { S_IFDIR, S_IFMT } from './node-attributes.ts'
 import { StagingArea } from './staging.ts'
@@ -49,9 +50,12 @@ export async function rig(store: Store, { wholeBytesMax, ...options }: RigOption
   const stagingDirectory = mkdtempSync(join(tmpdir(), 'eider-staging-'))
   const clock = { ms: 0 }
   const ending = new AbortController()
+  const staging = await StagingArea.open(stagingDirectory, wholeBytesMax)
+  const journal = options.writeBack === true ? Journal.open(staging, store.url, true) : undefined
   const fs = new StoreFileSystem({
     store,
-    staging: await StagingArea.open(stagingDirectory, wholeBytesMax),
+    staging,
+    ...(journal === undefined ? {} : { journal }),
     validityMs: 1000,
     readOnly: false,
     owner: { uid: 0, gid: 0 },
@@ -59,6 +63,7 @@ export async function rig(store: Store, { wholeBytesMax, ...options }: RigOption
     now: () => clock.ms,
     ...options,
   })
+  fs.start()
   return {
     fs,
     kernel: new KernelDouble(fs),
@@ -66,6 +71,7 @@ export async function rig(store: Store, { wholeBytesMax, ...options }: RigOption
     stagingDirectory,
     [Symbol.asyncDispose]: async () => {
       ending.abort()
+      await fs.closeJournal()
       rmSync(stagingDirectory, { recursive: true })
     },
   }

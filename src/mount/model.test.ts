@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { constants } from 'node:fs'
 import { test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 
 import fc from 'fast-check'
 
@@ -358,6 +359,7 @@ class Run {
   /** Closes all, and compares the tree as the mount shows it with the model, and with what the store has. */
   async finish(store: Store): Promise<void> {
     for (const { real } of this.#handles.splice(0)) await this.#rig.kernel.close(real)
+    await this.#rig.fs.publishAll()
     assert.equal(this.#rig.fs.status.dirtyFiles, 0)
     await this.#compare('', store)
     this.#rig.clock.ms += 5000
@@ -402,6 +404,16 @@ function restless(store: Store): Store {
   })
 }
 
+/** `store` that takes its time for puts, so that other operations come while files wait for theirs. */
+function lagging(store: Store): Store {
+  return replacing(store, {
+    put: async (path, source, options) => {
+      await delay(3)
+      return store.put(path, source, options)
+    },
+  })
+}
+
 /** What is there at first. */
 const FURNISHED: readonly Step[] = [
   { do: 'mkdir', path: 'd' },
@@ -417,6 +429,7 @@ const KINDS: readonly (readonly [string, (store: Store) => Store, RigOptions])[]
   ['whose listings tell no attributes', untold, {}],
   ['whose versions change with a move', (store) => untold(restless(store)), {}],
   ['with edits laid over what is stored', (store) => store, { wholeBytesMax: 3 }],
+  ['that closes do not wait for', (store) => lagging(restless(store)), { writeBack: true }],
   ['with edits laid over versions that change', (store) => untold(restless(store)), { wholeBytesMax: 0 }],
 ]
 

@@ -1,0 +1,176 @@
+/**
+ * Write-back under SIGKILL: what a close has acknowledged is in the store in the end, once and whole, also where the store was
+ * away when the mount was killed.
+ */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+import { probeFuse } from '#fuse/probe.ts'
+
+import { BucketMount } from './bucket-mount.ts'
+import { until } from './memory-mount.ts'
+import { type FaultProxy, startFaultProxy } from './servers/fault-proxy.ts'
+
+const WRITERS = fileURLToPath(new URL('./acknowledging-writers.py', import.meta.url))
+const KILLS = Number(process.env['EIDER_KILLS'] ?? 20)
+const KILL_MS_MAX = 800
+const SEED = 11
+
+const fuse = await probeFuse()
+const skip = fuse.available ? false : `no mount can be made here: ${fuse.why}`
+
+/** From 0 up to 1, the same every time. */
+function* randoms(seed: number): Generator<number, never> {
+  for (let state = seed; ;) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    yield state / 2 ** 32
+  }
+}
+
+class Writers {
+  readonly #notes: string
+  readonly #children: readonly ChildProcess[]
+  readonly #said: string[] = []
+
+  constructor(notes: string, directory: string, names: readonly string[]) {
+    this.#notes = notes
+    this.#children = names.map((name, index) => {
+      const child = spawn('python3', [WRITERS, 'write', directory, notes, name, String(SEED + index)], {
+        cwd: '/',
+        stdio: ['ignore', 'ignore', 'pipe'],
+      })
+      child.stderr.on('data', (chunk: Buffer) => this.#said.push(chunk.toString()))
+      return child
+    })
+  }
+
+  /** Resolves when all have ended, none of them by an error that it did not expect. */
+  async stop(): Promise<void> {
+    writeFileSync(join(this.#notes, 'stop'), '')
+    for (const child of this.#children) {
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+    }
+    assert.deepEqual(this.#said, [])
+  }
+
+  kill(): void {
+    for (const child of this.#children) child.kill('SIGKILL')
+  }
+}
+
+test(
+  `[S96] [S97] [S98] [S99] ${KILLS} times SIGKILL under load with write-back: what was acknowledged is stored, and nothing is left over`,
+  { skip },
+  async (t) => {
+    const scratch = mkdtempSync(join(tmpdir(), 'eider-write-back-'))
+    const notes = join(scratch, 'notes')
+    mkdirSync(notes)
+    let writers: Writers | undefined
+    try {
+      await using mount = await BucketMount.start({ mountArguments: ['--write-back'] })
+      writers = new Writers(notes, mount.directory, ['a', 'b', 'c', 'large'])
+      const random = randoms(SEED)
+      for (let kills = 1; kills <= KILLS; kills++) {
+        await sleep(random.next().value * KILL_MS_MAX)
+        await mount.kill()
+        await mount.mount()
+      }
+      await writers.stop()
+      const check = async (tree: string): Promise<{ acknowledged: number; wrong: string[] }> =>
+        JSON.parse(await mount.sh(`python3 '${WRITERS}' check '${notes}' '${tree}'`)) as {
+          acknowledged: number
+          wrong: string[]
+        }
+      assert.deepEqual((await check(mount.directory)).wrong, [], `through the mount\n${mount.log}`)
+      await mount.unmount()
+      assert.deepEqual(mount.keptNames, [], `nothing was in conflict\n${mount.log}`)
+      const stored = await check(mount.bucket)
+      assert.deepEqual(stored.wrong, [], `in the bucket\n${mount.log}`)
+      assert.ok(stored.acknowledged >= KILLS, `${stored.acknowledged} files were acknowledged`)
+      assert.deepEqual(readdirSync(mount.staging).sort(), ['conflicts', 'journal'])
+      assert.deepEqual(readdirSync(join(mount.staging, 'journal')), [])
+      t.diagnostic(`${stored.acknowledged} files and moves were acknowledged`)
+    } finally {
+      writers?.kill()
+      rmSync(scratch, { recursive: true, force: true })
+    }
+  },
+)
+
+test(
+  '[S96] [S97] what was closed while the store was away is stored by the mount after a SIGKILL',
+  { skip },
+  async () => {
+    let proxy: FaultProxy | undefined
+    let isAway = false
+    try {
+      const proxied = async (endpoint: string): Promise<string> => {
+        proxy = await startFaultProxy(endpoint)
+        proxy.fault(() => isAway, { kind: 'refuse' }, Infinity)
+        return proxy.endpoint
+      }
+      await using mount = await BucketMount.start({ proxied, mountArguments: ['--write-back', '--validity', '1h'] })
+      await mount.sh(`
+      mkdir "$M/d"
+      for number in {1..20}; do echo before > "$M/d/changed$number"; done
+      ls "$M" "$M/d" > /dev/null
+      sync "$M/d/changed1"
+    `)
+      await until('all is stored', () => readdirSync(join(mount.staging, 'journal')).length === 0)
+      isAway = true
+      // Each close is answered by the disk alone: without write-back the first one would wait for its 20 seconds.
+      await mount.sh(`
+      cd "$M/d"
+      for number in {1..20}; do echo "after $number" > changed$number; echo "new $number" > new$number; done
+      chmod 600 new7
+      rm new8
+      head -c 3000000 /dev/zero > large
+      printf later | dd of=large bs=1 seek=1000000 conv=notrunc status=none
+    `)
+      assert.equal(readdirSync(join(mount.staging, 'journal')).length, 2 * 40)
+      await mount.kill()
+      isAway = false
+      await mount.mount()
+      const look = `
+      cat new{1..7} new{9..20} changed{1..20} large | sha256sum
+      test ! -e new8
+    `
+      const seen = await mount.sh(`cd "$M/d"; ${look}`)
+      assert.match(await mount.sh('stat -c %a "$M/d/new7"'), /600/)
+      await mount.unmount()
+      assert.deepEqual(mount.keptNames, [])
+      assert.deepEqual(readdirSync(join(mount.staging, 'journal')), [])
+      assert.equal(await mount.sh(`cd "$B/d"; ${look}`), seen)
+      assert.equal(await mount.sh('cat "$B/d/new20" "$B/d/changed20"'), 'new 20\nafter 20\n')
+    } finally {
+      await proxy?.close()
+    }
+  },
+)
+
+test(
+  '[S93] a file that was changed in the bucket while a program had it open is stored next to that',
+  { skip },
+  async () => {
+    await using mount = await BucketMount.start({ mountArguments: ['--on-conflict', 'keep-both'] })
+    const hold = (text: string): string => `
+    exec 5<> "$M/report.txt"
+    printf '${text}' >&5
+    printf theirs > "$B/report.txt"
+    exec 5>&-
+  `
+    await mount.sh(`printf base > "$M/report.txt"; ${hold('ours')}`)
+    assert.equal(await mount.sh('cat "$B/report.txt"'), 'theirs')
+    assert.equal(await mount.sh('cat "$B"/report\\ \\(conflict*.txt'), 'ours')
+    await mount.unmount()
+    assert.deepEqual(mount.keptNames, [])
+    assert.match(mount.log, /what was written here goes to/)
+  },
+)
