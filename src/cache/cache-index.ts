@@ -14,12 +14,13 @@ import { logger } from '#base/log.ts'
 import type { CacheKey } from './file-cache.ts'
 import {
   closeLmdbFile,
+  type BytesDatabase,
   commitBatch,
+  type LmdbFile,
   openBytesDatabase,
   openLmdbFile,
+  queued,
   removeLmdbFile,
-  type BytesDatabase,
-  type LmdbFile,
 } from './lmdb-file.ts'
 
 /** Names a version of a path of a store: 32 bytes, as characters below 256; the first 16 name the path. */
@@ -174,30 +175,30 @@ export class CacheIndex {
   /** Within a commit: a version's record and its place in the order; `before` is where it stood. */
   place(key: IndexKey, record: FileRecord, before: Place | undefined): void {
     if (before !== undefined) {
-      if (before.key !== key) void this.#records.remove(keyBytes(before.key))
-      if (before.usedAt !== record.usedAt) void this.#order.remove(orderKey(before))
+      if (before.key !== key) queued(this.#records.remove(keyBytes(before.key)))
+      if (before.usedAt !== record.usedAt) queued(this.#order.remove(orderKey(before)))
     }
-    void this.#records.put(keyBytes(key), encodeRecord(record))
+    queued(this.#records.put(keyBytes(key), encodeRecord(record)))
     if (before?.usedAt !== record.usedAt || before.key !== key) {
-      void this.#order.put(orderKey({ key, usedAt: record.usedAt, id: record.id }), Buffer.from(key, 'latin1'))
+      queued(this.#order.put(orderKey({ key, usedAt: record.usedAt, id: record.id }), Buffer.from(key, 'latin1')))
     }
   }
 
   /** Within a commit: the checksums of a segment. */
   placeSums(id: DataId, index: number, sums: Uint32Array): void {
-    void this.#sums.put(sumsKey(id, index), Buffer.from(sums.slice().buffer))
+    queued(this.#sums.put(sumsKey(id, index), Buffer.from(sums.slice().buffer)))
   }
 
   /** Within a commit: removes a version, whose file has that many segments. */
   remove(place: Place, segments: number): void {
-    void this.#records.remove(keyBytes(place.key))
-    void this.#order.remove(orderKey(place))
-    for (let index = 0; index < segments; index++) void this.#sums.remove(sumsKey(place.id, index))
+    queued(this.#records.remove(keyBytes(place.key)))
+    queued(this.#order.remove(orderKey(place)))
+    for (let index = 0; index < segments; index++) queued(this.#sums.remove(sumsKey(place.id, index)))
   }
 
   /** Within a commit: removes what stands at a place of the order alone. */
   removePlace(place: Place): void {
-    void this.#order.remove(orderKey(place))
+    queued(this.#order.remove(orderKey(place)))
   }
 
   /**
@@ -218,8 +219,8 @@ export class CacheIndex {
     value.writeUIntBE(totals?.files ?? 0, 0, 6)
     value.writeUIntBE(totals?.bytes ?? 0, 6, 6)
     await this.commit(() => {
-      if (totals === undefined) void this.#notes.remove(TOTALS)
-      else void this.#notes.put(TOTALS, value)
+      if (totals === undefined) queued(this.#notes.remove(TOTALS))
+      else queued(this.#notes.put(TOTALS, value))
     })
   }
 

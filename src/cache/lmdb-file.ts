@@ -31,7 +31,11 @@ const META_LAST_PAGE_AT = META_AT + 120
 export async function openLmdbFile<T>(path: string, use: (file: LmdbFile) => T): Promise<T> {
   const lmdb = await import('lmdb')
   const open = (): LmdbFile =>
-    lmdb.open<Buffer, Buffer>({ path, noSubdir: true, ...BINARY, maxDbs: 8, mapSize: 64 << 20, pageSize: PAGE_BYTES })
+    lmdb.open<Buffer, Buffer>({
+      ...{ path, noSubdir: true, ...BINARY, maxDbs: 8, mapSize: 64 << 20, pageSize: PAGE_BYTES },
+      // Batches are made here; lmdb's own, of each turn, have promises that nobody can wait for, and that reject on a full disk.
+      eventTurnBatching: false,
+    })
   let file: LmdbFile | undefined
   let reason: unknown
   try {
@@ -57,10 +61,20 @@ export function openBytesDatabase(file: LmdbFile, name: string): BytesDatabase {
   return file.openDB<Buffer, Buffer>({ name, ...BINARY })
 }
 
-/** Queues the puts and removes that `changes` does, to be committed as one; resolves when that is done. */
-export async function commitBatch(file: LmdbFile, changes: () => void): Promise<void> {
+/** Queues the puts and removes that `changes` does by `queued`, to be committed as one; resolves when that is done. */
+export function commitBatch(file: LmdbFile, changes: () => void): Promise<void> {
+  return committed(file.batch(changes))
+}
+
+/** Within a batch, one of its writes. How it ends is told by the batch; its own promise would be an unhandled rejection. */
+export function queued(write: Promise<unknown>): void {
+  write.catch(() => undefined)
+}
+
+/** Resolves when a write of its own is committed. @throws OperationError `LOCAL_FAILED` */
+export async function committed(write: Promise<unknown>): Promise<void> {
   try {
-    await file.batch(changes)
+    await write
   } catch (error) {
     // lmdb gives the reason by a second promise, which is an unhandled rejection unless somebody waits for it.
     const { commitError } = error as { commitError?: Promise<unknown> }

@@ -16,12 +16,14 @@ import type { AttributeIndex } from './attribute-index.ts'
 import { decodeAttributes, encodeAttributes } from './attribute-record.ts'
 import {
   closeLmdbFile,
+  type BytesDatabase,
   commitBatch,
+  committed,
+  type LmdbFile,
   openBytesDatabase,
   openLmdbFile,
+  queued,
   removeLmdbFile,
-  type BytesDatabase,
-  type LmdbFile,
 } from './lmdb-file.ts'
 
 export interface AttributeIndexOptions {
@@ -187,18 +189,18 @@ class StoredAttributeIndex implements AttributeIndex {
       const key = this.#setKey(path)
       if (key === undefined) continue
       if (record === undefined) {
-        void this.#young.remove(key)
-        void this.#old.remove(key)
-      } else void this.#young.put(key, record)
+        queued(this.#young.remove(key))
+        queued(this.#old.remove(key))
+      } else queued(this.#young.put(key, record))
     }
   }
 
   async #renewGenerations(): Promise<void> {
     const { entryCount } = this.#young.getStats() as { entryCount: number }
     if (entryCount < this.#generationMax) return
-    await this.#old.clearAsync()
+    await committed(this.#old.clearAsync())
     this.#changePlaces()
-    await commitBatch(this.#file, () => void this.#notes.put(YOUNG, Buffer.from(this.#youngName)))
+    await commitBatch(this.#file, () => queued(this.#notes.put(YOUNG, Buffer.from(this.#youngName))))
   }
 
   #changePlaces(): void {
