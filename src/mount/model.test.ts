@@ -407,9 +407,9 @@ function restless(store: Store): Store {
 /** `store` that takes its time for puts, so that other operations come while files wait for theirs. */
 function lagging(store: Store): Store {
   return replacing(store, {
-    put: async (path, source, options) => {
+    put: async (at, source, options) => {
       await delay(3)
-      return store.put(path, source, options)
+      return store.put(at, source, options)
     },
   })
 }
