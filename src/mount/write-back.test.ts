@@ -13,7 +13,7 @@ import { countsOf } from '#base/metrics.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ANY, type Store } from '#store/store.ts'
 
-import { codeOf, content, KernelDouble, O_RDONLY, O_RDWR, replacing } from './kernel-double.ts'
+import { codeOf, content, Gate, KernelDouble, O_RDONLY, O_RDWR, replacing } from './kernel-double.ts'
 import { Journal } from './journal.ts'
 import type { StoreFileSystemOptions } from './mount-state.ts'
 import { StagingArea } from './staging.ts'
@@ -24,7 +24,9 @@ setLogLevel('silent')
 /** A store that answers, has gone, or takes puts and loses their answers; and what each mount sees of it. */
 class Endpoint {
   readonly inner = openMemoryStore()
-  mode: 'up' | 'down' | 'losing' = 'down'
+  mode: 'up' | 'down' | 'losing' | 'refusing' = 'down'
+  /** What holds up a put before it takes effect. */
+  gate: Gate | undefined
   puts = 0
 
   /** What one process sees, until it dies. */
@@ -43,6 +45,8 @@ class Endpoint {
       },
       put: async (path, source, options) => {
         check()
+        if (this.mode === 'refusing') throw new OperationError('STORE_DENIED', 'Cannot put: not allowed')
+        await this.gate?.pass()
         this.puts++
         const entry = await this.inner.put(path, source, options)
         if (this.mode === 'losing') throw new OperationError('STORE_TIMEOUT', 'Cannot put: no answer')
@@ -220,6 +224,34 @@ test('[S97] a put that took effect before the crash is known for ours', async ()
   assert.deepEqual(it.kept, [])
   assert.equal(await content(it.endpoint.inner, 'f'), 'bytes')
   assert.notEqual(version, undefined)
+})
+
+test('[S97] a put that was under way at the next close, and took effect after the crash, is known for ours', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  const gate = new Gate()
+  it.endpoint.gate = gate
+  await it.write('f', 'first')
+  await gate.reached
+  await it.write('f', 'second')
+  assert.equal(it.journal.length, 2, 'no writer waited for the put, and there is one record')
+  await it.crash()
+  it.endpoint.gate = undefined
+  gate.open()
+  await settled(() => it.endpoint.puts === 1)
+  await it.boot()
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'f'), 'second')
+  assert.deepEqual(it.kept, [])
+})
+
+test('[S99] what the store refuses for good is kept, and told of', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'refusing'
+  await it.write('f', 'bytes')
+  await settled(() => it.fs.status.dirtyFiles === 0)
+  assert.deepEqual(it.kept, ['bytes'])
+  assert.deepEqual(it.journal, [])
 })
 
 test('[S97] what others stored meanwhile is dealt with by the policy', async () => {
