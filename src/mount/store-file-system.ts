@@ -145,7 +145,10 @@ export class StoreFileSystem implements FileSystem {
 
   /** Tries again to publish what nobody has open any more: its close has failed. */
   publishFailed(): Promise<unknown[]> {
-    return this.#publisher.publishAll(({ file }) => file?.handles === 0 && file.journaled === undefined)
+    // What the journal vouches for is in a queue of its own until that fails.
+    return this.#publisher.publishAll(
+      ({ file }) => file?.handles === 0 && (file.journaled === undefined || file.failed),
+    )
   }
 
   /** Keeps what could not be published under `conflicts/`, at the very end; gives the paths of what could not be kept. */

@@ -156,20 +156,10 @@ export class WriteBack {
     const sent = file.sending?.staged === staged ? file.sending.sent.dirty : new RangeSet()
     const dirty = new RangeSet([...staged.dirty.within(0, size), ...sent.within(0, size)])
     const changes = file.sentChanges === undefined ? file.changes : file.sentChanges.with(file.changes)
-    const facts = {
-      ...{
-        path,
-        version,
-        size,
-        baseEnd,
-        dirty,
-        missing: staged.missing,
-        attributes: attributes ?? {},
-        changes,
-        attempts,
-      },
-      replaces: replaced.map((each) => each.id),
-    }
+    const { missing } = staged
+    const replaces = replaced.map((each) => each.id)
+    const place = { path, version, attributes: attributes ?? {}, changes, attempts, replaces }
+    const facts = { ...place, size, baseEnd, dirty, missing }
     const dataPath = this.#journal.dataPath(id)
     if (!isSame) staged.giveName(dataPath)
     try {
@@ -178,10 +168,17 @@ export class WriteBack {
       if (!isSame) staged.takeName(dataPath, this.#state.staging.newPath())
       throw error
     }
+    // Forgotten while this was written, its bytes have lost their name.
+    const isKnown = file.journaled === before
+    if (isSame && !isKnown) {
+      this.#journal.removeRecord(id)
+      return
+    }
+    const done = replaced.filter((each) => (each === before ? isKnown : file.replaced.includes(each)))
     const ownsBytes = before?.staged === staged && before.ownsBytes
     file.journaled = { id, staged, ownsBytes, generation, attributes, path, version, isFixed: true }
     file.replaced = file.replaced.filter((each) => !replaced.includes(each))
-    for (const each of replaced) this.#journal.remove(each)
+    for (const each of done) this.#journal.remove(each)
     // It was stored, or removed, while the record was written.
     if (!file.dirty || node.detached === 'removed') this.forget(file)
   }
