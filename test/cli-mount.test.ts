@@ -195,7 +195,7 @@ test('what cannot be stored is kept, and unmount names it and ends with 3', { sk
     ...KEYS,
     stagingDirectory: join(scratch, 'away'),
   })
-  await eider(['mount', bucketAt(away), folder, '--mkdir'], { env })
+  await eider(['mount', bucketAt(away), folder, '--mkdir', '--io-timeout=2s'], { env })
   const file = await open(join(folder, 'lost'), 'w')
   await file.write('bytes')
   await away.close()
