@@ -49,7 +49,7 @@ export class Publisher {
     this.#state = state
     this.#stager = new Stager(state)
     if (state.journal !== undefined) {
-      const publish = (node: Node): Promise<void> => this.publish(node)
+      const publish = (node: Node, isWanted?: () => boolean): Promise<void> => this.publish(node, isWanted)
       const release = (node: Node): void => this.release(node)
       state.journals = new WriteBack(state, state.journal, { publish, release })
     }
@@ -100,18 +100,18 @@ export class Publisher {
   }
 
   /** Puts what is ahead of the store into it. Claims the tree. */
-  async publish(node: Node): Promise<void> {
+  async publish(node: Node, isWanted: () => boolean = () => true): Promise<void> {
     // What lost its name may get one there again, see `conflict-policy.ts`.
     const at = node.parent ?? node.origin
-    await this.#state.tree.shared(at === undefined ? [node] : [node, at], () => this.publishClaimed(node))
+    await this.#state.tree.shared(at === undefined ? [node] : [node, at], () => this.publishClaimed(node, isWanted))
   }
 
-  /** As `publish`, for who has claimed the tree already. */
-  publishClaimed(node: Node): Promise<void> {
+  /** As `publish`, for who has claimed the tree already. Asks again right before the put whether it `isWanted` still. */
+  publishClaimed(node: Node, isWanted: () => boolean = () => true): Promise<void> {
     return node.lock.run(async () => {
       // Once is enough: what is written meanwhile is for the next, or somebody who goes on writing would keep this for ever.
       while (node.file !== undefined && (node.file.dirty || node.file.attributesDirty)) {
-        if (await this.#publishOnce(node, node.file)) break
+        if (await this.#publishOnce(node, node.file, isWanted)) break
       }
       const refused = node.file?.refused
       if (node.file !== undefined) node.file.refused = undefined
@@ -120,7 +120,8 @@ export class Publisher {
   }
 
   /** Whether it is done; else something was learnt, by which another try may do. */
-  async #publishOnce(node: Node, file: OpenFile): Promise<boolean> {
+  async #publishOnce(node: Node, file: OpenFile, isWanted: () => boolean): Promise<boolean> {
+    if (!isWanted()) return true
     if (node.detached === 'removed') {
       this.#settle(node, file)
       return true
@@ -140,6 +141,7 @@ export class Publisher {
       const stored = this.#mustAsk(node, file) ? await this.#storedAttributes(node) : (node.attributes ?? {})
       const ahead = await this.#sentAhead(node, file)
       if (node.detached !== undefined) return false
+      if (!isWanted()) return true
       // From here to the start of the put nothing waits, so these are the changes up to the bytes that it sends.
       withBytes = file.dirty
       changes = file.changes

@@ -52,8 +52,8 @@ export interface JournaledFile extends Journaled {
 }
 
 export interface Publishing {
-  /** Settles as a publish does that resolves when the store has the file. */
-  readonly publish: (node: Node) => Promise<void>
+  /** Resolves when the store has the file, or it is not wanted there any more when its turn comes. */
+  readonly publish: (node: Node, isWanted?: () => boolean) => Promise<void>
   /** Lets go of a file that nobody holds. */
   readonly release: (node: Node) => void
 }
@@ -233,7 +233,7 @@ export class WriteBack {
   async #makeRoom(): Promise<void> {
     const pending = [...this.#state.dirty].filter(({ file }) => file?.journaled !== undefined)
     for (const node of pending) {
-      await this.#publishing.publish(node)
+      await this.#publishing.publish(node, () => node.file !== undefined && !this.#isBeingWritten(node.file))
       this.#publishing.release(node)
     }
   }
@@ -257,9 +257,9 @@ export class WriteBack {
 
   async #publishOne(node: Node): Promise<void> {
     const { file } = node
-    if (file === undefined || !node.isAhead || this.#isBeingWritten(file)) return
+    if (file === undefined || !node.isAhead) return
     try {
-      await this.#publishing.publish(node)
+      await this.#publishing.publish(node, () => !this.#isBeingWritten(file))
       this.#failures.delete(node)
     } catch {
       // The publisher has told the log. What was lost to another writer is settled, and anything else is tried again.
@@ -275,8 +275,8 @@ export class WriteBack {
   }
 
   /** Its close, or its next fsync, comes back: nobody elsewhere sees it half written. */
-  #isBeingWritten({ writers, staged, journaled }: OpenFile): boolean {
-    return writers > 0 && (journaled?.staged !== staged || journaled?.generation !== staged?.generation)
+  #isBeingWritten({ staged, journaled }: OpenFile): boolean {
+    return journaled !== undefined && (journaled.staged !== staged || journaled.generation !== staged.generation)
   }
 
   /** Begins to publish. */
