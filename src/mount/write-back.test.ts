@@ -245,6 +245,27 @@ test('[S97] a put that was under way at the next close, and took effect after th
   assert.deepEqual(it.kept, [])
 })
 
+test('[S98] a put that waited for the one before it does not store a file that is being written by then', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  const gate = new Gate()
+  it.endpoint.gate = gate
+  await it.write('f', 'first')
+  await gate.reached
+  await it.write('f', 'second')
+  const third = await it.kernel.open('f', O_RDWR | constants.O_TRUNC)
+  it.endpoint.gate = undefined
+  gate.open()
+  await settled(() => it.endpoint.puts === 1)
+  for (let turns = 0; turns < 200; turns++) await setImmediate()
+  assert.equal(await content(it.endpoint.inner, 'f'), 'first')
+  await it.kernel.write(third, 0, 'third')
+  await it.kernel.close(third)
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'f'), 'third')
+  assert.deepEqual(it.kept, [])
+})
+
 test('[S99] what the store refuses for good is kept, and told of', async () => {
   await using it = await new Machine().boot()
   it.endpoint.mode = 'refusing'
