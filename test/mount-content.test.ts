@@ -171,3 +171,21 @@ PYTHON
   cmp "$W/e" "$M/e"
   cmp "$W/e" "$B/e"`,
 )
+
+program(
+  '[S44] what is written through a mapping of an appending descriptor stays in its place, and so do writes that no longer append',
+  `echo 0123456789 > "$M/mapped"
+  python3 - "$M/mapped" <<'PYTHON'
+import fcntl, mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND)
+with mmap.mmap(fd, 0) as mapping:
+    mapping[2:4] = b'MM'
+    mapping.flush()
+os.write(fd, b'end')
+fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+os.pwrite(fd, b'W', 5)
+os.close(fd)
+PYTHON
+  printf '01MM4W6789\\nend' | cmp - "$M/mapped"
+  printf '01MM4W6789\\nend' | cmp - "$B/mapped"`,
+)

@@ -45,7 +45,10 @@ const EXPECTED: Record<string, [decoder: (frame: decode.RequestFrame) => unknown
   CREATE: [decode.decodeCreate, { flags: 0o101101, mode: 0o100644, umask: 0o22, name: NAME }],
   GETXATTR: [decode.decodeGetxattr, { size: 0, name: 'security.capability' }],
   'GETXATTR with room': [decode.decodeGetxattr, { size: 128, name: 'user.colour' }],
-  WRITE: [decode.decodeWrite, { handle: 3, offset: 0, killPrivileges: false, data: Buffer.from('hello') }],
+  WRITE: [
+    decode.decodeWrite,
+    { handle: 3, offset: 0, appends: false, killPrivileges: false, data: Buffer.from('hello') },
+  ],
   FLUSH: [decode.decodeHandle, { handle: 3 }],
   RELEASE: [decode.decodeHandle, { handle: 3 }],
   OPEN: [decode.decodeOpen, { flags: 0o100002, killPrivileges: false }],

@@ -5,6 +5,7 @@
  * those beyond 2^53 are refused.
  */
 import { isUtf8 } from 'node:buffer'
+import { constants } from 'node:fs'
 import type { AttributeRequest, Handle, NodeId } from './file-system.ts'
 import {
   FATTR_ATIME,
@@ -309,6 +310,8 @@ export function decodeRead(frame: RequestFrame): ReadRequest | Refusal {
 export interface WriteRequest {
   readonly handle: Handle
   readonly offset: number
+  /** The descriptor appends as it is now; never of pages that were written through a mapping and go out later. */
+  readonly appends: boolean
   readonly killPrivileges: boolean
   /** A view of the frame's buffer. */
   readonly data: Uint8Array
@@ -328,6 +331,7 @@ export function decodeWrite(frame: RequestFrame): WriteRequest | Refusal {
   return {
     handle,
     offset,
+    appends: (view.getUint32(BODY + 32, true) & constants.O_APPEND) !== 0,
     killPrivileges: (view.getUint32(BODY + 20, true) & FUSE_WRITE_KILL_SUIDGID) !== 0,
     data: frame.bytes.subarray(start, start + size),
   }

@@ -163,8 +163,18 @@ export interface FileSystem {
     size: number,
     caller: Caller,
   ): MaybePromise<Uint8Array | readonly Uint8Array[]>
-  /** `data` belongs to the session: it is valid until the answer, and must be copied to be kept longer. */
-  write(node: NodeId, handle: Handle, offset: number, data: Uint8Array, caller: Caller): MaybePromise<number>
+  /**
+   * `data` belongs to the session: it is valid until the answer, and must be copied to be kept longer. What `appends` goes to the
+   * end, of which the kernel's idea may be older.
+   */
+  write(
+    node: NodeId,
+    handle: Handle,
+    offset: number,
+    data: Uint8Array,
+    caller: Caller,
+    appends: boolean,
+  ): MaybePromise<number>
   /** At each close of a descriptor. What it throws is what close(2) returns. */
   flush(node: NodeId, handle: Handle, caller: Caller): MaybePromise<void>
   fsync(node: NodeId, handle: Handle, dataOnly: boolean, caller: Caller): MaybePromise<void>

@@ -269,12 +269,12 @@ HANDLERS[protocol.FUSE_WRITE] = (dispatcher, request, frame) => {
   const asked = decode.decodeWrite(frame)
   if (typeof asked === 'number') return dispatcher.replier.fail(request, asked)
   const { fileSystem } = dispatcher
-  const { handle, offset, data } = asked
+  const { handle, offset, data, appends } = asked
   const result = asked.killPrivileges
     ? withoutPrivileges(fileSystem, request.node, request, () =>
-        fileSystem.write(request.node, handle, offset, data, request),
+        fileSystem.write(request.node, handle, offset, data, request, appends),
       )
-    : fileSystem.write(request.node, handle, offset, data, request)
+    : fileSystem.write(request.node, handle, offset, data, request, appends)
   dispatcher.settle(request, result, answerWritten, frame)
 }
 

@@ -37,7 +37,6 @@ export interface FileHandle {
   readonly node: Node
   readonly file: OpenFile
   readonly mayWrite: boolean
-  readonly appends: boolean
   /** Made at the first read that goes to the store. */
   readAhead: ReadHandle | undefined
   /** What `readAhead` belongs to. */
@@ -166,7 +165,8 @@ export class FileContent {
     return bytes
   }
 
-  write(open: FileHandle, offset: number, data: Uint8Array, caller: Caller): MaybePromise<number> {
+  /** Writes at `offset`; undefined: at the end. */
+  write(open: FileHandle, offset: number | undefined, data: Uint8Array, caller: Caller): MaybePromise<number> {
     const { file, node } = open
     if (file.staged !== undefined && file.isFree) return this.#write(open, file.staged, offset, data, caller)
     // A file that was lost to another, or superseded before its first write, has nothing to write into.
@@ -176,7 +176,7 @@ export class FileContent {
     return this.#writeLater(open, offset, data, caller)
   }
 
-  #writeLater(open: FileHandle, offset: number, data: Uint8Array, caller: Caller): Promise<number> {
+  #writeLater(open: FileHandle, offset: number | undefined, data: Uint8Array, caller: Caller): Promise<number> {
     const { node } = open
     return this.#whenWritable(node, node.size, (staged) => this.#write(open, staged, offset, data, caller))
   }
@@ -192,10 +192,14 @@ export class FileContent {
     }
   }
 
-  #write(open: FileHandle, staged: StagedFile, offset: number, data: Uint8Array, caller: Caller): number {
-    const { node, file } = open
-    // The kernel's idea of the end can be older than what another handle has appended.
-    const at = open.appends ? staged.size : offset
+  #write(
+    { node, file }: FileHandle,
+    staged: StagedFile,
+    offset: number | undefined,
+    data: Uint8Array,
+    caller: Caller,
+  ): number {
+    const at = offset ?? staged.size
     this.#checkSize(node, at + data.length)
     const before = staged.size
     const written = staged.write(at, data)

@@ -74,8 +74,7 @@ export class Files {
     file.handles++
     if (mayWrite) file.writers++
     const handle = ++this.#handleLast
-    const appends = mayWrite && (flags & constants.O_APPEND) !== 0
-    this.#handles.set(handle, { node, file, mayWrite, appends, readAhead: undefined })
+    this.#handles.set(handle, { node, file, mayWrite, readAhead: undefined })
     this.#state.openFiles.inc()
     this.#state.table.settle(node)
     const { cached, passthrough } = this.#state

@@ -82,6 +82,11 @@ export interface OpenedFile {
   readonly node: NodeId
   readonly handle: Handle
   readonly openFlags: number
+  readonly appends?: boolean
+}
+
+function appends(flags: number): boolean {
+  return (flags & constants.O_APPEND) !== 0
 }
 
 export class KernelDouble {
@@ -131,7 +136,7 @@ export class KernelDouble {
 
   async open(path: string, flags: number): Promise<OpenedFile> {
     const node = await this.node(path)
-    return { node, ...(await this.#fs.open(node, flags)) }
+    return { node, appends: appends(flags), ...(await this.#fs.open(node, flags)) }
   }
 
   /** open(2) with O_CREAT: a lookup, and a create where it finds nothing. */
@@ -141,10 +146,10 @@ export class KernelDouble {
     if ('attributes' in found) {
       if ((flags & constants.O_EXCL) !== 0) throw new OperationError('FILE_EXISTS', `Cannot create "${path}"`)
       const { node } = found.attributes
-      return { node, ...(await this.#fs.open(node, flags)) }
+      return { node, appends: appends(flags), ...(await this.#fs.open(node, flags)) }
     }
     const made = await this.#fs.create(parent, nameOf(path), mode, 0o022, flags | constants.O_CREAT, this.caller)
-    return { node: made.attributes.node, handle: made.handle, openFlags: made.openFlags }
+    return { node: made.attributes.node, handle: made.handle, openFlags: made.openFlags, appends: appends(flags) }
   }
 
   async read(file: OpenedFile, offset: number, size: number): Promise<Buffer> {
@@ -155,7 +160,7 @@ export class KernelDouble {
   }
 
   async write(file: OpenedFile, offset: number, data: string | Uint8Array): Promise<number> {
-    return this.#fs.write(file.node, file.handle, offset, Buffer.from(data), this.caller)
+    return this.#fs.write(file.node, file.handle, offset, Buffer.from(data), this.caller, file.appends === true)
   }
 
   /** fallocate(2), by FALLOC_FL_* bits. */

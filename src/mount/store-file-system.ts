@@ -309,11 +309,19 @@ export class StoreFileSystem implements FileSystem {
     return bytes instanceof Promise ? patiently(bytes, caller.signal) : bytes
   }
 
-  write(_node: NodeId, handle: Handle, offset: number, data: Uint8Array, caller: Caller): MaybePromise<number> {
+  write(
+    _node: NodeId,
+    handle: Handle,
+    offset: number,
+    data: Uint8Array,
+    caller: Caller,
+    appends: boolean,
+  ): MaybePromise<number> {
     const open = this.#files.get(handle)
+    const at = appends ? undefined : offset
     const { journals } = this.#state
-    if (journals === undefined) return this.#content.write(open, offset, data, caller)
-    return journals.withRoom(() => this.#content.write(open, offset, data, caller))
+    if (journals === undefined) return this.#content.write(open, at, data, caller)
+    return journals.withRoom(() => this.#content.write(open, at, data, caller))
   }
 
   fallocate(
