@@ -173,7 +173,7 @@ PYTHON
 )
 
 program(
-  '[S44] what is written through a mapping of an appending descriptor stays in its place, and so do writes that no longer append',
+  'what is written through a mapping of an appending descriptor stays in its place, and so do writes that no longer append',
   `echo 0123456789 > "$M/mapped"
   python3 - "$M/mapped" <<'PYTHON'
 import fcntl, mmap, os, sys
