@@ -19,7 +19,9 @@ import type { FileCache } from '#cache/file-cache.ts'
 import { openAttributeIndex } from '#cache/open-attribute-index.ts'
 import { openFileCache } from '#cache/open-file-cache.ts'
 import { type Mount, type MountEnd, mountStore } from '#mount/mount.ts'
+import { makeDirectories } from '#os/make-directories.ts'
 import { mountPath } from '#os/mount-table.ts'
+import type { DryRunOptions } from '#store/dry-run-store.ts'
 import { openStore } from '#store/open-store.ts'
 import { estimatedCostUsd } from '#store/s3/prices.ts'
 import type { Store } from '#store/store.ts'
@@ -81,7 +83,7 @@ export async function serveMount(
     signal,
     readOnly: values.readOnly,
     s3: { ...s3OptionsOf(values), memory },
-    ...(values.dryRun ? { dryRun: { directory: join(stagingDirectory, 'dry-run'), log } } : {}),
+    ...(values.dryRun ? { dryRun: dryRunIn(stagingDirectory) } : {}),
   })
   const kept = await openKept(store, values, target).catch(async (error: unknown) => {
     await store.close()
@@ -162,6 +164,11 @@ async function openKept(
     throw error
   })
   return defined({ cache, attributeIndex })
+}
+
+function dryRunIn(stagingDirectory: string): DryRunOptions {
+  makeDirectories(stagingDirectory, 0o700)
+  return { directory: stagingDirectory, log }
 }
 
 /** @throws OperationError `USAGE` */
