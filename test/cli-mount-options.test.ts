@@ -92,7 +92,7 @@ test('[S30] unmount with a time limit returns, and the process of the mount goes
   await eider(['mount', url, folder, '--mkdir', '--io-timeout=1s'], { env: credentials })
   const status = await eider(['status', '--json', `--mount=${folder}`], { env })
   const { mounts: told } = JSON.parse(status.stdout) as { mounts: { pid: number; requests: Record<string, number> }[] }
-  const [{ pid = 0, requests = {} } = {}] = told
+  const [{ pid, requests } = { pid: 0, requests: {} }] = told
   assert.ok((requests['ListObjectsV2'] ?? 0) > 0, 'requests are counted')
   const file = await open(join(folder, 'left'), 'w')
   await file.write('bytes')

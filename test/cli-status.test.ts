@@ -120,7 +120,7 @@ test('mount(8) mounts the type fuse.eider, with the options of fstab', { skip: s
   const folder = join(scratch, 'fstab')
   mkdirSync(folder)
   await writeFile(join(data, 'seen'), 'through mount(8)')
-  symlinkSync(fileURLToPath(new URL('../bin/mount.eider.js', import.meta.url)), HELPER)
+  symlinkSync(fileURLToPath(new URL('../bin/mount-eider.js', import.meta.url)), HELPER)
   try {
     assert.equal(await run('mount', ['-t', 'fuse.eider', data, folder, '-o', 'ro,nofail,validity=5s']), 0)
     const [mount] = mountsOf(folder)

@@ -428,7 +428,7 @@ export class CachedFile {
 }
 
 /** The checksums of the blocks of `bytes`; others get their turn between two slices. */
-export async function checksumsOf(bytes: Uint8Array): Promise<number[]> {
+async function checksumsOf(bytes: Uint8Array): Promise<number[]> {
   const sums: number[] = []
   for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
     if (at > 0 && at % (2 * SLICE_BYTES) === 0) await setImmediate()
