@@ -1,24 +1,24 @@
 /**
- * A mount of a directory whose store fails by chance, as a program of its own: faulty-mount-child.ts STORE DIR STAGING SEED.
- * A message `true` has the store work, `false` has it fail again; each is answered. Ends with its parent's channel or by SIGTERM,
+ * A mount of a directory whose store fails by chance, as a program of its own: faulty-mount-child.ts STORE DIR STAGING.
+ * A message says whether the store is to be calm, and may give a seed of the faults that come after; each is answered. Ends with its parent's channel or by SIGTERM,
  * with exit code 0 only where all that was written is stored.
  */
 import { setLogLevel } from '#base/log.ts'
 import { mountStore } from '#mount/mount.ts'
 import { openDirectoryStore } from '#store/directory-store.ts'
-import { openFaultyStore } from '#store/faulty-store.ts'
+import { type FaultyStore, openFaultyStore } from '#store/faulty-store.ts'
 import type { Store } from '#store/store.ts'
 
-const [root = '', directory = '', stagingDirectory = '', seed = ''] = process.argv.slice(2)
+const [root = '', directory = '', stagingDirectory = ''] = process.argv.slice(2)
 const STOP_MS = 10_000
 
 setLogLevel('fatal')
 process.chdir('/')
 const inner = await openDirectoryStore(root)
-const faulty = openFaultyStore(inner, {
-  seed: Number(seed),
-  rates: { error: 0.04, lost: 0.04, throttled: 0.02, delay: 0.05, cut: 0.05 },
-})
+const failing = (seed: number): FaultyStore =>
+  openFaultyStore(inner, { seed, rates: { error: 0.08, lost: 0.08, throttled: 0.04, delay: 0.05, cut: 0.1 } })
+let faulty = failing(0)
+let faultsBefore = 0
 let isCalm = true
 const store: Store = new Proxy(inner, {
   get: (_, key) => {
@@ -27,10 +27,15 @@ const store: Store = new Proxy(inner, {
     return typeof value === 'function' ? (value.bind(from) as unknown) : value
   },
 })
-const mount = await mountStore({ store, directory, stagingDirectory, readOnly: false, allowOther: true })
-process.on('message', (calm: boolean) => {
+// Nothing is believed for longer than a call: what a failed one did shows at once, and all meet the store.
+const mount = await mountStore({ store, directory, stagingDirectory, readOnly: false, allowOther: true, validityMs: 0 })
+process.on('message', ({ calm, seed }: { readonly calm: boolean; readonly seed?: number }) => {
   isCalm = calm
-  process.send?.({ faults: faulty.faultCount })
+  if (seed !== undefined) {
+    faultsBefore += faulty.faultCount
+    faulty = failing(seed)
+  }
+  process.send?.({ faults: faultsBefore + faulty.faultCount })
 })
 process.once('SIGTERM', () => void stop())
 process.once('disconnect', () => void stop())

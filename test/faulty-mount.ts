@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -21,24 +21,22 @@ export class FaultyMount implements AsyncDisposable {
   readonly keepsDirectoryTimes = false
   readonly keepsSetId = true
   readonly #scratch: string
-  readonly #seed: number
   /** Faults that happened to the mounts before this one, and to this one so far. */
   #faultsBefore = 0
   #faults = 0
   #child: ChildProcess | undefined
   #said = ''
 
-  private constructor(scratch: string, seed: number) {
+  private constructor(scratch: string) {
     this.#scratch = scratch
     this.directory = join(scratch, 'mnt')
-    this.#seed = seed
   }
 
   /** Mounts an empty directory; the store works until `calm(false)`. */
-  static async start(seed: number): Promise<FaultyMount> {
+  static async start(): Promise<FaultyMount> {
     const scratch = mkdtempSync(join(tmpdir(), 'eider-faulty-'))
     for (const name of ['store', 'mnt']) mkdirSync(join(scratch, name))
-    const mount = new FaultyMount(scratch, seed)
+    const mount = new FaultyMount(scratch)
     await mount.#mount()
     return mount
   }
@@ -52,30 +50,34 @@ export class FaultyMount implements AsyncDisposable {
     return FAULTS.has(error)
   }
 
-  /** Lets the store work, or fail again. */
-  async calm(isCalm: boolean): Promise<void> {
+  /** Lets the store work, or fail again; with a seed, by other faults. */
+  async calm(calm: boolean, seed?: number): Promise<void> {
     const child = this.#child
     assert.ok(child !== undefined, 'it is mounted')
-    child.send(isCalm)
+    child.send({ calm, seed })
     this.#faults = ((await this.#message(child)) as { faults: number }).faults
   }
 
-  /** Ends the mount, which must have stored all, and mounts anew. */
+  /**
+   * Ends the mount, which must have stored or kept all, and mounts anew. Kept is also what was removed by a call whose answer was
+   * lost: the mount cannot tell that from a removal by somebody else.
+   */
   async remount(): Promise<void> {
     const child = this.#child
     assert.ok(child !== undefined, 'it is mounted')
     const exit = once(child, 'exit')
     child.kill('SIGTERM')
-    assert.deepEqual(await exit, [0, null], this.#said)
-    assert.deepEqual(readdirSync(join(this.#scratch, 'staging', 'conflicts')), [], 'nothing could not be stored')
+    const ended = await exit
     this.#faultsBefore += this.#faults
     this.#faults = 0
+    // Also where something is wrong: what comes after takes other steps, or fewer.
     await this.#mount()
+    assert.deepEqual(ended, [0, null], this.#said)
   }
 
   async #mount(): Promise<void> {
     const places = ['store', 'mnt', 'staging'].map((name) => join(this.#scratch, name))
-    const child = spawn(process.execPath, [PROGRAM, ...places, String(this.#seed)], {
+    const child = spawn(process.execPath, [PROGRAM, ...places], {
       cwd: '/',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     })
