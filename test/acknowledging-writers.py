@@ -154,7 +154,7 @@ class Writer:
         """Long enough for parts to go up while it is written."""
         item = f'{self.name}-large{self.random.randrange(3)}'
         self.count += 1
-        data = self.trying(item, self.count, item, self.random.choice([17, 24, 33]) * MEBIBYTE + 123)
+        data = self.trying(item, self.count, item, self.random.choice([10, 17, 25]) * MEBIBYTE + 123)
         self.put(item, data, False)
         self.note('ack', item, self.count)
 

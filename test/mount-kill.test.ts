@@ -22,7 +22,7 @@ import { clientOf } from './servers/bucket.ts'
 const WRITERS = fileURLToPath(new URL('./acknowledging-writers.py', import.meta.url))
 const KILLS = Number(process.env['EIDER_KILLS'] ?? 100)
 /** Kills come up to so long after a mount is ready: the start of the writers, the middle of uploads. */
-const KILL_MS_MAX = 400
+const KILL_MS_MAX = 250
 const CHECK_EVERY = 20
 const SEED = 7
 
