@@ -265,7 +265,10 @@ export class Resolver {
         return !(unseen && known.directory === undefined && entry.kind !== 'directory')
       }
     }
-    return known.kind === 'file' && known.file !== undefined && known.version !== entry.version
+    // The kernel goes by the size that it was told last until that expires, also for who opens the file anew: it would cut the
+    // new version there, or lengthen it. With another node it asks.
+    const isInUse = known.file !== undefined || known.lookups > 0
+    return known.kind === 'file' && isInUse && known.version !== entry.version
   }
 
   #update(node: Node, entry: Entry, moment: Moment): void {
