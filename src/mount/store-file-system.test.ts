@@ -117,6 +117,20 @@ test('[S21] a reader of a replaced file gets ESTALE, a new open the new version,
   assert.equal((await it.kernel.fstat(old)).size, 3 << 20)
 })
 
+test('[S21] a node that the kernel knows by the size of one version is never opened as another', async () => {
+  const store = openMemoryStore()
+  await elsewhere(store, 'file', 'short')
+  await using it = await rig(store)
+  const node = await it.kernel.node('file')
+  await elsewhere(store, 'file', 'much longer than before')
+  it.clock.ms += 2000
+  // The kernel's own clock may still believe the name, and the size.
+  assert.equal(await codeOf((async () => it.fs.open(node, O_RDONLY))()), 'FILE_STALE')
+  const fresh = await it.kernel.open('file', O_RDONLY)
+  assert.notEqual(fresh.node, node)
+  assert.equal((await it.kernel.read(fresh, 0, 100)).toString(), 'much longer than before')
+})
+
 test('the kernel keeps its pages exactly while the version is the one that they are of', async () => {
   const store = openMemoryStore()
   await elsewhere(store, 'file', 'one')
