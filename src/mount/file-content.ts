@@ -185,6 +185,7 @@ export class FileContent {
   async #whenWritable<T>(node: Node, length: number, change: (staged: StagedFile) => T): Promise<T> {
     for (;;) {
       let staged = await this.#publisher.stage(node, length)
+      if (node.file?.replayed !== undefined) await this.#publisher.rememberReplayed(node.file)
       if (node.file !== undefined) staged = this.#state.journals?.writable(node.file, staged, length) ?? staged
       const publishing = node.file?.publishing
       if (publishing === undefined) return change(staged)

@@ -127,8 +127,8 @@ export class OpenFile {
   /** What the journal has of it, and of files whose name it took; see `write-back.ts`. */
   journaled: JournaledFile | undefined
   replaced: Journaled[] = []
-  /** It was found in the journal: a put of it may have taken effect before. */
-  isReplayed = false
+  /** As it was found in the journal: a put of that may have taken effect before. */
+  replayed: Sending | undefined
   /** What a put under way sends, and the changes of attributes that go with it. */
   sending: Sending | undefined
   sentChanges: AttributeChanges | undefined

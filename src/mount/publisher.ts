@@ -284,7 +284,7 @@ export class Publisher {
       staged.stored()
       file.dirty = file.staged !== staged || staged.generation !== sent.generation
       file.attempts = []
-      file.isReplayed = false
+      file.replayed = undefined
       ahead?.end()
       if (file.ahead === ahead) file.ahead = undefined
       file.reader = undefined
@@ -346,7 +346,7 @@ export class Publisher {
    * the version to go on from, and no conflict.
    */
   async #isOurs(node: Node, file: OpenFile): Promise<boolean> {
-    if (file.isReplayed) await this.#remember(node, file)
+    await this.rememberReplayed(file)
     if (file.attempts.length === 0) return false
     const reading = await this.#readStored(node)
     if (reading === undefined) return false
@@ -357,13 +357,16 @@ export class Publisher {
     return true
   }
 
-  /** A put before the crash that left it in the journal may have taken effect. */
-  async #remember({ attributes = {} }: Node, file: OpenFile): Promise<void> {
-    const { staged } = file
-    file.isReplayed = false
-    if (staged === undefined) return
-    const { size, dirty, generation } = staged
-    const attempt = await attemptOf(staged, { size, dirty, generation }, attributes, undefined)
+  /**
+   * Before a file is changed that was found in the journal: a put of it before the crash may have taken effect, and what it
+   * sent can be known only as long as it is as it was.
+   */
+  async rememberReplayed(file: OpenFile): Promise<void> {
+    const { replayed } = file
+    if (replayed === undefined) return
+    const attempt = await attemptOf(replayed.staged, replayed.sent, replayed.attributes, undefined)
+    if (file.replayed !== replayed) return
+    file.replayed = undefined
     if (attempt !== undefined) file.attempts = withAttempt(file.attempts, attempt)
   }
 

@@ -226,6 +226,49 @@ test('[S97] a put that took effect before the crash is known for ours', async ()
   assert.notEqual(version, undefined)
 })
 
+test('[S97] a put that took effect before the crash is known for ours also when the file is changed before it is stored', async () => {
+  const changes: Record<string, (kernel: KernelDouble) => Promise<unknown>> = {
+    rewritten: async (kernel) => kernel.writeFile('f', 'new'),
+    cut: async (kernel) => {
+      const file = await kernel.open('f', O_RDWR)
+      await kernel.setattr('f', { size: 2 })
+      await kernel.close(file)
+    },
+    edited: async (kernel) => {
+      const file = await kernel.open('f', O_RDWR)
+      await kernel.write(file, 1, 'new')
+      await kernel.close(file)
+    },
+    'with another mode': async (kernel) => kernel.setattr('f', { mode: 0o600 }),
+    removed: async (kernel) => kernel.unlink('f'),
+    replaced: async (kernel) => {
+      await kernel.writeFile('g', 'new')
+      await kernel.rename('g', 'f')
+    },
+  }
+  const contents = { rewritten: 'new', cut: 'by', edited: 'bnews', removed: undefined, replaced: 'new' }
+  for (const [name, change] of Object.entries(changes)) {
+    await using it = await new Machine().boot()
+    it.endpoint.mode = 'losing'
+    await it.write('f', 'bytes')
+    await settled(() => it.endpoint.puts === 1)
+    await it.crash()
+    await it.boot({ starts: false })
+    it.endpoint.mode = 'up'
+    await change(it.kernel)
+    await it.crash()
+    await it.boot()
+    await it.stored()
+    assert.deepEqual(it.kept, [], name)
+    const names: string[] = []
+    for await (const page of it.endpoint.inner.list('', {})) names.push(...page.map(({ path }) => path))
+    assert.deepEqual(names, name === 'removed' ? [] : ['f'], name)
+    if (name === 'removed') continue
+    const expected = name in contents ? contents[name as keyof typeof contents] : 'bytes'
+    assert.equal(await content(it.endpoint.inner, 'f'), expected, name)
+  }
+})
+
 test('[S97] a put that was under way at the next close, and took effect after the crash, is known for ours', async () => {
   await using it = await new Machine().boot()
   it.endpoint.mode = 'up'

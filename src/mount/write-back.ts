@@ -313,8 +313,9 @@ export class WriteBack {
     file.attributesDirty = true
     file.changes = changes
     file.attempts = attempts
-    file.isReplayed = true
-    const { generation } = staged
+    const { generation, size } = staged
+    const sent = { size, dirty: new RangeSet(staged.dirty.within(0, size)), generation }
+    file.replayed = { staged, sent, attributes, snapshot: undefined }
     file.journaled = {
       ...{ id, staged, ownsBytes: false, isFixed: true },
       ...{ generation, attributes, path, version },
