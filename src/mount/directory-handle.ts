@@ -122,7 +122,7 @@ export class DirectoryHandle {
     await this.close()
     const { table, tree, store, signal } = this.#state
     const directory = stateOf(this.node)
-    const moving = tree.settled(this.node)
+    const moving = tree.settled(this.node) ?? this.#state.unanswered.settledIn(this.node)
     if (moving !== undefined) await moving
     const moment = this.#resolver.moment()
     const names: string[] = []
@@ -188,7 +188,8 @@ export class DirectoryHandle {
     const valid = table.epoch === snapshot.epoch && this.node.detached === undefined
     for (const child of [...directory.children.values()]) {
       if (snapshot.seen.has(child.name)) continue
-      if (child.isAhead || child.changedAt > snapshot.moment.clock || directory.changing.has(child.name)) {
+      const isInHand = directory.changing.has(child.name) || directory.unanswered.has(child.name)
+      if (child.isAhead || child.changedAt > snapshot.moment.clock || isInHand) {
         snapshot.names.push(child.name)
         snapshot.modes.push(this.#modeOfNode(child))
       } else if (valid && child.validatedAt < snapshot.moment.at) {

@@ -5,15 +5,26 @@
  */
 import { OperationError } from '#base/errors.ts'
 import { checkName, joinPath } from '#store/path.ts'
-import { ANY, ifVersion, type ExchangeOptions, type Guard, type Version } from '#store/store.ts'
+import { ANY, ifVersion, type CallOptions, type ExchangeOptions, type Guard, type Version } from '#store/store.ts'
 
 import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
 import type { Node, Place } from './node.ts'
 import type { Publisher } from './publisher.ts'
 import { checkPathLength } from './refusals.ts'
-import { followVersions, isInside, publishBelow, type VersionChange } from './renaming.ts'
+import type { VersionChange } from './found-moves.ts'
+import { followVersions, isInside, publishBelow } from './renaming.ts'
 import type { Resolver } from './resolver.ts'
+import { isSameFile, look, mayHaveHappened, storedOf, type Stored } from './unanswered.ts'
+
+/** Two entries and their places, as they were when the store was asked to exchange them. */
+interface Swap {
+  readonly a: Place
+  readonly b: Place
+  readonly one: Node
+  readonly other: Node
+  readonly stored: readonly [Stored, Stored]
+}
 
 export class Exchanging {
   readonly #state: MountState
@@ -85,18 +96,68 @@ export class Exchanging {
     const otherPath = joinPath(table.pathOf(b.parent), b.name)
     const { cached } = this.#state
     const cachedAs = new Map([...cached.keysOf(one, true), ...cached.keysOf(other, true)])
+    const places = [a, b]
+    const swap: Swap = { a, b, one, other, stored: [storedOf(one), storedOf(other)] }
+    const exchanged = (): void => {
+      if (one.detached === undefined && other.detached === undefined) table.exchange(one, other)
+      else for (const node of [one, other]) if (node.detached === undefined) table.supersede(node)
+    }
+    const moved = (): void => {
+      for (const node of [one, other]) if (node.detached === undefined) this.#moved(node, changes)
+      cached.follow(cachedAs)
+    }
+    const late = (): void => {
+      exchanged()
+      moved()
+    }
+    const ask = (asked: CallOptions): Promise<true | undefined> => this.#ask(swap, changes, asked)
     try {
-      await table.changing([a, b], async () => {
-        await store.exchange(path, otherPath, options)
-        if (one.detached === undefined && other.detached === undefined) table.exchange(one, other)
-        else for (const node of [one, other]) if (node.detached === undefined) table.supersede(node)
+      await table.changing(places, async () => {
+        try {
+          await store.exchange(path, otherPath, options)
+        } catch (error) {
+          if (!mayHaveHappened(error)) throw error
+          await this.#state.unanswered.resultOf(places, error, ask, late)
+        }
+        exchanged()
       })
     } catch (error) {
       for (const node of [one, other]) this.#unsure(node)
       throw error
     }
-    for (const node of [one, other]) if (node.detached === undefined) this.#moved(node, changes)
-    cached.follow(cachedAs)
+    moved()
+  }
+
+  /**
+   * What became of an exchange whose answer was lost: whether both have each other's name. A file that is under neither name is
+   * superseded, and what is ahead of the store of it is kept by the policy. Two requests.
+   */
+  async #ask(
+    { a, b, one, other, stored: [storedOne, storedOther] }: Swap,
+    changes: Map<string, VersionChange>,
+    options: CallOptions,
+  ): Promise<true | undefined> {
+    const { store, table } = this.#state
+    const [path, otherPath] = [a, b].map(({ parent, name }) => joinPath(table.pathOf(parent), name))
+    const [atA, atB] = [await look(store, path ?? '', options), await look(store, otherPath ?? '', options)]
+    const isAtA = isSameFile(storedOne, atA)
+    const isAtB = isSameFile(storedOther, atB)
+    if (isAtA && isAtB) return undefined
+    if (isSameFile(storedOther, atA) && isSameFile(storedOne, atB)) {
+      for (const [node, at, found] of [
+        [one, otherPath, atB],
+        [other, path, atA],
+      ] as const) {
+        if (node.version === undefined || found === undefined || at === undefined) continue
+        if (node.kind !== 'directory' && found.version !== node.version) {
+          changes.set(at, { before: node.version, after: found.version })
+        }
+      }
+      return true
+    }
+    if (!isAtA && one.kind !== 'directory' && one.detached === undefined) table.supersede(one)
+    if (!isAtB && other.kind !== 'directory' && other.detached === undefined) table.supersede(other)
+    return undefined
   }
 
   #moved(node: Node, changes: ReadonlyMap<string, VersionChange>): void {

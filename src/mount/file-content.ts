@@ -150,6 +150,7 @@ export class FileContent {
         await node.lock.idle()
         const moved = tree.settled(node)
         if (moved !== undefined) await moved
+        await this.#state.unanswered.settled(node)
         const same = node.detached === undefined && node.version === version && table.pathOf(node) === path
         if (same) throw this.#publisher.replaced(node, error)
       }

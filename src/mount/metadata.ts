@@ -122,6 +122,7 @@ export class Metadata {
 
   async #store(node: Node, changes: Attributes): Promise<void> {
     const { store, table, signal } = this.#state
+    await this.#state.unanswered.settled(node)
     assert(node.version !== undefined, 'what is clean is in the store')
     // A directory's version comes from wherever it was last seen, and may be that of one made only by its entries.
     const guard = node.kind === 'directory' ? ANY : ifVersion(node.version)

@@ -20,6 +20,7 @@ import type { Owner } from './node-attributes.ts'
 import type { Journal } from './journal.ts'
 import { Passthrough } from './passthrough.ts'
 import type { StagingArea } from './staging.ts'
+import { Unanswered } from './unanswered.ts'
 import type { WriteBack } from './write-back.ts'
 
 /** What a file system over a store is made of. */
@@ -77,6 +78,7 @@ export class MountState {
   readonly attributeIndex: AttributeIndex | undefined
   readonly cached: CachedVersions
   readonly passthrough: Passthrough = new Passthrough(this)
+  readonly unanswered: Unanswered = new Unanswered(this)
   readonly log = log
   readonly openFiles = gauge('eider_mount_open_files')
   readonly published = {

@@ -184,7 +184,7 @@ test('the only writer of a file keeps it through a rename that others look at', 
   assert.deepEqual(conflicts(it), [])
 })
 
-test('a listing from before a failed rename is not taken in after it', async () => {
+test('a listing from before a rename that lost its answer is not taken in after it', async () => {
   const inner = openMemoryStore()
   const asked = new Gate()
   async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
@@ -201,7 +201,7 @@ test('a listing from before a failed rename is not taken in after it', async () 
   it.clock.ms += 2000
   const listing = it.kernel.names('')
   await asked.reached
-  assert.equal(await codeOf(it.fs.rename(ROOT_NODE, 'from', ROOT_NODE, 'to', 0)), 'STORE_TIMEOUT')
+  await it.fs.rename(ROOT_NODE, 'from', ROOT_NODE, 'to', 0)
   asked.open()
   await listing
   assert.equal((await it.kernel.find('to'))?.attributes.size, 4)

@@ -11,6 +11,7 @@ import {
   ANY,
   ifVersion,
   IMPLICIT_VERSION,
+  type CallOptions,
   type Entry,
   type PutOptions,
   type SpecialKind,
@@ -24,6 +25,7 @@ import type { Publisher } from './publisher.ts'
 import { checkPathLength } from './refusals.ts'
 import { Removals } from './removals.ts'
 import type { Resolver } from './resolver.ts'
+import { look, mayHaveHappened } from './unanswered.ts'
 
 export class Namespace {
   readonly #state: MountState
@@ -96,6 +98,7 @@ export class Namespace {
     return tree.shared([parent], async () => {
       checkPathLength(this.#state, parent, name)
       await stateOf(parent).removing.get(name)?.sent()
+      await this.#state.unanswered.settled(parent, name)
       const path = joinPath(table.pathOf(parent), name)
       // The guard would find what is in the store, but not what is here only.
       const known = table.childOf(parent, name)
@@ -163,7 +166,7 @@ export class Namespace {
     } else if (node.version !== undefined) {
       await this.keepDirectory(parent)
       const guard = ifVersion(node.version)
-      await this.#remove(parent, name, (path) => store.remove(path, { guard, signal }))
+      await this.#remove(parent, name, node, (path) => store.remove(path, { guard, signal }))
     } else if (node.detached === undefined) {
       table.detach(node, 'removed')
     }
@@ -201,6 +204,7 @@ export class Namespace {
       if (node.directory === undefined) {
         throw new OperationError('STORE_NOT_DIRECTORY', `Cannot remove "${table.pathOf(node)}": it is not a directory`)
       }
+      await this.#state.unanswered.settledIn(node)
       this.checkNothingUnpublished(node)
       if (inBulk && (await this.#resolver.learn(node)) && node.detached === undefined) {
         // The store is not asked whether it is empty, so it must be known.
@@ -209,7 +213,7 @@ export class Namespace {
       } else {
         if (node.directory.removing.size > 0) await this.#removals.flush()
         await this.keepDirectory(parent)
-        await this.#remove(parent, name, (path) => store.removeDirectory(path, { signal }))
+        await this.#remove(parent, name, node, (path) => store.removeDirectory(path, { signal }))
       }
       this.#state.entriesChanged(parent)
     })
@@ -226,18 +230,36 @@ export class Namespace {
   }
 
   /** Runs a removal; what was gone already is as good, and a lost race makes the next look ask the store. */
-  async #remove(parent: Node, name: string, remove: (path: string) => Promise<void>): Promise<void> {
-    const { table } = this.#state
-    await table.changing([{ parent, name }], async () => {
-      const path = joinPath(table.pathOf(parent), name)
+  async #remove(parent: Node, name: string, node: Node, remove: (path: string) => Promise<void>): Promise<void> {
+    const { table, unanswered } = this.#state
+    const places = [{ parent, name }]
+    const { version } = node
+    const removed = (): void => {
+      this.#state.attributeIndex?.forget(joinPath(table.pathOf(parent), name))
+      const known = table.childOf(parent, name)
+      if (known !== undefined) table.detach(known, 'removed')
+    }
+    const ask = async (options: CallOptions): Promise<true | undefined> => {
+      const found = await look(this.#state.store, joinPath(table.pathOf(parent), name), options)
+      if (found === undefined) return true
+      // Somebody else has made it since; who has ours open goes on as if they had replaced it.
+      const isOther = node.kind === 'directory' ? found.kind !== 'directory' : found.version !== version
+      if (isOther && node.detached === undefined) table.supersede(node)
+      return undefined
+    }
+    const late = (): void => {
+      removed()
+      this.#forgetDirt(node)
+      this.#publisher.releaseLater(node)
+    }
+    await table.changing(places, async () => {
       try {
-        await remove(path)
+        await remove(joinPath(table.pathOf(parent), name))
       } catch (error) {
-        if (!isOperationError(error, 'STORE_NOT_FOUND')) throw error
+        if (mayHaveHappened(error)) await unanswered.resultOf(places, error, ask, late)
+        else if (!isOperationError(error, 'STORE_NOT_FOUND')) throw error
       }
-      this.#state.attributeIndex?.forget(path)
-      const node = table.childOf(parent, name)
-      if (node !== undefined) table.detach(node, 'removed')
+      removed()
     })
   }
 

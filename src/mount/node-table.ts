@@ -301,8 +301,8 @@ function unlink(state: DirectoryState, node: Node): void {
 }
 
 /** What would be lost with it is more than what is known: names below it, and changes of them that are under way. */
-function isInUse({ children, fetches, changing }: DirectoryState): boolean {
-  return children.size > 0 || fetches > 0 || changing.size > 0
+function isInUse({ children, fetches, changing, unanswered }: DirectoryState): boolean {
+  return children.size > 0 || fetches > 0 || changing.size > 0 || unanswered.size > 0
 }
 
 /** What a directory knows of its names. */

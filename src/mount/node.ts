@@ -20,6 +20,7 @@ import type { Attempt } from './own-puts.ts'
 import type { Backing } from './passthrough.ts'
 import type { VersionReader } from './reading/version-reader.ts'
 import type { SentState, StagedFile } from './staged-file.ts'
+import type { Question } from './unanswered.ts'
 import type { UploadAhead } from './upload-ahead.ts'
 import type { JournaledFile } from './write-back.ts'
 
@@ -44,6 +45,8 @@ export class DirectoryState {
   readonly absences = new Map<string, number>()
   /** When a name was last found absent by asking for it alone. */
   missedAt = -Infinity
+  /** Names of whose change from here nobody knows what became of it; see `unanswered.ts`. */
+  readonly unanswered = new Map<string, Question>()
   /** The listing that answers for names one after another that are not there, while it runs. */
   relisting: Promise<void> | undefined
   /** It has more entries than such a listing is worth. */

@@ -122,6 +122,11 @@ export class Publisher {
   /** Whether it is done; else something was learnt, by which another try may do. */
   async #publishOnce(node: Node, file: OpenFile, isWanted: () => boolean): Promise<boolean> {
     if (!isWanted()) return true
+    try {
+      await this.#state.unanswered.settled(node)
+    } catch (error) {
+      return this.#failed(node, file, error, file.dirty)
+    }
     if (node.detached === 'removed') {
       this.#settle(node, file)
       return true
@@ -335,9 +340,10 @@ export class Publisher {
 
   /**
    * Before the name of `node` is changed, for who holds its lock: where a put failed and may have taken effect all the same,
-   * asks the store, so that what it left there goes with the name.
+   * asks the store, so that what it left there goes with the name. So it does where nobody knows whether it has the name.
    */
   async learnStored(node: Node): Promise<void> {
+    await this.#state.unanswered.settled(node)
     if (node.file !== undefined && node.detached === undefined) await this.#isOurs(node, node.file)
   }
 
@@ -416,6 +422,11 @@ export class Publisher {
     this.#settle(node, file)
     node.file = undefined
     this.#state.table.settle(node)
+  }
+
+  /** As `release`, once nobody has the lock of the node any more. */
+  releaseLater(node: Node): void {
+    void node.lock.idle().then(() => this.release(node))
   }
 
   #settle(node: Node, file: OpenFile): void {

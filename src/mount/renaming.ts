@@ -3,10 +3,12 @@
  * never published only changes its name here. A file that is replaced while it is open has its bytes brought here before, so
  * that it stays readable and writable. The move of a directory has its subtree to itself (see `locks.ts`).
  */
-import { OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
+import type { CacheKey } from '#cache/file-cache.ts'
 import { checkName, joinPath } from '#store/path.ts'
-import { ABSENT, ANY, ifVersion, type Guard, type RenameOptions, type Version } from '#store/store.ts'
+import { ABSENT, ANY, ifVersion, type Entry, type Guard, type RenameOptions, type Version } from '#store/store.ts'
 
+import { FoundMoves, moveOf, type Move, type VersionChange } from './found-moves.ts'
 import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
 import { stateOf } from './node-table.ts'
@@ -14,26 +16,23 @@ import type { Node, Place } from './node.ts'
 import type { Publisher } from './publisher.ts'
 import { checkPathLength } from './refusals.ts'
 import type { Resolver } from './resolver.ts'
+import { mayHaveHappened, type Ask } from './unanswered.ts'
 
 const RENAME_NOREPLACE = 1
-
-/** What a move made of the version of a file. */
-export interface VersionChange {
-  readonly before: Version
-  readonly after: Version
-}
 
 export class Renaming {
   readonly #state: MountState
   readonly #resolver: Resolver
   readonly #publisher: Publisher
   readonly #namespace: Namespace
+  readonly #found: FoundMoves
 
   constructor(state: MountState, resolver: Resolver, publisher: Publisher, namespace: Namespace) {
     this.#state = state
     this.#resolver = resolver
     this.#publisher = publisher
     this.#namespace = namespace
+    this.#found = new FoundMoves(state, namespace)
   }
 
   async rename(from: Place, to: Place, flags: number): Promise<void> {
@@ -94,13 +93,11 @@ export class Renaming {
 
   async #moveLocked(from: Place, to: Place, source: Node, target: Node | undefined): Promise<void> {
     const { table, signal } = this.#state
-    // It was lost while this waited for its lock: at ESTALE the kernel looks it up anew, and tries once more.
-    if (source.detached !== undefined || source.parent !== from.parent || source.name !== from.name) {
-      throw this.#publisher.stale(source)
-    }
+    this.#checkPlace(from, source)
     if (target !== undefined) await this.#publisher.keepReadable(target)
     await this.#publisher.learnStored(source)
     if (target !== undefined) await this.#publisher.learnStored(target)
+    this.#checkPlace(from, source)
     // Somebody else has replaced, removed or made the target, as was just found out: likewise.
     const found = table.childOf(to.parent, to.name)
     if (found !== target) throw this.#publisher.stale(found ?? source)
@@ -118,59 +115,100 @@ export class Renaming {
     await this.#namespace.keepDirectory(from.parent)
     const guard = ifVersion(source.version)
     const targetGuard: Guard = target?.version === undefined ? ABSENT : ifVersion(target.version)
-    await this.#rename(from, to, source, target, { guard, targetGuard, signal })
+    const move = moveOf(this.#state, from, to, source, target)
+    await this.#rename(
+      move,
+      { guard, targetGuard, signal },
+      (options) => this.#found.file(move, options),
+      () => undefined,
+    )
+  }
+
+  /** It was lost while this waited for its lock: at ESTALE the kernel looks it up anew, and tries once more. */
+  #checkPlace({ parent, name }: Place, node: Node): void {
+    if (node.detached !== undefined || node.parent !== parent || node.name !== name) throw this.#publisher.stale(node)
   }
 
   /** Moves the names in the store, then here. A lost race has the kernel's second try ask what is there. */
-  async #rename(
-    from: Place,
-    to: Place,
-    source: Node,
-    target: Node | undefined,
-    options: RenameOptions,
-    moved: () => void = () => undefined,
-  ): Promise<void> {
-    const { store, table } = this.#state
+  async #rename(move: Move, options: RenameOptions, ask: Ask<Entry>, moved: () => void): Promise<void> {
+    const { store, table, unanswered } = this.#state
+    const { from, to, source, target } = move
     const path = joinPath(table.pathOf(from.parent), from.name)
     const newPath = joinPath(table.pathOf(to.parent), to.name)
     const cachedAs = this.#state.cached.keysOf(source, true)
-    await table.changing([from, to], async () => {
-      const entry = await store.rename(path, newPath, options)
-      if (target !== undefined) this.#namespace.replaced(target)
-      // Whoever had one of the names lost it meanwhile, by a lost race or for lack of room: the next look asks.
-      const other = table.childOf(to.parent, to.name)
-      if (other !== undefined) this.#namespace.replaced(other)
-      if (source.detached === undefined) {
-        table.move(source, to.parent, to.name)
-        this.#publisher.published(source, entry)
-        moved()
-        this.#state.cached.follow(cachedAs)
-        return
+    const places = [from, to]
+    const answerOf = (error: unknown): Promise<Entry> => {
+      // Of a directory that is moved by copies, what others have changed meanwhile stays, and the rest is moved.
+      const isPart = source.kind === 'directory' && !store.capabilities.renameAtomic
+      if (!mayHaveHappened(error) && !(isPart && isOperationError(error, 'STORE_CONFLICT'))) throw error
+      return unanswered.resultOf(places, error, ask, late)
+    }
+    const late = (entry: Entry): void => {
+      this.#moved(move, entry, cachedAs, moved)
+      // Not before: who holds its lock may be the one who has asked.
+      for (const node of target === undefined ? [source] : [source, target]) this.#publisher.releaseLater(node)
+      for (const node of [source, ...table.below(source)]) {
+        this.#state.journals?.rewrite(node).catch((error: unknown) => {
+          this.#state.log.warn({ err: error }, 'cannot journal the new name of a file; it is known again by its bytes')
+        })
       }
-      const left = table.childOf(from.parent, from.name)
-      if (left !== undefined) table.supersede(left)
-      stateOf(to.parent).completeAt = -Infinity
-      stateOf(to.parent).absences.delete(to.name)
+    }
+    await table.changing(places, async () => {
+      const entry = await store.rename(path, newPath, options).catch(answerOf)
+      this.#moved(move, entry, cachedAs, moved)
     })
   }
 
+  /** Takes in that the store has moved it. */
+  #moved(
+    { from, to, source, target }: Move,
+    entry: Entry,
+    cachedAs: ReadonlyMap<Node, CacheKey>,
+    moved: () => void,
+  ): void {
+    const { table } = this.#state
+    if (target !== undefined) this.#namespace.replaced(target)
+    // Whoever had one of the names lost it meanwhile, by a lost race or for lack of room: the next look asks.
+    const other = table.childOf(to.parent, to.name)
+    if (other !== undefined) this.#namespace.replaced(other)
+    if (source.detached === undefined) {
+      table.move(source, to.parent, to.name)
+      this.#publisher.published(source, entry)
+      moved()
+      this.#state.cached.follow(cachedAs)
+      return
+    }
+    const left = table.childOf(from.parent, from.name)
+    if (left !== undefined) table.supersede(left)
+    stateOf(to.parent).completeAt = -Infinity
+    stateOf(to.parent).absences.delete(to.name)
+  }
+
   async #moveDirectory(from: Place, to: Place, source: Node, target: Node | undefined): Promise<void> {
-    const { table, signal } = this.#state
+    const { table, signal, unanswered } = this.#state
     if (target !== undefined) this.#namespace.checkNothingUnpublished(target)
-    // What was removed below has to go under the names that it had.
+    // What was removed below has to go under the names that it had, and what is in question be asked for by them.
     await this.#namespace.flushRemovals()
+    await unanswered.settleAll()
     await publishBelow(this.#state, this.#publisher, source)
     await this.#namespace.keepDirectory(from.parent)
+    this.#checkPlace(from, source)
     const targetGuard = target === undefined ? ABSENT : ANY
     const changes = new Map<string, VersionChange>()
     const onVersionChanged = (path: string, before: Version, after: Version): void => {
       changes.set(path, { before, after })
     }
+    const move = moveOf(this.#state, from, to, source, target)
     try {
-      await this.#rename(from, to, source, target, { guard: ANY, targetGuard, signal, onVersionChanged }, () => {
-        table.epoch++
-        followVersions(this.#state, this.#namespace, source, changes)
-      })
+      await this.#rename(
+        move,
+        { guard: ANY, targetGuard, signal, onVersionChanged },
+        (options) => this.#found.directory(move, changes, options),
+        () => {
+          table.epoch++
+          followVersions(this.#state, this.#namespace, source, changes)
+        },
+      )
     } catch (error) {
       table.epoch++
       for (const node of table.below(source)) this.#namespace.expire(node)

@@ -55,6 +55,8 @@ export class Resolver {
   /** The node under a name, with fresh attributes; undefined where there is none. */
   lookup(parent: Node, name: string): MaybePromise<Node | undefined> {
     checkName(name)
+    const asked = this.#state.unanswered.settled(parent, name)
+    if (asked !== undefined) return asked.then(() => this.lookup(parent, name))
     const known = this.#state.table.childOf(parent, name)
     if (known !== undefined) {
       // Before the answer: a reader that follows a listing has the next names fetched while it looks at this one.
@@ -158,7 +160,7 @@ export class Resolver {
         const change = directory.changing.get(name)
         // The move of a directory can be minutes of copying: until it is done, it is as it was.
         if (change !== undefined && known?.kind === 'directory' && known.attributes !== undefined) return known
-        const moving = tree.settled(parent) ?? change?.ended
+        const moving = tree.settled(parent) ?? this.#state.unanswered.settled(parent, name) ?? change?.ended
         if (moving !== undefined) {
           await moving
           continue
@@ -210,9 +212,9 @@ export class Resolver {
   /** Takes in what the store said about a name, as of `moment`; gives the node that the name leads to now. */
   observe(parent: Node, name: string, entry: Entry | undefined, moment: Moment): Node | undefined {
     const { table } = this.#state
-    const { children, removals, unsure, absences, changing } = stateOf(parent)
+    const { children, removals, unsure, absences, changing, unanswered } = stateOf(parent)
     const known = children.get(name)
-    if (changing.has(name) || (unsure.get(name) ?? 0) > moment.clock) return known
+    if (changing.has(name) || unanswered.has(name) || (unsure.get(name) ?? 0) > moment.clock) return known
     if (known !== undefined && (known.isAhead || known.changedAt > moment.clock)) return known
     if (known === undefined && (removals.get(name) ?? 0) > moment.clock) return undefined
     if (parent.detached !== undefined) return undefined

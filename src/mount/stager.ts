@@ -149,6 +149,7 @@ export class Stager {
       } catch (error) {
         if (!isOperationError(error, 'STORE_CONFLICT', 'STORE_NOT_FOUND')) throw error
         await tree.settled(node)
+        await this.#state.unanswered.settled(node)
         // Not the lock of the node: its holder may be waiting for this.
         if (node.parent !== undefined) await stateOf(node.parent).changing.get(node.name)?.ended
         if (node.detached !== undefined) throw this.stale(node, error)

@@ -1,0 +1,168 @@
+/**
+ * Changes of names whose answer was lost: the store has made them or not. Who made one asks the store at once what it has,
+ * so that a change which took effect is no error. Where that finds no answer either, the caller gets the error, and the names
+ * are in question: nothing is believed or stored under them, nor below them, until the store has been asked again. Whoever
+ * needs one of them asks, and fails where that fails. So a file that is open or ahead of the store goes to where it is before
+ * anything is put, and no second one comes to be under the name that it had.
+ *
+ *     change --answered--> done
+ *        '--answer lost--> asked --told--> done, or the error of the change
+ *                            '--not told--> in question --asked by who needs it: told--> as it is found
+ *
+ * An answer is taken into the table by who made the change: this only keeps the questions. It holds no lock while it asks, for
+ * it is asked by those who hold one. Who holds the lock of a node or has claimed the tree begins nothing before this has told.
+ */
+import { isOperationError, type OperationError } from '#base/errors.ts'
+import { compareTimestamps } from '#base/time.ts'
+import type { Attributes, CallOptions, Entry, Kind, Store, Version } from '#store/store.ts'
+
+import type { MountState } from './mount-state.ts'
+import { stateOf } from './node-table.ts'
+import type { Node, Place } from './node.ts'
+
+/** So long a call that has lost its answer waits for another one: it has been patient already. */
+const ASK_MS = 3000
+
+/** What became of a change: its result, or undefined where it has not been made. Takes into the table what else it finds. */
+export type Ask<T> = (options: CallOptions) => Promise<T | undefined>
+
+/** Names of which nobody knows what became of them. */
+export interface Question {
+  /** Asks the store; joined by who asks meanwhile. Rejects where it does not tell. */
+  settle(): Promise<void>
+}
+
+/** Whether a change that failed so may have been made all the same. */
+export function mayHaveHappened(error: unknown): error is OperationError {
+  return (
+    isOperationError(error) && (error.retry !== 'never' || error.code === 'ABORTED' || error.code === 'STORE_PROTOCOL')
+  )
+}
+
+export class Unanswered {
+  readonly #state: MountState
+  readonly #open = new Set<Question>()
+
+  constructor(state: MountState) {
+    this.#state = state
+  }
+
+  /**
+   * The result of a change that failed by `error`, where it was made all the same. For who runs `table.changing` of `places`.
+   * `late` takes in a result that is found only after this has failed.
+   * @throws the error, where the change was not made, or nobody can tell.
+   */
+  async resultOf<T>(places: readonly Place[], error: unknown, ask: Ask<T>, late: (found: T) => void): Promise<T> {
+    try {
+      const found = await ask({ signal: AbortSignal.any([this.#state.signal, AbortSignal.timeout(ASK_MS)]) })
+      if (found !== undefined) return found
+    } catch (unanswered) {
+      if (!isOperationError(unanswered)) throw unanswered
+      this.#put(places, ask, late)
+      const names = places.map(({ name }) => name)
+      this.#state.log.warn({ err: unanswered, names }, 'nobody knows what became of a change; it is asked for later')
+    }
+    throw error
+  }
+
+  #put<T>(places: readonly Place[], ask: Ask<T>, late: (found: T) => void): void {
+    const { table, signal } = this.#state
+    let asking: Promise<void> | undefined
+    const askOnce = async (): Promise<void> => {
+      await table.changing(places, async () => {
+        const found = await ask({ signal })
+        if (found !== undefined) late(found)
+      })
+      this.#open.delete(question)
+      for (const { parent, name } of places) {
+        const { unanswered } = stateOf(parent)
+        if (unanswered.get(name) === question) unanswered.delete(name)
+        table.settle(parent)
+      }
+    }
+    const question: Question = {
+      settle: () => {
+        asking ??= askOnce().finally(() => {
+          asking = undefined
+        })
+        return asking
+      },
+    }
+    this.#open.add(question)
+    for (const { parent, name } of places) stateOf(parent).unanswered.set(name, question)
+  }
+
+  /** A promise to wait for before `node`, or a `name` in it, is used; undefined where nothing is in question there. */
+  settled(node: Node, name?: string): Promise<void> | undefined {
+    if (this.#open.size === 0) return undefined
+    const question = this.#above(node, name)
+    return question?.settle().then(() => this.settled(node, name))
+  }
+
+  #above(node: Node, name: string | undefined): Question | undefined {
+    if (name !== undefined) {
+      const question = stateOf(node).unanswered.get(name)
+      if (question !== undefined) return question
+    }
+    for (let at = node; at.parent !== undefined; at = at.parent) {
+      const question = stateOf(at.parent).unanswered.get(at.name)
+      if (question !== undefined) return question
+    }
+    return undefined
+  }
+
+  /** As `settled`, for all names of a directory. */
+  settledIn(directory: Node): Promise<void> | undefined {
+    if (this.#open.size === 0) return undefined
+    const [question] = stateOf(directory).unanswered.values()
+    if (question === undefined) return this.settled(directory)
+    return question.settle().then(() => this.settledIn(directory))
+  }
+
+  /** Asks about all: before a directory is moved. */
+  async settleAll(): Promise<void> {
+    for (const question of [...this.#open]) await question.settle()
+  }
+}
+
+/** What the store has under a path; undefined: nothing. */
+export async function look(store: Store, path: string, options: CallOptions): Promise<Entry | undefined> {
+  try {
+    return await store.stat(path, options)
+  } catch (error) {
+    if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return undefined
+    throw error
+  }
+}
+
+/** What the store had of a file before it was moved. */
+export interface Stored {
+  readonly kind: Kind
+  readonly version: Version | undefined
+  /** Undefined where they were changed here since. */
+  readonly size: number | undefined
+  readonly attributes: Attributes | undefined
+}
+
+/** What the store has of `node`, as far as that is known here. */
+export function storedOf(node: Node): Stored {
+  const { kind, version, size, attributes } = node
+  return node.isAhead ? { kind, version, size: undefined, attributes: undefined } : { kind, version, size, attributes }
+}
+
+/**
+ * Whether `entry` is that file: by its version, or where a move has given it another one, by its size and times. Objects of
+ * directories have no bytes, so on S3 all are of one version: of those the times tell, where they are known.
+ */
+export function isSameFile({ kind, version, size, attributes }: Stored, entry: Entry | undefined): entry is Entry {
+  if (entry === undefined || entry.kind !== kind) return false
+  const { mtime, ctime } = attributes ?? {}
+  const { mtime: mtimeFound, ctime: ctimeFound } = entry.attributes ?? {}
+  const isSameVersion = entry.version === version
+  if (isSameVersion && kind !== 'directory') return true
+  if (mtime === undefined || ctime === undefined || mtimeFound === undefined || ctimeFound === undefined) {
+    return isSameVersion
+  }
+  const isSameTime = compareTimestamps(mtime, mtimeFound) === 0 && compareTimestamps(ctime, ctimeFound) === 0
+  return isSameTime && entry.size === size
+}
