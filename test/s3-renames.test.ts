@@ -20,6 +20,7 @@ import { Keys } from '#store/s3/keys.ts'
 import { listPage } from '#store/s3/listing.ts'
 import { openS3Store } from '#store/s3/s3-store.ts'
 import type { S3Client } from '#store/s3/client.ts'
+import { PartBuffers } from '#store/s3/part-buffers.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 import { clientOf, makeBucket, s3OptionsOf } from '#test/servers/bucket.ts'
 import {
@@ -337,6 +338,7 @@ describe('renames of directories in a bucket', () => {
         ...{ client: clientOf({ ...server, endpoint: proxy.endpoint }, bucket), keys: new Keys('root') },
         ...{ options: parseS3Url(`s3://${bucket}`).options, honoured: opened, metadata: true, opened: timestampNow() },
         limits: { ...limitsOf({}), movedKeysMax: 10 },
+        partBuffers: new PartBuffers(0),
       }
       const store = new BucketStore(context)
       await store.rename(from, `to-${from}`, { guard: ANY, targetGuard: ABSENT })

@@ -11,6 +11,7 @@ import { headerOf, type S3Client } from '#store/s3/client.ts'
 import type { S3Options } from '#store/s3/endpoint.ts'
 import { listPage } from '#store/s3/listing.ts'
 import { openS3Store } from '#store/s3/s3-store.ts'
+import { PartBuffers } from '#store/s3/part-buffers.ts'
 import type { Header } from '#store/s3/signer.ts'
 import {
   ABSENT,
@@ -277,6 +278,7 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     const client = clientOf({ ...server, endpoint: proxy.endpoint }, 'bucket')
     const small = new BucketStore({
       ...{ client, keys: new Keys('root'), options: {}, honoured: NONE_HONOURED, limits, metadata: true },
+      partBuffers: new PartBuffers(limits.putPartBytes),
       opened: timestampNow(),
     })
     const bytes = Buffer.alloc(11 * 2 ** 20, 'ab')

@@ -20,6 +20,7 @@ import { openAttributeIndex } from '#cache/open-attribute-index.ts'
 import { openFileCache } from '#cache/open-file-cache.ts'
 import { type Mount, type MountEnd, mountStore } from '#mount/mount.ts'
 import { makeDirectories } from '#os/make-directories.ts'
+import { giveLargeBuffersBack } from '#os/malloc.ts'
 import { mountPath } from '#os/mount-table.ts'
 import type { DryRunOptions } from '#store/dry-run-store.ts'
 import { openStore } from '#store/open-store.ts'
@@ -78,6 +79,7 @@ export async function serveMount(
   process.chdir('/')
   const umask = octal(values.umask)
   if (values.cache !== undefined) refuseNesting(values.cache, target, 'the cache')
+  giveLargeBuffersBack()
   const memory = new MemoryBudget(values.memory)
   const store = await openStore(url, {
     signal,

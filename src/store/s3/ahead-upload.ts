@@ -283,15 +283,20 @@ export class AheadUpload implements Upload {
   }
 
   async #sendBytes(begun: Begun, number: number, segment: FileSegment, signal: AbortSignal): Promise<Part> {
-    const { client, options } = this.#context
+    const { client, options, partBuffers } = this.#context
     const { fd, offset, length } = segment
     const share = await options.memory?.reserve(length, signal)
+    const body = partBuffers.take(length)
+    let isSent = false
     try {
-      const body = Buffer.allocUnsafeSlow(length)
       const count = await readAt(fd, body, offset)
       if (count < length) throw segmentError(this.path, segment, count)
-      return await sendPart(client, this.#key, begun, number, { body }, signal)
+      const part = await sendPart(client, this.#key, begun, number, { body }, signal)
+      isSent = true
+      return part
     } finally {
+      if (isSent) partBuffers.give(body)
+      else partBuffers.lose()
       share?.release()
     }
   }

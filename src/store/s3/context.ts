@@ -4,6 +4,7 @@ import type { S3Client } from './client.ts'
 import type { S3Options } from './endpoint.ts'
 import type { Honoured } from './guards.ts'
 import type { Keys } from './keys.ts'
+import type { PartBuffers } from './part-buffers.ts'
 import type { UploadNotes } from './upload-notes.ts'
 
 /** Sizes at which operations change their way. */
@@ -40,6 +41,7 @@ export interface S3Context {
   readonly options: S3Options
   readonly honoured: Honoured
   readonly limits: Limits
+  readonly partBuffers: PartBuffers
   /** Whether attributes are kept. */
   readonly metadata: boolean
   /** Whether listings tell all that there is to know: no symlinks, no attributes. */

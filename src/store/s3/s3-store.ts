@@ -15,6 +15,7 @@ import { S3Error } from './errors.ts'
 import { NONE_HONOURED, type Honoured } from './guards.ts'
 import { Keys } from './keys.ts'
 import { listPage } from './listing.ts'
+import { PartBuffers } from './part-buffers.ts'
 import { probeGuards } from './probe.ts'
 import { Recovery } from './recovery.ts'
 import { intentsPrefix } from './rename-intents.ts'
@@ -48,12 +49,14 @@ export async function openS3Store(url: string, options: S3Options = {}): Promise
     client.ioTimeoutMs = ioTimeoutMs
     const recovery = new Recovery(() => context)
     const notes = new UploadNotes(client, keys)
+    const limits = limitsOf(location.options)
     const context: S3Context = {
       client,
       keys,
       options: location.options,
       honoured,
-      limits: limitsOf(location.options),
+      limits,
+      partBuffers: new PartBuffers(limits.putPartBytes),
       metadata: location.options.trustListing !== true && (location.options.metadata ?? true),
       trustListing: location.options.trustListing === true,
       onIntentLeft: () => recovery.lookLater(),
