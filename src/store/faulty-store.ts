@@ -82,7 +82,7 @@ export function openFaultyStore(inner: Store, options: FaultyOptions = {}): Faul
     callOptions: CallOptions | undefined,
     work: () => Promise<T>,
   ): Promise<T> => injected(inner, faults.next(operation), operation, path, callOptions?.signal, work)
-  const { beginUpload } = inner
+  const { beginUpload, listTree } = inner
   return {
     url: inner.url,
     capabilities: inner.capabilities,
@@ -113,6 +113,9 @@ export function openFaultyStore(inner: Store, options: FaultyOptions = {}): Faul
     removeDirectory: (path, o) => call('removeDirectory', path, o, () => inner.removeDirectory(path, o)),
     space: (o) => call('space', '', o, () => inner.space(o)),
     close: () => inner.close(),
+    ...(listTree === undefined
+      ? {}
+      : { listTree: (path, o) => call('list', path, o, () => listTree.call(inner, path, o)) }),
     ...(beginUpload === undefined
       ? {}
       : {

@@ -26,6 +26,7 @@ import {
   pastEnd,
 } from './refusals.ts'
 import { SortedMap } from './sorted-map.ts'
+import { directoriesEntered } from './directories-entered.ts'
 import { lengthError, sourceLength, streamError } from './source.ts'
 import { localSegments, readFileSegments } from './file-segments.ts'
 import { removeEach } from './remove-each.ts'
@@ -52,6 +53,8 @@ import {
   type SpecialKind,
   type Store,
   type StoredSegment,
+  type TreeOptions,
+  type TreePage,
   type Version,
 } from './store.ts'
 
@@ -130,6 +133,24 @@ class MemoryStore implements Store {
       }
     }
     if (page.length > 0) yield page
+  }
+
+  async listTree(path: string, options: TreeOptions = {}): Promise<TreePage> {
+    this.#enter('list', path, options)
+    const { after = '', pageEntries = PAGE_ENTRIES } = options
+    const base = path === '' ? '' : `${path}/`
+    const keys: string[] = []
+    let shown = after.slice(0, after.lastIndexOf('/') + 1)
+    let key = this.#nodes.higher(base + after)
+    for (; key?.startsWith(base) === true && keys.length < pageEntries; key = this.#nodes.higher(key)) {
+      const relative = key.slice(base.length)
+      // The root's own key is "/", a directory's own is "dir/": neither is an entry of itself.
+      if (relative === '' || key === '/') continue
+      for (const directory of directoriesEntered(relative, shown)) keys.push((shown = directory))
+      if (shown !== relative) keys.push(relative)
+    }
+    const entries = keys.map((each) => this.#require('list', base + (each.endsWith('/') ? each.slice(0, -1) : each)))
+    return { entries, isLast: key?.startsWith(base) !== true }
   }
 
   async read(path: string, options: ReadOptions = {}): Promise<Reading> {

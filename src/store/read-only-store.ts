@@ -7,6 +7,7 @@ import type { Store } from './store.ts'
 
 /** The store with its changes refused; closing it closes the store. */
 export function readOnlyStore(inner: Store): Store {
+  const { listTree } = inner
   const refuse =
     (action: string) =>
     async (path: string): Promise<never> => {
@@ -32,5 +33,6 @@ export function readOnlyStore(inner: Store): Store {
     removeDirectory: refuse('remove the directory'),
     space: (options) => inner.space(options),
     close: () => inner.close(),
+    ...(listTree === undefined ? {} : { listTree: (path, options) => listTree.call(inner, path, options) }),
   }
 }

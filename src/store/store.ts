@@ -168,6 +168,21 @@ export interface ListOptions extends CallOptions {
   readonly pageEntries?: number
 }
 
+export interface TreeOptions extends CallOptions {
+  /** Only entries whose sort key, relative to the directory, is greater: any string, it need not be an entry's. */
+  readonly after?: string
+  /** About so many at most; as many as one request gives where absent. */
+  readonly pageEntries?: number
+}
+
+/** What lies next under a directory, at all depths. */
+export interface TreePage {
+  /** In order of sort keys. What follows is greater than the last of them; where there is none, nothing is known. */
+  readonly entries: readonly Entry[]
+  /** Nothing follows. */
+  readonly isLast: boolean
+}
+
 export interface ReadOptions extends CallOptions {
   /** Read this version or fail with `STORE_CONFLICT` (`STORE_NOT_FOUND` where the path is gone). */
   readonly version?: Version
@@ -284,6 +299,12 @@ export interface Store {
   stat(path: string, options?: StatOptions): Promise<Entry>
   /** Pages of entries in sort-key order. @throws OperationError `STORE_NOT_FOUND`, `STORE_NOT_DIRECTORY`, before the first page. */
   list(path: string, options?: ListOptions): AsyncIterable<readonly Entry[]>
+  /**
+   * What lies under a directory at all depths, one page for one request: each directory, also one that is there only because
+   * of what lies under it, before its entries. Of what is not there, nothing. Absent where listing each directory by itself
+   * costs no more.
+   */
+  readonly listTree?: (path: string, options?: TreeOptions) => Promise<TreePage>
   /**
    * Begins to read a file; of a symlink, its target as bytes. @throws OperationError `STORE_NOT_FOUND`, `STORE_IS_DIRECTORY`,
    * `STORE_CONFLICT`, and `INPUT_INVALID` for a fifo or socket, which `copy` refuses, too.

@@ -39,6 +39,8 @@ import {
   type SpecialKind,
   type StatOptions,
   type Store,
+  type TreeOptions,
+  type TreePage,
   type Upload,
   type UploadOptions,
 } from '#store/store.ts'
@@ -48,7 +50,7 @@ import type { S3Context } from './context.ts'
 import { copyGuarded } from './copy.ts'
 import { download, type Download } from './download.ts'
 import { fileEntry, find, findDirectory, writtenEntry, type Found } from './entries.ts'
-import { entryPages } from './entry-listing.ts'
+import { entryPages, treePage } from './entry-listing.ts'
 import { exchange } from './exchange.ts'
 import { checkGuard, strengthsOf } from './guards.ts'
 import { listPage } from './listing.ts'
@@ -112,6 +114,11 @@ export class BucketStore implements Store {
       throw new OperationError('STORE_NOT_FOUND', `Cannot list "${path}": nothing is at "${under}"`)
     }
     yield* entryPages(this.#context, path, options, empty)
+  }
+
+  async listTree(path: string, options: TreeOptions = {}): Promise<TreePage> {
+    checkAborted(`list "${path}"`, options.signal)
+    return treePage(this.#context, path, options)
   }
 
   async read(path: string, options: ReadOptions = {}): Promise<Reading> {

@@ -9,8 +9,9 @@
  */
 import { logger } from '#base/log.ts'
 import { counter } from '#base/metrics.ts'
-import { checkName, compareUtf8, NAME_BYTES_MAX } from '#store/path.ts'
-import type { Entry, ListOptions } from '#store/store.ts'
+import { directoriesEntered } from '#store/directories-entered.ts'
+import { checkName, compareUtf8, joinPath, NAME_BYTES_MAX } from '#store/path.ts'
+import type { Entry, ListOptions, TreeOptions, TreePage } from '#store/store.ts'
 import type { S3Context } from './context.ts'
 import { implicitEntry } from './entries.ts'
 import { listPage, listPages, type Listed } from './listing.ts'
@@ -57,6 +58,40 @@ export async function* entryPages(
     if (entries.length > 0) yield entries
   }
   if (hidden.count > 0) tellHidden(context, path, hidden.count)
+}
+
+/**
+ * One page of all keys under a directory, as entries, with the directories that have no object of their own: they are known
+ * for what they are, for an object of theirs would have come first. One request.
+ */
+export async function treePage(context: S3Context, path: string, options: TreeOptions): Promise<TreePage> {
+  const { after = '', pageEntries, signal } = options
+  const { client, keys } = context
+  const base = keys.under(path)
+  const filter = { base, path, prefix: '', after, recursive: true }
+  const keysMax = pageEntries === undefined ? {} : { keysMax: Math.min(1000, Math.max(1, pageEntries)) }
+  const query = { prefix: base, delimited: false, after: after === '' ? '' : base + after, signal, ...keysMax }
+  const page = await listPage(client, query)
+  const isLast = page.token === undefined
+  const hidden = { count: 0 }
+  const entries: Entry[] = []
+  let shown = after.slice(0, after.lastIndexOf('/') + 1)
+  for (const item of await new Shadows(context, signal).settle(page.items, isLast)) {
+    const key = keyOf(item)
+    const relative = key.slice(base.length)
+    if (relative === '' || key === keys.directory('') || keys.isOwn(key)) continue
+    for (const directory of directoriesEntered(relative, shown)) {
+      // What lies in a directory whose name is none is hidden with it, and the directories above are there by it.
+      if (directory !== relative && isPath(directory, true)) {
+        entries.push(implicitEntry(context, joinPath(path, directory.slice(0, -1))))
+      }
+      shown = directory
+    }
+    const entry = entryOf(context, filter, item, hidden)
+    if (entry !== undefined) entries.push(entry)
+  }
+  if (hidden.count > 0) tellHidden(context, path, hidden.count)
+  return { entries, isLast }
 }
 
 function tellHidden(context: S3Context, path: string, count: number): void {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 
 import { compareUtf8 } from '#store/path.ts'
-import { ABSENT, sortKey, type Entry, type ListOptions, type Store } from '#store/store.ts'
+import { ABSENT, ANY, IMPLICIT_VERSION, sortKey, type Entry, type ListOptions, type Store } from '#store/store.ts'
 
 import { inParallel, keysOf, listAll, noise, rejectsWith, type SuiteCase, type SuiteContext } from './case.ts'
 
@@ -97,6 +97,58 @@ export const listingCases: readonly SuiteCase[] = [
           await assertListing(store, directory, { recursive: true, prefix, after }, expected)
         }
       }
+    },
+  },
+  {
+    name: '[S7] listing: a tree by pages, each directory before what lies in it, resumed after any string',
+    run: async (context) => {
+      const { store, directory, at, skip } = context
+      if (store.listTree === undefined) {
+        skip('the store has none')
+        return
+      }
+      await makeTree(context)
+      await store.makeDirectory(at('b/2/made'), { guard: ABSENT })
+      await store.makeDirectory(at('c'), { guard: ANY })
+      const directories = ['b-/', 'b/', 'b/2/', 'b/2/deep/', 'b/2/made/', 'c/']
+      const expected = [...TREE, ...directories].toSorted(compareUtf8)
+      for (const pageEntries of [1000, 4]) {
+        for (const after of [
+          '',
+          'a-',
+          'b',
+          'b/',
+          'b/1',
+          'b/2',
+          'b/2/',
+          'b/2/deep/',
+          'b/2/deep/er',
+          'b/2/y',
+          'c/',
+          'z',
+        ]) {
+          const keys: string[] = []
+          for (let from = after, isLast = false; !isLast;) {
+            const page = await store.listTree(directory, { after: from, pageEntries })
+            const found = keysOf(page.entries, directory)
+            assert.ok(found.length > 0 || page.isLast, `something after "${from}"`)
+            keys.push(...found)
+            from = found.at(-1) ?? from
+            isLast = page.isLast
+          }
+          const rest = expected.filter((key) => compareUtf8(key, after) > 0)
+          assert.deepEqual(keys, rest, `after "${after}", ${pageEntries} a page`)
+        }
+      }
+      const { entries } = await store.listTree(directory)
+      for (const entry of entries) {
+        const { kind, size, version, attributes } = await store.stat(entry.path)
+        assert.deepEqual([entry.kind, entry.size, entry.version], [kind, size, version], entry.path)
+        // A directory that nobody has made has none, and is known by that.
+        if (version === IMPLICIT_VERSION) assert.deepEqual([entry.attributes, attributes], [{}, {}], entry.path)
+      }
+      const nothing = await store.listTree(at('nothing'))
+      assert.deepEqual(nothing, { entries: [], isLast: true })
     },
   },
   {
