@@ -12,8 +12,9 @@
  * There is no deadlock as long as nobody waits for a share while holding one that is neither spare nor certain to be
  * released without another share: who needs more than it has gives back what it has, or reserves it all at once.
  *
- * Not counted: the frames that requests of the kernel are read into (up to 33 MiB a mount), what the program itself takes,
- * and what the allocator keeps. So a process needs about 150 MiB beyond the bound.
+ * Not counted one by one: the frames that requests of the kernel are read into (up to 33 MiB a mount), and what was freed but
+ * not yet collected. `lendable` leaves room for them, so that a process stays within the bound over what the program itself
+ * takes, some 150 MiB.
  */
 import { assert } from './assert.ts'
 import { OperationError } from './errors.ts'
@@ -35,6 +36,11 @@ interface Waiting {
 
 /** Releases spare shares, now, of at least so many bytes where there are as many. */
 export type OnShortage = (bytes: number) => void
+
+/** How much of a bound on the memory of buffers can be lent, so that they stay below it with all that comes with them. */
+export function lendable(bytesMax: number): number {
+  return Math.floor(bytesMax * 0.65)
+}
 
 const lentGauge = gauge('eider_memory_bytes')
 

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { OperationError } from '#base/errors.ts'
 import { logger, logToFile, logToStderr } from '#base/log.ts'
-import { MemoryBudget } from '#base/memory-budget.ts'
+import { lendable, MemoryBudget } from '#base/memory-budget.ts'
 import { countsOf } from '#base/metrics.ts'
 import type { AttributeIndex } from '#cache/attribute-index.ts'
 import type { FileCache } from '#cache/file-cache.ts'
@@ -80,7 +80,7 @@ export async function serveMount(
   const umask = octal(values.umask)
   if (values.cache !== undefined) refuseNesting(values.cache, target, 'the cache')
   giveLargeBuffersBack()
-  const memory = new MemoryBudget(values.memory)
+  const memory = new MemoryBudget(lendable(values.memory))
   const store = await openStore(url, {
     signal,
     readOnly: values.readOnly,
