@@ -30,8 +30,8 @@ export interface AheadHolder {
 const AHEAD_REQUESTS_MAX = 32
 /** Of the memory, what may be ahead of readers. */
 const AHEAD_PARTS = 3 / 4
-/** Of the memory, what the cache may be writing. */
-const KEEPING_PARTS = 1 / 4
+/** Of the memory, what the cache may be writing, or is to write once it has come. */
+const KEEPING_PARTS = 1 / 2
 
 export class ReadingPool {
   readonly budget: MemoryBudget
@@ -39,6 +39,7 @@ export class ReadingPool {
   readonly #holders = new Set<AheadHolder>()
   #aheadRequests = 0
   #keepingBytes = 0
+  #comingBytes = 0
   #later: (() => void)[] = []
   readonly #demanded = counter('eider_mount_fetches_total', 'demand')
   readonly #ahead = counter('eider_mount_fetches_total', 'ahead')
@@ -79,6 +80,21 @@ export class ReadingPool {
     } finally {
       if (isAhead) this.#aheadRequests--
     }
+  }
+
+  /**
+   * Whether `bytes` more may be fetched ahead for the cache as well; then `came` follows. Where its disk is slower than the
+   * store, readers get less ahead rather than the cache holes.
+   */
+  mayCome(bytes: number): boolean {
+    const before = this.#keepingBytes + this.#comingBytes
+    if (before > 0 && before + bytes > this.budget.bytesMax * KEEPING_PARTS) return false
+    this.#comingBytes += bytes
+    return true
+  }
+
+  came(bytes: number): void {
+    this.#comingBytes -= bytes
   }
 
   /** Whether the cache may write `bytes` more; then `kept` follows. A slow disk is not to fill the memory. */

@@ -261,6 +261,30 @@ test('a block that the cache finds corrupt is fetched again, with what lies arou
   assert.ok(cache.isWhole)
 })
 
+test('a disk slower than the store gets most of what is read in order, as less is fetched ahead of it', async () => {
+  const cache = new CacheDouble(64 * MIB)
+  const { source, reader } = made(64 * MIB, 48 * MIB, cache)
+  const keep = cache.keep.bind(cache)
+  let writing = Promise.resolve()
+  // One write after another, each slower than the fetch of as much.
+  cache.keep = (offset, bytes) => {
+    writing = writing.then(async () => {
+      for (let turns = 0; turns < 20; turns++) await turn()
+      await keep(offset, bytes)
+    })
+    return writing
+  }
+  const handle = reader.handle()
+  for (let at = 0; at < 64 * MIB; at += PIECE) {
+    await check(handle.read(at, PIECE), at, PIECE)
+    await turn()
+  }
+  await writing
+  assert.ok(cache.blocks.size >= (64 * 8 * 8) / 10, `${cache.blocks.size} of ${64 * 8} blocks were kept`)
+  assert.equal(source.fetchedBytes, 64 * MIB)
+  handle.close()
+})
+
 test('a reader does not wait for the cache, and a full one costs nothing but the cache', async () => {
   const cache = new CacheDouble(16 * MIB)
   const { source, reader, budget } = made(16 * MIB, 16 * MIB, cache)

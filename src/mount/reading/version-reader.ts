@@ -455,9 +455,17 @@ export class VersionReader {
       if (to - offset < rangeBytes && to < size && room > to) return { limit: Math.max(from, offset), short: false }
       const end = room - offset < (rangeBytes / 4) * 5 ? room : offset + rangeBytes
       if (!this.#pool.hasAheadSlot) return { limit: Math.max(from, offset), short: false }
-      const share = this.#pool.reserveAhead(holder, end - offset)
-      if (share === undefined) return { limit: Math.max(from, offset), short: true }
-      holder.hold(this.#begin(offset, end, true, share))
+      const bytes = end - offset
+      if (cached !== undefined && !this.#pool.mayCome(bytes)) return { limit: Math.max(from, offset), short: false }
+      const share = this.#pool.reserveAhead(holder, bytes)
+      const piece = share === undefined ? undefined : this.#begin(offset, end, true, share)
+      if (cached !== undefined) {
+        const came = (): void => this.#pool.came(bytes)
+        if (piece === undefined) came()
+        else piece.arrival.then(came, came)
+      }
+      if (piece === undefined) return { limit: Math.max(from, offset), short: true }
+      holder.hold(piece)
       at = end
     }
     return { limit: to, short: false }
