@@ -16,6 +16,7 @@ import { S_IFDIR, typeBits } from './node-attributes.ts'
 import { stateOf } from './node-table.ts'
 import type { Node } from './node.ts'
 import type { Moment, Resolver } from './resolver.ts'
+import type { TreeWalks } from './tree-walks.ts'
 
 /** "." and ".." come before what is in the directory. */
 const DOTS = 2
@@ -40,14 +41,17 @@ export class DirectoryHandle {
   readonly node: Node
   readonly #state: MountState
   readonly #resolver: Resolver
+  /** Undefined for who does not walk the tree by this. */
+  readonly #walks: TreeWalks | undefined
   #snapshot: Snapshot | undefined
   /** Pages are taken one after another, also when two threads read one descriptor. */
   #pulling: Promise<void> | undefined
 
-  constructor(node: Node, state: MountState, resolver: Resolver) {
+  constructor(node: Node, state: MountState, resolver: Resolver, walks?: TreeWalks) {
     this.node = node
     this.#state = state
     this.#resolver = resolver
+    this.#walks = walks
   }
 
   /** Gives items after `offset` to `sink`. With `answer`, those whose attributes are known come with their entry. */
@@ -111,11 +115,8 @@ export class DirectoryHandle {
 
   /** Whether a name of the snapshot went away here since; a node that was only dropped from memory is still there. */
   #wasRemoved(name: string, snapshot: Snapshot): boolean {
-    return this.#wasRemovedHere(name, snapshot) || stateOf(this.node).completeAt >= snapshot.moment.at
-  }
-
-  #wasRemovedHere(name: string, snapshot: Snapshot): boolean {
-    return (stateOf(this.node).removals.get(name) ?? 0) > snapshot.moment.clock
+    const { removals, completeAt } = stateOf(this.node)
+    return (removals.get(name) ?? 0) > snapshot.moment.clock || completeAt >= snapshot.moment.at
   }
 
   async #restart(): Promise<Snapshot> {
@@ -124,6 +125,7 @@ export class DirectoryHandle {
     const directory = stateOf(this.node)
     const moving = tree.settled(this.node) ?? this.#state.unanswered.settledIn(this.node)
     if (moving !== undefined) await moving
+    if (this.node.detached === undefined) await this.#walks?.visit(this.node)
     const moment = this.#resolver.moment()
     const names: string[] = []
     const modes: number[] = []
@@ -183,24 +185,11 @@ export class DirectoryHandle {
 
   /** The end of the listing: what is only here is added, and what the store no more has is let go. */
   #complete(snapshot: Snapshot): void {
-    const { table } = this.#state
-    const directory = stateOf(this.node)
-    const valid = table.epoch === snapshot.epoch && this.node.detached === undefined
-    for (const child of [...directory.children.values()]) {
-      if (snapshot.seen.has(child.name)) continue
-      const isInHand = directory.changing.has(child.name) || directory.unanswered.has(child.name)
-      if (child.isAhead || child.changedAt > snapshot.moment.clock || isInHand) {
-        snapshot.names.push(child.name)
-        snapshot.modes.push(this.#modeOfNode(child))
-      } else if (valid && child.validatedAt < snapshot.moment.at) {
-        table.detach(child, 'superseded')
-      }
+    const isValid = this.#state.table.epoch === snapshot.epoch && this.node.detached === undefined
+    for (const child of this.#resolver.concluded(this.node, snapshot.seen, snapshot.moment, isValid)) {
+      snapshot.names.push(child.name)
+      snapshot.modes.push(this.#modeOfNode(child))
     }
-    // Where a node was dropped for lack of room meanwhile, the children are not all there is.
-    let all = valid
-    for (const clock of directory.unsure.values()) all &&= clock <= snapshot.moment.clock
-    for (const name of snapshot.seen) all &&= directory.children.has(name) || this.#wasRemovedHere(name, snapshot)
-    if (all) directory.completeAt = snapshot.moment.at
     snapshot.seen.clear()
     if (snapshot.pages === undefined) return
     snapshot.pages = undefined

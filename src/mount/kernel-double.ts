@@ -354,7 +354,16 @@ export function untold(store: Store): Store {
       )
     }
   }
-  return replacing(store, { list, capabilities: { ...store.capabilities, listingComplete: false } })
+  const listTree: Store['listTree'] = async (...args) => {
+    const page = await store.listTree?.(...args)
+    const entries = page?.entries.map((entry) => {
+      // That no object says that a directory was made is told by a page of the whole tree.
+      if (entry.version === IMPLICIT_VERSION) return entry
+      return { ...entry, kind: entry.kind === 'directory' ? entry.kind : ('file' as const), attributes: undefined }
+    })
+    return { entries: entries ?? [], isLast: page?.isLast ?? true }
+  }
+  return replacing(store, { list, listTree, capabilities: { ...store.capabilities, listingComplete: false } })
 }
 
 /** The text of a stored file. */

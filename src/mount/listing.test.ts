@@ -40,7 +40,11 @@ function aged(store: Store, ageMs = 60_000): Store {
   async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
     for await (const page of store.list(...args)) yield page.map(old)
   }
-  return replacing(store, { list, stat: async (...args) => old(await store.stat(...args)) })
+  const listTree: Store['listTree'] = async (...args) => {
+    const { entries, isLast } = (await store.listTree?.(...args)) ?? { entries: [], isLast: true }
+    return { entries: entries.map(old), isLast }
+  }
+  return replacing(store, { list, listTree, stat: async (...args) => old(await store.stat(...args)) })
 }
 
 async function fill(store: Store, count: number): Promise<void> {

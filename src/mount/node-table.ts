@@ -12,6 +12,7 @@ import { ROOT_NODE, type NodeId } from '#fuse/file-system.ts'
 import { joinPath } from '#store/path.ts'
 import { IMPLICIT_VERSION } from '#store/store.ts'
 
+import { NameLog } from './name-log.ts'
 import { Node, type Change, type Detachment, type DirectoryState, type NodeFacts, type Place } from './node.ts'
 
 const IDLE_NODES_MAX = 200_000
@@ -26,6 +27,7 @@ export class NodeTable {
   #clock = 1
   /** Counts the moves of directories: a fetch that began before one may have looked under a path that is no more. */
   epoch = 0
+  readonly names = new NameLog()
 
   constructor(idleMax: number = IDLE_NODES_MAX) {
     this.#idleMax = idleMax
@@ -95,6 +97,7 @@ export class NodeTable {
     const { children } = stateOf(parent)
     assert(!children.has(name), `a name is added once: ${name}`)
     const node = new Node(++this.#idLast, parent, name, facts)
+    node.bornAt = this.#clock
     link(stateOf(parent), node)
     this.#byId.set(node.id, node)
     this.#idle.delete(parent)
@@ -109,7 +112,8 @@ export class NodeTable {
     const state = stateOf(parent)
     if (state.children.get(node.name) === node) unlink(state, node)
     this.touch(node)
-    if (why === 'removed' && state.fetches > 0) state.removals.set(node.name, this.#clock)
+    if (why === 'removed') this.names.note(state, state.removals, node.name, this.#clock)
+    else if (node.directory !== undefined) this.names.forgotten(node.directory, this.#clock)
     node.parent = undefined
     node.detached = why
     node.origin = why === 'superseded' && node.file !== undefined ? parent : undefined
@@ -147,7 +151,7 @@ export class NodeTable {
     assert(!to.children.has(name), `the new name is free: ${name}`)
     unlink(from, node)
     this.touch(node)
-    if (from.fetches > 0) from.removals.set(node.name, this.#clock)
+    this.names.note(from, from.removals, node.name, this.#clock)
     node.parent = parent
     node.name = name
     link(to, node)
@@ -214,10 +218,10 @@ export class NodeTable {
 
   /** What was asked about a place before this is overtaken. */
   #changed({ parent, name }: Place): void {
-    const { children, removals, fetches } = stateOf(parent)
-    const known = children.get(name)
+    const state = stateOf(parent)
+    const known = state.children.get(name)
     if (known !== undefined) this.touch(known)
-    else if (fetches > 0) removals.set(name, ++this.#clock)
+    else this.names.note(state, state.removals, name, ++this.#clock)
   }
 
   #unsure({ parent, name }: Place): void {
@@ -227,7 +231,7 @@ export class NodeTable {
       this.touch(known)
       known.validatedAt = -Infinity
     }
-    if (state.fetches > 0) state.unsure.set(name, ++this.#clock)
+    this.names.note(state, state.unsure, name, ++this.#clock)
     state.absences.delete(name)
     state.completeAt = -Infinity
   }
@@ -271,6 +275,7 @@ export class NodeTable {
   #drop(node: Node): void {
     this.#idle.delete(node)
     this.#byId.delete(node.id)
+    if (node.directory !== undefined) this.names.forgotten(node.directory, ++this.#clock)
     const { parent } = node
     if (parent === undefined) return
     const state = stateOf(parent)

@@ -20,6 +20,7 @@ import type { Attempt } from './own-puts.ts'
 import type { Backing } from './passthrough.ts'
 import type { VersionReader } from './reading/version-reader.ts'
 import type { SentState, StagedFile } from './staged-file.ts'
+import type { TreePageSeat, TreeVisit } from './tree-walk.ts'
 import type { Question } from './unanswered.ts'
 import type { UploadAhead } from './upload-ahead.ts'
 import type { JournaledFile } from './write-back.ts'
@@ -33,7 +34,7 @@ export class DirectoryState {
   completeAt = -Infinity
   /** Fetches under way that may still report names as they were. */
   fetches = 0
-  /** Names removed here, by the clock of the table, kept while such fetches are under way. */
+  /** Names removed here, by the clock of the table, kept while such fetches are under way; see `name-log.ts`. */
   readonly removals = new Map<string, number>()
   /** Names that a call from here is changing in the store just now. */
   readonly changing = new Map<string, Change>()
@@ -55,6 +56,10 @@ export class DirectoryState {
   readonly pending = new Map<string, Promise<Node | undefined>>()
   /** The last listing, for fetching attributes ahead of lookups that follow it. */
   walk: AttributeWalk | undefined
+  /** The last visit of it by who walks a tree. */
+  visit: TreeVisit | undefined
+  /** The page of a whole tree that told of it. */
+  page: TreePageSeat | undefined
 }
 
 /** A name in a directory. */
@@ -173,6 +178,8 @@ export class Node {
   isUnnoted = true
   /** When the store was asked (monotonic): the start of the request, so never later than the truth of the answer. */
   validatedAt: number
+  /** By the clock of the table: when this node came to be. */
+  bornAt = 0
   /** By the clock of the table: when this node was last changed here. */
   changedAt: number
   /** The version that the kernel's cached pages are of. */

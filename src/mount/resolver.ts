@@ -11,7 +11,7 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampToMs } from '#base/time.ts'
 import type { MaybePromise } from '#fuse/file-system.ts'
 import { checkName, joinPath } from '#store/path.ts'
-import type { Entry } from '#store/store.ts'
+import { IMPLICIT_VERSION, type Entry } from '#store/store.ts'
 
 import { AttributeFetcher } from './attribute-fetcher.ts'
 import type { MountState } from './mount-state.ts'
@@ -197,8 +197,7 @@ export class Resolver {
     const directory = stateOf(parent)
     directory.fetches--
     if (directory.fetches > 0) return
-    directory.removals.clear()
-    directory.unsure.clear()
+    this.#state.table.names.fetched(directory)
     this.#state.table.settle(parent)
   }
 
@@ -235,12 +234,36 @@ export class Resolver {
     return table.add(parent, name, factsOf(told, told.attributes === undefined ? -Infinity : moment.at))
   }
 
+  /**
+   * Takes in that the entries of a directory have come to their end, which were told as of `moment`: what the store no more has
+   * is let go. `seen` names those that `observe` gave a node for; where not `isValid`, they may have been of another directory.
+   * Gives those that only this mount has.
+   */
+  concluded(directory: Node, seen: ReadonlySet<string>, moment: Moment, isValid: boolean): Node[] {
+    const { table } = this.#state
+    const state = stateOf(directory)
+    const own: Node[] = []
+    for (const child of [...state.children.values()]) {
+      if (seen.has(child.name)) continue
+      if (child.isAhead || child.changedAt > moment.clock || state.changing.has(child.name)) own.push(child)
+      else if (isValid && child.validatedAt < moment.at) table.detach(child, 'superseded')
+    }
+    // Where a node was dropped for lack of room meanwhile, the children are not all there is.
+    let all = isValid
+    for (const clock of state.unsure.values()) all &&= clock <= moment.clock
+    for (const name of seen) all &&= state.children.has(name) || (state.removals.get(name) ?? 0) > moment.clock
+    if (all) state.completeAt = Math.max(state.completeAt, moment.at)
+    return own
+  }
+
   /** The entry with what is remembered of it on disk, where a listing told no attributes and none are known here. */
   #told(known: Node | undefined, entry: Entry): Entry {
     const { attributeIndex } = this.#state
-    if (attributeIndex === undefined || entry.attributes !== undefined || entry.kind === 'directory') return entry
+    if (attributeIndex === undefined || entry.attributes !== undefined || entry.version === IMPLICIT_VERSION)
+      return entry
     if (known?.attributes === undefined || known.version !== entry.version || !isSameTime(known, entry)) {
-      return attributeIndex.known(entry) ?? entry
+      const told = attributeIndex.known(entry)
+      return told !== undefined && (told.kind === 'directory') === (entry.kind === 'directory') ? told : entry
     }
     // What was put from here, with the time that the endpoint gives it: once, when it has settled.
     if (known.isUnnoted && isSettled(entry)) {
@@ -253,7 +276,7 @@ export class Resolver {
   /** Remembers on disk what the store said, for listings that will not tell it. */
   #note(entry: Entry): void {
     const { attributeIndex, store } = this.#state
-    if (attributeIndex === undefined || entry.kind === 'directory' || store.capabilities.listingComplete) return
+    if (attributeIndex === undefined || store.capabilities.listingComplete) return
     if (isSettled(entry)) attributeIndex.note(entry)
   }
 
@@ -280,7 +303,10 @@ export class Resolver {
       node.kind = entry.kind
       node.attributes = entry.attributes
     } else if (node.kind === 'directory') {
-      // A listing names a directory without its version or attributes: it is there, and that is all it says.
+      // A listing of its own directory says only that it is there; one of a whole tree, in which version and since when.
+      const isSame = same && entry.version !== IMPLICIT_VERSION && !node.modifiedGuessed && isSameTime(node, entry)
+      if (isSame) node.validatedAt = Math.max(node.validatedAt, moment.at)
+      else if (entry.version !== IMPLICIT_VERSION) node.validatedAt = -Infinity
       return
     } else if (!same || !isSameTime(node, entry)) {
       node.target = undefined

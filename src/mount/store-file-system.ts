@@ -43,6 +43,7 @@ import { Publisher } from './publisher.ts'
 import { readOnlyError } from './refusals.ts'
 import { Renaming } from './renaming.ts'
 import { Resolver } from './resolver.ts'
+import { TreeWalks } from './tree-walks.ts'
 
 const RENAME_EXCHANGE = 2
 /** The largest read, and the rest of the two cached blocks at its ends, which are read whole to be checked. */
@@ -64,6 +65,7 @@ export interface StoreFileSystemStatus {
 export class StoreFileSystem implements FileSystem {
   readonly #state: MountState
   readonly #resolver: Resolver
+  readonly #walks: TreeWalks
   readonly #publisher: Publisher
   readonly #content: FileContent
   readonly #files: Files
@@ -81,6 +83,7 @@ export class StoreFileSystem implements FileSystem {
     this.#resolver = new Resolver(this.#state, (directory) =>
       new DirectoryHandle(directory, this.#state, this.#resolver).learn(RELIST_ENTRIES_MAX),
     )
+    this.#walks = new TreeWalks(this.#state, this.#resolver)
     this.#publisher = new Publisher(this.#state)
     this.#content = new FileContent(this.#state, this.#publisher)
     this.#files = new Files(this.#state, this.#resolver, this.#publisher, this.#content)
@@ -373,7 +376,7 @@ export class StoreFileSystem implements FileSystem {
   opendir(node: NodeId): OpenAnswer {
     const handle = ++this.#directoryLast
     const directory = this.#state.table.directory(node)
-    this.#directories.set(handle, new DirectoryHandle(directory, this.#state, this.#resolver))
+    this.#directories.set(handle, new DirectoryHandle(directory, this.#state, this.#resolver, this.#walks))
     return { handle, openFlags: 0 }
   }
 
