@@ -1,5 +1,5 @@
 /**
- * A mount of a directory whose store fails by chance, as a program of its own: faulty-mount-child.ts STORE DIR STAGING.
+ * A mount of a directory whose store fails by chance, as a program of its own: faulty-mount-child.ts STORE DIR STAGING VALIDITY_MS.
  * A message says whether the store is to be calm, and may give a seed of the faults that come after; each is answered. Ends with its parent's channel or by SIGTERM,
  * with exit code 0 only where all that was written is stored.
  */
@@ -9,14 +9,16 @@ import { openDirectoryStore } from '#store/directory-store.ts'
 import { type FaultyStore, openFaultyStore } from '#store/faulty-store.ts'
 import type { Store } from '#store/store.ts'
 
-const [root = '', directory = '', stagingDirectory = ''] = process.argv.slice(2)
+const [root = '', directory = '', stagingDirectory = '', validityMs = '0'] = process.argv.slice(2)
 const STOP_MS = 10_000
 
-setLogLevel('fatal')
+setLogLevel('warn')
 process.chdir('/')
 const inner = await openDirectoryStore(root)
-const failing = (seed: number): FaultyStore =>
-  openFaultyStore(inner, { seed, rates: { error: 0.08, lost: 0.08, throttled: 0.04, delay: 0.05, cut: 0.1 } })
+// What is believed is not asked for, so that little but changes meets the store.
+const times = validityMs === '0' ? 1 : 3
+const rates = { error: 0.08 * times, lost: 0.08 * times, throttled: 0.04 * times, delay: 0.05, cut: 0.1 }
+const failing = (seed: number): FaultyStore => openFaultyStore(inner, { seed, rates })
 let faulty = failing(0)
 let faultsBefore = 0
 let isCalm = true
@@ -27,8 +29,10 @@ const store: Store = new Proxy(inner, {
     return typeof value === 'function' ? (value.bind(from) as unknown) : value
   },
 })
-// Nothing is believed for longer than a call: what a failed one did shows at once, and all meet the store.
-const mount = await mountStore({ store, directory, stagingDirectory, readOnly: false, allowOther: true, validityMs: 0 })
+const mount = await mountStore({
+  ...{ store, directory, stagingDirectory, readOnly: false, allowOther: true },
+  validityMs: Number(validityMs),
+})
 process.on('message', ({ calm, seed }: { readonly calm: boolean; readonly seed?: number }) => {
   isCalm = calm
   if (seed !== undefined) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,8 +12,8 @@ import { mountsOf } from '#os/mount-table.ts'
 
 const PROGRAM = fileURLToPath(new URL('./faulty-mount-child.ts', import.meta.url))
 const END_MS_MAX = 30_000
-/** What programs are told of a store that fails. */
-const FAULTS: ReadonlySet<string> = new Set(['EIO', 'ETIMEDOUT', 'EAGAIN', 'EBUSY'])
+/** What programs are told of a store that fails; of an EAGAIN to setxattr the kernel makes ENOTSUP. */
+const FAULTS: ReadonlySet<string> = new Set(['EIO', 'ETIMEDOUT', 'EAGAIN', 'EBUSY', 'ENOTSUP'])
 
 export class FaultyMount implements AsyncDisposable {
   readonly directory: string
@@ -21,22 +21,24 @@ export class FaultyMount implements AsyncDisposable {
   readonly keepsDirectoryTimes = false
   readonly keepsSetId = true
   readonly #scratch: string
+  readonly #validityMs: number
   /** Faults that happened to the mounts before this one, and to this one so far. */
   #faultsBefore = 0
   #faults = 0
   #child: ChildProcess | undefined
   #said = ''
 
-  private constructor(scratch: string) {
+  private constructor(scratch: string, validityMs: number) {
     this.#scratch = scratch
+    this.#validityMs = validityMs
     this.directory = join(scratch, 'mnt')
   }
 
   /** Mounts an empty directory; the store works until `calm(false)`. */
-  static async start(): Promise<FaultyMount> {
+  static async start(validityMs: number): Promise<FaultyMount> {
     const scratch = mkdtempSync(join(tmpdir(), 'eider-faulty-'))
     for (const name of ['store', 'mnt']) mkdirSync(join(scratch, name))
-    const mount = new FaultyMount(scratch)
+    const mount = new FaultyMount(scratch, validityMs)
     await mount.#mount()
     return mount
   }
@@ -59,8 +61,7 @@ export class FaultyMount implements AsyncDisposable {
   }
 
   /**
-   * Ends the mount, which must have stored or kept all, and mounts anew. Kept is also what was removed by a call whose answer was
-   * lost: the mount cannot tell that from a removal by somebody else.
+   * Ends the mount, which must have stored all, and mounts anew. Nothing was kept aside: nobody else has written.
    */
   async remount(): Promise<void> {
     const child = this.#child
@@ -73,11 +74,15 @@ export class FaultyMount implements AsyncDisposable {
     // Also where something is wrong: what comes after takes other steps, or fewer.
     await this.#mount()
     assert.deepEqual(ended, [0, null], this.#said)
+    const conflicts = join(this.#scratch, 'staging', 'conflicts')
+    const kept = readdirSync(conflicts)
+    for (const name of kept) rmSync(join(conflicts, name))
+    assert.deepEqual(kept, [], `nothing is kept as if somebody else had written: ${this.#said}`)
   }
 
   async #mount(): Promise<void> {
     const places = ['store', 'mnt', 'staging'].map((name) => join(this.#scratch, name))
-    const child = spawn(process.execPath, [PROGRAM, ...places], {
+    const child = spawn(process.execPath, [PROGRAM, ...places, String(this.#validityMs)], {
       cwd: '/',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     })

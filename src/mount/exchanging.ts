@@ -15,7 +15,7 @@ import { checkPathLength } from './refusals.ts'
 import type { VersionChange } from './found-moves.ts'
 import { followVersions, isInside, publishBelow } from './renaming.ts'
 import type { Resolver } from './resolver.ts'
-import { isSameFile, look, mayHaveHappened, storedOf, type Stored } from './unanswered.ts'
+import { isSameFile, isUntouched, look, storedOf, type Stored } from './unanswered.ts'
 
 /** Two entries and their places, as they were when the store was asked to exchange them. */
 interface Swap {
@@ -116,7 +116,6 @@ export class Exchanging {
         try {
           await store.exchange(path, otherPath, options)
         } catch (error) {
-          if (!mayHaveHappened(error)) throw error
           await this.#state.unanswered.resultOf(places, error, ask, late)
         }
         exchanged()
@@ -140,10 +139,12 @@ export class Exchanging {
     const { store, table } = this.#state
     const [path, otherPath] = [a, b].map(({ parent, name }) => joinPath(table.pathOf(parent), name))
     const [atA, atB] = [await look(store, path ?? '', options), await look(store, otherPath ?? '', options)]
-    const isAtA = isSameFile(storedOne, atA)
-    const isAtB = isSameFile(storedOther, atB)
+    const isAtA = isUntouched(storedOne, atA)
+    const isAtB = isUntouched(storedOther, atB)
     if (isAtA && isAtB) return undefined
-    if (isSameFile(storedOther, atA) && isSameFile(storedOne, atB)) {
+    // What is written in a directory changes its time, so of two kinds the kind tells.
+    const isByKind = one.kind !== other.kind && atA?.kind === other.kind && atB?.kind === one.kind
+    if (isByKind || (isSameFile(storedOther, atA) && isSameFile(storedOne, atB))) {
       for (const [node, at, found] of [
         [one, otherPath, atB],
         [other, path, atA],

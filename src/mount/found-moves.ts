@@ -15,7 +15,7 @@ import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
 import { stateOf } from './node-table.ts'
 import type { Node, Place } from './node.ts'
-import { isSameFile, look, storedOf, type Stored } from './unanswered.ts'
+import { isSameFile, isUntouched, look, storedOf, type Stored } from './unanswered.ts'
 
 /** What a move made of the version of a file. */
 export interface VersionChange {
@@ -34,11 +34,28 @@ export interface Move {
   readonly stored: ReadonlyMap<Node, Stored>
 }
 
-/** To be called when nothing of the source is ahead of the store any more, as far as it is to be published. */
-export function moveOf(state: MountState, from: Place, to: Place, source: Node, target: Node | undefined): Move {
-  const stored = new Map([[source, storedOf(source)]])
-  for (const node of state.table.below(source)) if (node.file !== undefined) stored.set(node, storedOf(node))
+/**
+ * To be called when nothing of the source is ahead of the store any more, as far as it is to be published. What is ahead all the
+ * same, by a put that lost its answer or a write just now, costs a request, since what is known of it here is not what is stored.
+ */
+export async function moveOf(
+  state: MountState,
+  from: Place,
+  to: Place,
+  source: Node,
+  target: Node | undefined,
+): Promise<Move> {
+  const stored = new Map<Node, Stored>()
+  for (const node of [source, ...state.table.below(source)]) {
+    if (node !== source && node.file === undefined) continue
+    stored.set(node, node.isAhead && node.version !== undefined ? await askedOf(state, node) : storedOf(node))
+  }
   return { from, to, source, target, targetVersion: target?.version, stored }
+}
+
+async function askedOf({ store, table, signal }: MountState, node: Node): Promise<Stored> {
+  const found = await look(store, table.pathOf(node), { signal })
+  return found !== undefined && found.version === node.version ? found : storedOf(node)
 }
 
 export class FoundMoves {
@@ -59,9 +76,10 @@ export class FoundMoves {
       const [path, newPath] = this.#paths(move)
       const [atNew, atOld] = [await look(store, newPath, options), await look(store, path, options)]
       const isThere = atOld?.version === stored.version
-      if (isSameFile(stored, atNew)) {
+      const isOther = atNew?.version !== move.targetVersion
+      if (atNew !== undefined && (isOther ? isSameFile(stored, atNew) : isUntouched(stored, atNew))) {
         if (!isThere) return atNew
-        if (atNew.version !== move.targetVersion && stored.version !== undefined) {
+        if (isOther && stored.version !== undefined) {
           await this.#removeOriginal(path, stored.version, options)
           return atNew
         }

@@ -7,7 +7,7 @@ import { OperationError } from '#base/errors.ts'
 import { timestampNow, type Timestamp } from '#base/time.ts'
 import type { AttributeRequest, MaybePromise, StatfsAnswer } from '#fuse/file-system.ts'
 import { NAME_BYTES_MAX } from '#store/path.ts'
-import { ANY, ifVersion, type Attributes } from '#store/store.ts'
+import { ANY, ifVersion, type Attributes, type Entry } from '#store/store.ts'
 
 import { changeAttributes } from './attribute-changes.ts'
 import type { FileContent } from './file-content.ts'
@@ -17,6 +17,7 @@ import { permissionsOf, withoutPrivileges } from './node-attributes.ts'
 import { placesOf, type Node } from './node.ts'
 import type { Publisher } from './publisher.ts'
 import type { Resolver } from './resolver.ts'
+import { askChanged } from './unanswered.ts'
 
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
@@ -127,11 +128,16 @@ export class Metadata {
     // A directory's version comes from wherever it was last seen, and may be that of one made only by its entries.
     const guard = node.kind === 'directory' ? ANY : ifVersion(node.version)
     try {
-      await table.changing(placesOf(node), async () => {
+      const places = placesOf(node)
+      await table.changing(places, async () => {
         const cachedAs = this.#state.cached.keysOf(node, false)
-        const entry = await store.setAttributes(table.pathOf(node), changes, { guard, signal })
-        this.#publisher.published(node, entry)
-        this.#state.cached.follow(cachedAs)
+        const take = (entry: Entry): void => {
+          this.#publisher.published(node, entry)
+          this.#state.cached.follow(cachedAs)
+        }
+        const ask = askChanged(this.#state, node, changes)
+        const setting = store.setAttributes(table.pathOf(node), changes, { guard, signal })
+        take(await setting.catch((error: unknown) => this.#state.unanswered.resultOf(places, error, ask, take)))
       })
     } catch (error) {
       this.#namespace.expire(node)

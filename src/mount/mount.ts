@@ -186,6 +186,7 @@ async function mountWith(options: MountOptions, staging: StagingArea, journal: J
   try {
     await session.initialised
     fileSystem.passThrough(session.backing)
+    fileSystem.notifyBy(session.notifier)
     await setReadAhead(directory, READ_AHEAD_BYTES)
     if (passthrough && session.backing === undefined) {
       log.info('reads and writes are not passed through: it takes Linux 6.9, and CONFIG_FUSE_PASSTHROUGH in its kernel')

@@ -161,7 +161,8 @@ export class Namespace {
     const { store, table, signal } = this.#state
     await this.#publisher.keepReadable(node)
     await this.#publisher.learnStored(node)
-    if (node.version !== undefined && inBulk) {
+    // What is ahead of the store could not be had back where a removal that was acknowledged is refused.
+    if (node.version !== undefined && inBulk && node.file?.dirty !== true) {
       await this.#queue(parent, name, node)
     } else if (node.version !== undefined) {
       await this.keepDirectory(parent)

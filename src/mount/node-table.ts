@@ -28,6 +28,8 @@ export class NodeTable {
   /** Counts the moves of directories: a fetch that began before one may have looked under a path that is no more. */
   epoch = 0
   readonly names = new NameLog()
+  /** Told of each change that has failed. */
+  onUnsure: ((places: readonly Place[], error: unknown) => void) | undefined
 
   constructor(idleMax: number = IDLE_NODES_MAX) {
     this.#idleMax = idleMax
@@ -191,6 +193,7 @@ export class NodeTable {
       return result
     } catch (error) {
       for (const place of places) this.#unsure(place)
+      this.onUnsure?.(places, error)
       throw error
     } finally {
       for (const [index, { parent, name }] of places.entries()) {

@@ -26,6 +26,7 @@ import { attemptOf, isAttempt, withAttempt } from './own-puts.ts'
 import { planSegments } from './publish-plan.ts'
 import type { SentState, StagedFile } from './staged-file.ts'
 import { Stager } from './stager.ts'
+import { askChanged } from './unanswered.ts'
 import type { UploadAhead } from './upload-ahead.ts'
 import { WriteBack } from './write-back.ts'
 
@@ -391,7 +392,13 @@ export class Publisher {
     assert(node.version !== undefined, 'attributes alone go to what is in the store')
     const { store, table, signal } = this.#state
     const guard = ifVersion(node.version)
-    return table.changing(placesOf(node), () => store.setAttributes(table.pathOf(node), changes, { guard, signal }))
+    const places = placesOf(node)
+    const ask = askChanged(this.#state, node, changes)
+    const late = (entry: Entry): void => this.published(node, entry)
+    return table.changing(places, async () => {
+      const setting = store.setAttributes(table.pathOf(node), changes, { guard, signal })
+      return setting.catch((error: unknown) => this.#state.unanswered.resultOf(places, error, ask, late))
+    })
   }
 
   /** Takes in what the store answered to a change made here. `sent` is what it was given, where that goes over the answer. */

@@ -115,7 +115,7 @@ export class Renaming {
     await this.#namespace.keepDirectory(from.parent)
     const guard = ifVersion(source.version)
     const targetGuard: Guard = target?.version === undefined ? ABSENT : ifVersion(target.version)
-    const move = moveOf(this.#state, from, to, source, target)
+    const move = await moveOf(this.#state, from, to, source, target)
     await this.#rename(
       move,
       { guard, targetGuard, signal },
@@ -141,7 +141,7 @@ export class Renaming {
       // Of a directory that is moved by copies, what others have changed meanwhile stays, and the rest is moved.
       const isPart = source.kind === 'directory' && !store.capabilities.renameAtomic
       if (!mayHaveHappened(error) && !(isPart && isOperationError(error, 'STORE_CONFLICT'))) throw error
-      return unanswered.resultOf(places, error, ask, late)
+      return unanswered.findOut(places, error, ask, late)
     }
     const late = (entry: Entry): void => {
       this.#moved(move, entry, cachedAs, moved)
@@ -198,7 +198,7 @@ export class Renaming {
     const onVersionChanged = (path: string, before: Version, after: Version): void => {
       changes.set(path, { before, after })
     }
-    const move = moveOf(this.#state, from, to, source, target)
+    const move = await moveOf(this.#state, from, to, source, target)
     try {
       await this.#rename(
         move,

@@ -22,6 +22,7 @@ import type {
   EntryAnswer,
   FileSystem,
   Handle,
+  KernelNotifier,
   MaybePromise,
   NegativeAnswer,
   NodeId,
@@ -44,6 +45,7 @@ import { readOnlyError } from './refusals.ts'
 import { Renaming } from './renaming.ts'
 import { Resolver } from './resolver.ts'
 import { TreeWalks } from './tree-walks.ts'
+import { mayHaveHappened } from './unanswered.ts'
 
 const RENAME_EXCHANGE = 2
 /** The largest read, and the rest of the two cached blocks at its ends, which are read whole to be checked. */
@@ -108,6 +110,20 @@ export class StoreFileSystem implements FileSystem {
   /** Has the kernel read and write what it can itself; undefined: it cannot. Before this is called it is asked nothing. */
   passThrough(files: BackingFiles | undefined): void {
     this.#state.passthrough.use(files)
+  }
+
+  /** Has the kernel ask anew about names of whose change nobody knows what became of it, and of what they led to. */
+  notifyBy(kernel: KernelNotifier): void {
+    const { log, table } = this.#state
+    const failed = (error: unknown): void => log.debug({ err: error }, 'cannot have the kernel forget a name')
+    table.onUnsure = (places, error) => {
+      if (!mayHaveHappened(error)) return
+      for (const { parent, name } of places) {
+        kernel.invalidateEntry(parent.id, name).catch(failed)
+        const known = table.childOf(parent, name)
+        if (known !== undefined) kernel.invalidateNode(known.id, -1, 0).catch(failed)
+      }
+    }
   }
 
   /** To be called when no request can come any more, before the last `publishAll`. */

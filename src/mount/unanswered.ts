@@ -13,7 +13,7 @@
  * it is asked by those who hold one. Who holds the lock of a node or has claimed the tree begins nothing before this has told.
  */
 import { isOperationError, type OperationError } from '#base/errors.ts'
-import { compareTimestamps } from '#base/time.ts'
+import { compareTimestamps, type Timestamp } from '#base/time.ts'
 import type { Attributes, CallOptions, Entry, Kind, Store, Version } from '#store/store.ts'
 
 import type { MountState } from './mount-state.ts'
@@ -53,6 +53,12 @@ export class Unanswered {
    * @throws the error, where the change was not made, or nobody can tell.
    */
   async resultOf<T>(places: readonly Place[], error: unknown, ask: Ask<T>, late: (found: T) => void): Promise<T> {
+    if (!mayHaveHappened(error)) throw error
+    return this.findOut(places, error, ask, late)
+  }
+
+  /** As `resultOf`, also of an error that is told of a change which was made in part. */
+  async findOut<T>(places: readonly Place[], error: unknown, ask: Ask<T>, late: (found: T) => void): Promise<T> {
     try {
       const found = await ask({ signal: AbortSignal.any([this.#state.signal, AbortSignal.timeout(ASK_MS)]) })
       if (found !== undefined) return found
@@ -69,10 +75,13 @@ export class Unanswered {
     const { table, signal } = this.#state
     let asking: Promise<void> | undefined
     const askOnce = async (): Promise<void> => {
-      await table.changing(places, async () => {
-        const found = await ask({ signal })
-        if (found !== undefined) late(found)
-      })
+      // What lay in a directory that is gone went with it.
+      if (places.every(({ parent }) => parent.detached === undefined)) {
+        await table.changing(places, async () => {
+          const found = await ask({ signal })
+          if (found !== undefined) late(found)
+        })
+      }
       this.#open.delete(question)
       for (const { parent, name } of places) {
         const { unanswered } = stateOf(parent)
@@ -135,6 +144,46 @@ export async function look(store: Store, path: string, options: CallOptions): Pr
   }
 }
 
+/**
+ * Asks what became of a change of attributes of a file, which may have given it another version: whether that has all that was
+ * given, but for what a local disk does not let be set, and else is what it was.
+ */
+export function askChanged(state: MountState, node: Node, changes: Attributes): Ask<Entry> {
+  const { store, table } = state
+  const stored = { kind: node.kind, size: node.size, mtime: changes.mtime ?? node.attributes?.mtime }
+  return async (options) => {
+    if (node.detached !== undefined) return undefined
+    const found = await look(store, table.pathOf(node), options)
+    if (found === undefined || found.kind !== stored.kind) return undefined
+    const isSame =
+      stored.kind === 'directory' || (found.size === stored.size && isAt(found.attributes?.mtime, stored.mtime))
+    return isSame && hasAll(found.attributes ?? {}, changes) ? found : undefined
+  }
+}
+
+function hasAll(found: Attributes, { mode, uid, gid, atime, mtime, xattrs }: Attributes): boolean {
+  if (mtime !== undefined && !isAt(found.mtime, mtime)) return false
+  if (atime !== undefined && !isAt(found.atime, atime)) return false
+  for (const [is, wanted] of [
+    [found.mode, mode],
+    [found.uid, uid],
+    [found.gid, gid],
+  ]) {
+    if (wanted !== undefined && is !== wanted) return false
+  }
+  if (xattrs === undefined) return true
+  if ((found.xattrs?.size ?? 0) !== xattrs.size) return false
+  return [...xattrs].every(([name, value]) => isEqual(found.xattrs?.get(name), value))
+}
+
+function isEqual(found: Uint8Array | undefined, value: Uint8Array): boolean {
+  return found !== undefined && Buffer.from(found).equals(value)
+}
+
+function isAt(found: Timestamp | undefined, time: Timestamp | undefined): boolean {
+  return found !== undefined && time !== undefined && compareTimestamps(found, time) === 0
+}
+
 /** What the store had of a file before it was moved. */
 export interface Stored {
   readonly kind: Kind
@@ -151,18 +200,22 @@ export function storedOf(node: Node): Stored {
 }
 
 /**
- * Whether `entry` is that file: by its version, or where a move has given it another one, by its size and times. Objects of
- * directories have no bytes, so on S3 all are of one version: of those the times tell, where they are known.
+ * Whether `entry` is that file, and nothing has become of it. Objects of directories have no bytes, so on S3 all are of one
+ * version: of those the time tells, where it is known.
  */
-export function isSameFile({ kind, version, size, attributes }: Stored, entry: Entry | undefined): entry is Entry {
-  if (entry === undefined || entry.kind !== kind) return false
-  const { mtime, ctime } = attributes ?? {}
-  const { mtime: mtimeFound, ctime: ctimeFound } = entry.attributes ?? {}
-  const isSameVersion = entry.version === version
-  if (isSameVersion && kind !== 'directory') return true
-  if (mtime === undefined || ctime === undefined || mtimeFound === undefined || ctimeFound === undefined) {
-    return isSameVersion
-  }
-  const isSameTime = compareTimestamps(mtime, mtimeFound) === 0 && compareTimestamps(ctime, ctimeFound) === 0
-  return isSameTime && entry.size === size
+export function isUntouched({ kind, version, attributes }: Stored, entry: Entry | undefined): boolean {
+  if (entry === undefined || entry.kind !== kind || entry.version !== version) return false
+  const [mtime, found] = [attributes?.mtime, entry.attributes?.mtime]
+  return kind !== 'directory' || mtime === undefined || found === undefined || isAt(found, mtime)
+}
+
+/**
+ * Whether `entry`, which has come to a name, is that file: by its version, or where a move has given it another one, by its size
+ * and time. Not by its ctime: directories have a local disk's, which a move changes.
+ */
+export function isSameFile(stored: Stored, entry: Entry | undefined): entry is Entry {
+  if (isUntouched(stored, entry)) return true
+  const { kind, size, attributes } = stored
+  if (entry === undefined || entry.kind !== kind || entry.size !== size) return false
+  return isAt(entry.attributes?.mtime, attributes?.mtime)
 }
