@@ -31,8 +31,11 @@ import { StagedFile } from './staged-file.ts'
 
 /** A copy of so much takes some milliseconds, and nothing where the disk shares blocks. */
 const UNSHARE_BYTES_MAX = 16 * 1024 * 1024
-/** Each puts its parts side by side already. */
-const PUBLISHES_AT_ONCE = 8
+/** As many as a store has connections, so that files of one request each take the time of their bytes, not of their answers. */
+const PUBLISHES_AT_ONCE = 64
+/** What is larger puts its parts side by side already, and counts for so many. */
+const SMALL_BYTES_MAX = 16 * 1024 * 1024
+const LARGE_WEIGHT = 8
 /** Each has a descriptor. */
 const PENDING_FILES_MAX = 4096
 /** So much is left free on the staging disk for what is being written: a tenth of it, at most this. */
@@ -247,9 +250,10 @@ export class WriteBack {
     for (const node of this.#queue) {
       if (this.#running >= PUBLISHES_AT_ONCE || !this.#started) return
       this.#queue.delete(node)
-      this.#running++
+      const weight = node.size > SMALL_BYTES_MAX ? LARGE_WEIGHT : 1
+      this.#running += weight
       void this.#publishOne(node).finally(() => {
-        this.#running--
+        this.#running -= weight
         this.#pump()
       })
     }
