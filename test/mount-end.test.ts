@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -14,6 +14,7 @@ import { probeFuse } from '#fuse/probe.ts'
 import { mountsOf } from '#os/mount-table.ts'
 
 import { BucketMount } from './bucket-mount.ts'
+import { type FaultProxy, startFaultProxy } from './servers/fault-proxy.ts'
 import { eider } from './eider-process.ts'
 
 const fuse = await probeFuse()
@@ -213,5 +214,30 @@ except OSError as error:
     assert.equal(await mount.ends('SIGTERM'), 1)
     assert.match(mount.log, /"path":"[^"]*only"[^\n]*lost what could neither be stored nor kept/)
     assert.deepEqual(mountsOf(mount.directory), [])
+  })
+
+  test('[S114] unmount names what was removed here and could not be removed from the store, and ends with 3', async () => {
+    let proxy: FaultProxy | undefined
+    try {
+      await using mount = await BucketMount.start({
+        mountArguments: ['--io-timeout', '1s'],
+        proxied: async (endpoint) => {
+          proxy = await startFaultProxy(endpoint)
+          proxy.fault(({ method, url }) => method === 'POST' && url.includes('delete'), { kind: 'refuse' }, Infinity)
+          return proxy.endpoint
+        },
+      })
+      await mount.sh('for i in $(seq -w 16); do touch "$M/f$i"; done; rm "$M"/f*; [ -z "$(ls "$M")" ]')
+      const outcome = await eider(['unmount', mount.directory])
+      assert.equal(outcome.code, 3, outcome.stderr)
+      const names = ['03', '04', '05', '06', '07', '08', '09', '10', '11', '12'].map((number) => `  f${number}\n`)
+      assert.match(outcome.stderr, /^eider: 14 removals could not be made in s3:\S+; this is there again:$/m)
+      assert.ok(outcome.stderr.endsWith(`${names.join('')}  and 4 more\n`), outcome.stderr)
+      assert.equal(await mount.ends(), 3)
+      assert.match(mount.log, /"count":14,[^\n]*could not remove all that was removed here/)
+      assert.equal(readdirSync(mount.bucket).filter((name) => name.startsWith('f')).length, 14)
+    } finally {
+      await proxy?.close()
+    }
   })
 })

@@ -4,7 +4,7 @@
  *
  * The end, however it came: what is open is published, then the record tells what could not be, then the process ends. So
  * whoever waits for the end of the process knows that all is in the store, or where it is kept. Its exit code says the
- * same: 0 all is stored, 3 some of it is kept, 1 some of it is lost.
+ * same: 0 all is stored, 3 some of it is kept or could not be removed, 1 some of it is lost.
  */
 import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
@@ -38,6 +38,9 @@ import { identityOf } from './process-identity.ts'
 import { tellReady } from './readiness.ts'
 import { stopped, stopSignal } from './stop-signal.ts'
 import { s3OptionsOf } from './store-options.ts'
+
+/** Of what could not be removed, so many are told by name. */
+const REMOVALS_NAMED_MAX = 10
 
 const log = logger('cli/mount')
 /** For programs that still have files open when the mount is told to end; then they get ENOTCONN. */
@@ -127,14 +130,22 @@ export async function serveMount(
     const telling = await serveStatus(statusSocket(target), () =>
       statusOf(mount, { store: store.url, since }, values.storageClass ?? 'STANDARD'),
     )
-    const { lost } = await serve(mount, record, signal).finally(() => telling.close())
+    const { lost, notRemoved } = await serve(mount, record, signal).finally(() => telling.close())
     const unpublished = keptNow()
     for (const path of unpublished) log.error({ path }, 'kept what could not be stored')
     for (const path of lost) log.fatal({ path }, 'lost what could neither be stored nor kept')
-    if (unpublished.length === 0 && lost.length === 0) removeMountRecord(target, process.pid)
-    else writeMountRecord({ ...record, unpublished, lost: [...lost] })
+    if (notRemoved.length > 0) {
+      const paths = notRemoved.slice(0, REMOVALS_NAMED_MAX)
+      log.error({ count: notRemoved.length, paths }, 'could not remove all that was removed here: it is there again')
+    }
+    const isAll = unpublished.length === 0 && notRemoved.length === 0
+    if (isAll && lost.length === 0) removeMountRecord(target, process.pid)
+    else {
+      const removals = { count: notRemoved.length, paths: notRemoved.slice(0, REMOVALS_NAMED_MAX) }
+      writeMountRecord({ ...record, unpublished, lost: [...lost], notRemoved: removals })
+    }
     if (lost.length > 0) return EXIT.failed
-    return unpublished.length === 0 ? EXIT.done : EXIT.partly
+    return isAll ? EXIT.done : EXIT.partly
   } finally {
     await Promise.all([kept.cache?.close(), kept.attributeIndex?.close()])
     await store.close()

@@ -21,6 +21,8 @@ const RecordSchema = v.object({
   unpublished: v.optional(v.array(v.string())),
   /** Paths in the mount of what can be neither stored nor kept; while the process runs it goes on trying. */
   lost: v.optional(v.array(v.string())),
+  /** What was removed in the mount and not in the store, once the mount has ended: how many, and the first of them. */
+  notRemoved: v.optional(v.object({ count: v.number(), paths: v.array(v.string()) })),
   /** Where the process tells how it stands. */
   socket: v.optional(v.string()),
 })

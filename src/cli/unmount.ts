@@ -152,7 +152,14 @@ async function outcome(target: string, pid: number): Promise<ExitCode> {
   // The process removes its record when all is well.
   if (record === undefined || record.process.pid !== pid) return EXIT.done
   removeMountRecord(target, pid)
-  const { unpublished, lost = [] } = record
+  const { unpublished, lost = [], notRemoved = { count: 0, paths: [] } } = record
+  if (notRemoved.count > 0) {
+    const what = notRemoved.count === 1 ? 'A removal' : `${notRemoved.count} removals`
+    process.stderr.write(`eider: ${what} could not be made in ${record.store}; this is there again:\n`)
+    for (const path of notRemoved.paths) process.stderr.write(`  ${path}\n`)
+    const more = notRemoved.count - notRemoved.paths.length
+    if (more > 0) process.stderr.write(`  and ${more} more\n`)
+  }
   if (lost.length > 0) {
     throw new OperationError(
       'LOCAL_FAILED',
@@ -165,6 +172,7 @@ async function outcome(target: string, pid: number): Promise<ExitCode> {
       `Cannot tell whether all is in the store: process ${pid}, which served '${target}', died; its log: ${record.log ?? 'none'}`,
     )
   }
+  if (unpublished.length === 0) return EXIT.partly
   process.stderr.write(
     `eider: ${unpublished.length === 1 ? 'A file' : `${unpublished.length} files`} could not be stored; kept here:\n`,
   )

@@ -82,6 +82,8 @@ export interface MountEnd {
   readonly how: SessionEnd
   /** Paths in the mount of what is neither in the store nor kept; only after `stop`. */
   readonly lost: readonly string[]
+  /** Paths in the store of what was removed here and is there again, since the store was not told. */
+  readonly notRemoved: readonly string[]
 }
 
 export interface StopOptions {
@@ -281,11 +283,12 @@ class StoreMount implements Mount {
     this.#options.store.hurry?.()
     this.#fileSystem.disconnected()
     const lost = await this.#storeOrKeep()
+    const notRemoved = this.#fileSystem.giveUpRemovals()
     await this.#fileSystem.cacheSettled()
     await this.#fileSystem.closeJournal()
     this.#ending.abort(new OperationError('ABORTED', `Cannot go on: "${this.directory}" is unmounted`))
     log.info({ directory: this.directory, how }, 'unmounted')
-    return { how, lost }
+    return { how, lost, notRemoved }
   }
 
   /** Gives the paths of what could neither be stored nor kept. */

@@ -50,9 +50,9 @@ export class Namespace {
     return this.#removals.flush()
   }
 
-  /** Tells, at the end of a mount, of what could not be removed. */
-  tellLeft(): void {
-    this.#removals.tellLeft()
+  /** Gives up, at the end of a mount, what could not be removed; gives its paths. */
+  giveUpRemovals(): readonly string[] {
+    return this.#removals.giveUp()
   }
 
   makeDirectory(parent: Node, name: string, mode: number, caller: Caller): Promise<Node> {

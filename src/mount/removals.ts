@@ -121,15 +121,10 @@ export class Removals {
     await this.#sent(this.#queue.at(-1))
   }
 
-  /** Tells, at the end of a mount, of what could not be removed. */
-  tellLeft(): void {
+  /** Gives up, at the end of a mount, what could not be removed; gives its paths. */
+  giveUp(): readonly string[] {
     clearTimeout(this.#timer)
-    if (this.#queue.length === 0) return
-    const paths = this.#queue.slice(0, 10).map(({ removal }) => removal.path)
-    this.#state.log.error(
-      { count: this.#queue.length, paths },
-      'Cannot remove all that was removed here: it is there again',
-    )
+    return this.#queue.map(({ removal }) => removal.path)
   }
 
   async #sent(queued: Queued | undefined): Promise<void> {

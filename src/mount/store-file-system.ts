@@ -173,8 +173,12 @@ export class StoreFileSystem implements FileSystem {
   /** Keeps what could not be published under `conflicts/`, at the very end; gives the paths of what could not be kept. */
   keepUnpublished(): Promise<string[]> {
     this.#state.passthrough.noticeAll()
-    this.#namespace.tellLeft()
     return this.#publisher.keepAll()
+  }
+
+  /** Gives up, at the very end, what was removed here and could not be removed from the store; gives its paths. */
+  giveUpRemovals(): readonly string[] {
+    return this.#namespace.giveUpRemovals()
   }
 
   /** As `keepUnpublished`, for a process that ends at once. */
