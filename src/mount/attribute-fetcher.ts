@@ -22,7 +22,8 @@ export class AttributeFetcher {
 
   /** Tells of a lookup of `node`; may begin to fetch it and those after it. */
   passed(parent: Node, node: Node): void {
-    const { walk } = stateOf(parent)
+    const { walk, visit } = stateOf(parent)
+    if (node.directory === undefined) visit?.walk.looked()
     const position = node.listPosition
     if (walk === undefined || walk.names[position] !== node.name) return
     // A reader that skips a few (files that it knows, names that it filters) still follows the listing.

@@ -3,7 +3,8 @@
  * `rm -r` makes them, they are acknowledged, queued, and go together by `Store.removeAll`: a thousand for one request. A name
  * that is queued is gone for everybody on this mount, also where the store still lists it (`DirectoryState.removing`).
  *
- * A queue is sent when it is long enough for one request, or BULK_DELAY_MS after its first entry; and before that whenever
+ * A queue is sent when it is long enough for one request, or BULK_DELAY_MS after its first entry, or, while it grows fast,
+ * GROWING_MS_MAX after that; and before that whenever
  * somebody makes something under one of its names, moves a directory, asks for fsync, or unmounts. What somebody else has
  * replaced meanwhile stays theirs: the next look finds it. What the store does not answer for stays queued, and is tried again.
  *
@@ -23,8 +24,11 @@ import type { Leaving, Node } from './node.ts'
 
 /** What one DeleteObjects takes. */
 const BATCH_ENTRIES = 1000
-/** So long a removal is queued at most before it is sent. Programs that look at the store elsewhere see it then. */
+/** So long a removal is queued before it is sent, unless many follow. Programs that look at the store elsewhere see it then. */
 const BULK_DELAY_MS = 100
+/** Where so many more come within that time, it waits for them, too: `rm -r` fills a batch. */
+const GROWTH_MIN = 10
+const GROWING_MS_MAX = 1000
 /** Removals follow one another when no more than this lies between them: `rm -r` looks at a directory of a far store meanwhile. */
 const PAUSE_MS = 500
 /** So many that follow one another are sent one by one: `rm a b` is as truthful as one. */
@@ -112,7 +116,7 @@ export class Removals {
     table.detach(node, 'removed')
     this.#queue.push(queued)
     if (queued.number - this.#numberWanted >= BATCH_ENTRIES) this.#want(queued)
-    else this.#timer ??= setTimeout(() => this.#want(this.#queue.at(-1)), BULK_DELAY_MS)
+    else this.#timer ??= this.#sendLater(0)
     return this.#queue.length > QUEUE_ENTRIES_MAX ? this.#sent(this.#queue[0]) : undefined
   }
 
@@ -151,11 +155,22 @@ export class Removals {
     return this.#sending
   }
 
+  /** The first of what is queued has waited for `waitedMs`. */
+  #sendLater(waitedMs: number): NodeJS.Timeout {
+    const numberBefore = this.#numberLast
+    return setTimeout(() => {
+      const waited = waitedMs + BULK_DELAY_MS
+      const grows = this.#numberLast - numberBefore >= GROWTH_MIN
+      if (grows && waited < GROWING_MS_MAX) this.#timer = this.#sendLater(waited)
+      else this.#want(this.#queue.at(-1))
+    }, BULK_DELAY_MS)
+  }
+
   /** What was queued while a batch was on its way, or has failed. */
   #later(): NodeJS.Timeout {
     const hasFailed = (this.#queue[0]?.number ?? 0) <= this.#numberWanted
-    const timer = setTimeout(() => this.#want(this.#queue.at(-1)), hasFailed ? RETRY_MS : BULK_DELAY_MS)
-    return hasFailed ? timer.unref() : timer
+    if (!hasFailed) return this.#sendLater(0)
+    return setTimeout(() => this.#want(this.#queue.at(-1)), RETRY_MS).unref()
   }
 
   async #sendWanted(): Promise<void> {

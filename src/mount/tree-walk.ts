@@ -15,6 +15,8 @@ const NAMES_MAX = 10_000
 /** So many directories in a row, each the next after the one before, and the one after them begins a page. */
 const STEPS_MIN = 2
 const STEPS_MAX = 64
+/** What the kernel has been told of with the names it does not ask for, so it goes on for that many directories without a look. */
+const UNLOOKED_MAX = 32
 /** A page that served so many was worth its request. */
 const SERVED_MIN = 4
 
@@ -40,33 +42,48 @@ export interface OpenDirectory {
   readonly seen: Set<string> | undefined
 }
 
+/** A directory that goes on after the end of a page. */
+export interface CutDirectory extends Pick<OpenDirectory, 'node' | 'key'> {
+  /** Its first entry is in the page, which does not begin with that. */
+  readonly isBegun: boolean
+}
+
 /** What a page has told, and how far the walk has come in it. */
 export class KnownPage {
   /** Those that it names, in order; left out once they were passed. */
-  readonly directories: (Node | undefined)[] = []
+  readonly nodes: (Node | undefined)[] = []
   /** So many were passed. */
   passed = 0
-  /** Up to here attributes have been asked for, so many ahead of the walk. */
+  /** Up to here attributes have been asked for. */
   asked = 0
-  window = 1
   /** Directories of which it told all. */
   complete = 0
   served = 0
   isLast = false
-  /** The page after it was asked for. */
+  /** The page after it was asked for, and has come. */
   isFollowed = false
+  next: KnownPage | undefined
   /** At its end: its last sort key, and the directories that go on after that, outermost first. */
   end = ''
-  open: readonly OpenDirectory[] = []
+  open: readonly CutDirectory[] = []
 
-  /** Takes a directory in; gives its seat. */
-  seat(node: Node): void {
-    stateOf(node).page = { page: this, index: this.directories.push(node) - 1 }
+  add(node: Node): void {
+    const index = this.nodes.push(node) - 1
+    if (node.directory !== undefined) node.directory.page = { page: this, index }
+  }
+
+  /** How many of its names there are to a directory, about. */
+  get namesEach(): number {
+    return Math.ceil(this.nodes.length / Math.max(1, this.complete))
   }
 
   /** The walk is at `index`: what comes before is let go. */
   pass(index: number): void {
-    for (; this.passed <= index; this.passed++) this.directories[this.passed] = undefined
+    for (; this.passed <= index; this.passed++) {
+      const directory = this.nodes[this.passed]?.directory
+      if (directory?.page?.page === this) directory.page = undefined
+      this.nodes[this.passed] = undefined
+    }
   }
 }
 
@@ -75,18 +92,22 @@ export interface Flight {
   /** It begins after this sort key, in this directory. */
   readonly key: string
   readonly directory: Node
-  readonly landed: Promise<void>
+  readonly landed: Promise<KnownPage | undefined>
 }
 
 export class TreeWalk {
   /** Where it began. */
   readonly root: Node
   readonly flights = new Set<Flight>()
+  /** So many attributes at once are asked for ahead of it. */
+  window = 1
   /** Visited in a row, in order. */
   #steps = 0
   #stepsWanted = STEPS_MIN
   #last: Node
   #visitedAt: number
+  /** Directories visited since somebody looked at a file in one of them. */
+  #unlooked = Infinity
   /** From one directory to the next, in milliseconds, smoothed. */
   paceMs = 0
 
@@ -110,8 +131,18 @@ export class TreeWalk {
     const ms = Math.min(now - this.#visitedAt, msMax)
     this.paceMs = this.#steps === 0 ? ms : this.paceMs * 0.8 + ms * 0.2
     this.#steps++
+    this.#unlooked++
     this.#last = directory
     this.#visitedAt = now
+  }
+
+  /** Whether it looks at files, too, rather than at the names of them. */
+  get looksAtFiles(): boolean {
+    return this.#unlooked <= UNLOOKED_MAX
+  }
+
+  looked(): void {
+    this.#unlooked = 0
   }
 
   /** A page was of no use: only after more steps another one is tried, so what is lost is one request in many. */

@@ -101,7 +101,7 @@ export class TreeWalks {
       return
     }
     if (!walk.isSteady || walk.flights.size >= FLIGHTS_MAX || isLong(directory)) return
-    if (directory.detached !== undefined || !liesIn(directory, walk.root)) return
+    if (!liesIn(directory, walk.root) || walk.root.detached !== undefined) return
     const { table } = this.#state
     const root = table.pathOf(walk.root)
     const path = table.pathOf(directory)
@@ -112,7 +112,7 @@ export class TreeWalks {
 
   /** The page under way that tells of `directory` if that comes soon after where the page begins. */
   #flightTo(walk: TreeWalk, directory: Node): Flight | undefined {
-    if (walk.flights.size === 0 || directory.detached !== undefined || !liesIn(directory, walk.root)) return undefined
+    if (walk.flights.size === 0 || walk.root.detached !== undefined || !liesIn(directory, walk.root)) return undefined
     const { table } = this.#state
     const key = keyIn(table.pathOf(walk.root), table.pathOf(directory))
     for (const flight of walk.flights) {
@@ -141,65 +141,80 @@ export class TreeWalks {
     })
   }
 
-  /** For the directories after `index`, which the walk is about to look at. */
+  /** For what comes after `index`, which the walk is about to look at. */
   #askAttributes(walk: TreeWalk, page: KnownPage, index: number): void {
     const { validityMs } = this.#state
-    page.window = Math.min(WINDOW_MAX, page.window * 2)
+    walk.window = Math.min(WINDOW_MAX, walk.window * 2)
     // In so many steps what is asked for now is old.
     const steps = walk.paceMs > 0 ? Math.floor((validityMs / walk.paceMs) * AHEAD_SHARE) : WINDOW_MAX
-    const end = Math.min(page.directories.length, index + 1 + Math.max(1, Math.min(page.window, steps)))
-    for (page.asked = Math.max(page.asked, index + 1); page.asked < end; page.asked++) {
-      const node = page.directories[page.asked]
-      if (node?.parent === undefined || this.#state.isFresh(node)) continue
+    const namesMax = Math.max(1, steps) * page.namesEach
+    const ahead = this.#askIn(walk, page, index + 1, namesMax, 0)
+    const left = index + 1 + namesMax - page.nodes.length
+    if (page.next !== undefined && left > 0) this.#askIn(walk, page.next, 0, left, ahead)
+  }
+
+  /** Of `namesMax` names of the page from `start` on; `ahead` are under way that come before. Gives how many are then. */
+  #askIn(walk: TreeWalk, page: KnownPage, start: number, namesMax: number, ahead: number): number {
+    let count = ahead
+    const end = Math.min(page.nodes.length, start + namesMax)
+    for (let at = start; at < end && count < walk.window; at++) {
+      const node = page.nodes[at]
+      if (node?.parent === undefined || (node.directory === undefined && !walk.looksAtFiles)) continue
+      const wasAsked = at < page.asked
+      page.asked = Math.max(page.asked, at + 1)
+      if (wasAsked ? !stateOf(node.parent).pending.has(node.name) : this.#state.isFresh(node)) continue
+      count++
+      if (wasAsked) continue
       this.#resolver.fetch(node.parent, node.name).catch((error: unknown) => {
         // Whoever looks the name up asks again and gets the error; nobody waits for this one.
         this.#state.log.debug({ err: error, name: node.name }, 'Cannot fetch attributes ahead')
       })
     }
+    return count
   }
 
   /** Asks for the page after `page`: from the outermost directory on that it has not told all of, else from its end. */
   async #followUp(walk: TreeWalk, page: KnownPage): Promise<void> {
     const { table } = this.#state
+    if (walk.root.detached !== undefined) return
     const root = table.pathOf(walk.root)
-    for (const { node, seen, key } of page.open) {
-      if (node === undefined || node.detached !== undefined || key === '' || !liesIn(node, walk.root)) continue
-      const isBegun = seen !== undefined && stateOf(node).page?.page === page
-      if (!isBegun || this.#isKnown(node) || isLong(node)) continue
+    for (const { node, isBegun } of page.open) {
+      if (!isBegun || node === undefined || !liesIn(node, walk.root) || this.#isKnown(node) || isLong(node)) continue
       const path = table.pathOf(node)
-      await this.#fly(walk, node, keyIn(root, path), openAt(walk.root, root, node, path))
+      page.next = await this.#fly(walk, node, keyIn(root, path), openAt(walk.root, root, node, path))
       return
     }
     const open = page.open.map(({ node, key }) => ({ node, key, seen: undefined }))
     const last = open.findLast(({ node }) => node !== undefined)?.node
-    if (last?.detached === undefined && last !== undefined) await this.#fly(walk, last, page.end, open)
+    if (last !== undefined && last.detached === undefined) page.next = await this.#fly(walk, last, page.end, open)
   }
 
   /** Asks for the page after `key`, in `directory`, and takes it in. Never rejects. */
-  #fly(walk: TreeWalk, directory: Node, key: string, open: OpenDirectory[]): Promise<void> {
+  #fly(walk: TreeWalk, directory: Node, key: string, open: OpenDirectory[]): Promise<KnownPage | undefined> {
     const landed = this.#take(walk.root, key, open).catch((error: unknown) => {
-      // Who waits for it lists the directory by itself, and is told what is wrong.
       if (!isOperationError(error)) throw error
+      // Who waits for it lists the directory by itself, and is told what is wrong.
       this.#state.log.debug({ err: error }, 'Cannot list a tree')
+      return undefined
     })
     const flight = { directory, key, landed }
     walk.flights.add(flight)
     return landed.finally(() => walk.flights.delete(flight))
   }
 
-  async #take(root: Node, key: string, open: OpenDirectory[]): Promise<void> {
+  async #take(root: Node, key: string, open: OpenDirectory[]): Promise<KnownPage | undefined> {
     const { store, table, tree, signal } = this.#state
-    if (root.detached !== undefined || tree.settled(root) !== undefined) return
+    if (root.detached !== undefined || tree.settled(root) !== undefined) return undefined
     const { epoch, names } = table
     const moment = this.#resolver.moment()
     const sweep = names.begin(moment.clock)
     try {
       const path = table.pathOf(root)
       const page = await store.listTree?.(path, { after: key, signal })
-      if (page === undefined || table.epoch !== epoch || names.lostAt > moment.clock) return
+      if (page === undefined || table.epoch !== epoch || names.lostAt > moment.clock) return undefined
       const isMoving = open.some(({ node }) => node !== undefined && tree.settled(node) !== undefined)
-      if (root.detached === undefined && !isMoving)
-        new PageTaker(this.#state, this.#resolver, path, moment, open).take(page)
+      if (root.detached !== undefined || isMoving) return undefined
+      return new PageTaker(this.#state, this.#resolver, path, moment, open).take(page)
     } finally {
       names.end(sweep)
     }
@@ -225,9 +240,9 @@ class PageTaker {
     this.#first = open.at(-1)
   }
 
-  take({ entries, isLast }: TreePage): void {
+  take({ entries, isLast }: TreePage): KnownPage {
     const start = this.#rootPath === '' ? 0 : this.#rootPath.length + 1
-    if (this.#first?.node !== undefined && this.#first.seen !== undefined) this.#page.seat(this.#first.node)
+    if (this.#first?.node !== undefined && this.#first.seen !== undefined) this.#page.add(this.#first.node)
     for (const entry of entries) {
       const key = sortKey(entry).slice(start)
       this.#closeUpTo(key)
@@ -236,7 +251,12 @@ class PageTaker {
     }
     this.#page.isLast = isLast
     if (isLast) while (this.#open.length > 0) this.#close()
-    this.#page.open = this.#open
+    this.#page.open = this.#open.map((each) => ({
+      node: each.node,
+      key: each.key,
+      isBegun: each.seen !== undefined && each !== this.#first,
+    }))
+    return this.#page
   }
 
   /** Those that `key` does not lie in have come to their end. */
@@ -269,16 +289,18 @@ class PageTaker {
     const before = table.childOf(parent.node, name)
     const node = this.#resolver.observe(parent.node, name, entry, this.#moment)
     if (node !== undefined) parent.seen?.add(name)
-    if (!isDirectory) return
+    if (!isDirectory) {
+      if (node !== undefined && node.directory === undefined) this.#page.add(node)
+      return
+    }
     // Another one had the name in between: which of its entries were removed here, nobody knows any more.
     const isOther = before === node && before !== undefined && before.bornAt > this.#moment.clock
-    const wasRemoved = (stateOf(parent.node).removals.get(name) ?? 0) > this.#moment.clock
     const isMoving = stateOf(parent.node).changing.has(name) || tree.settled(parent.node) !== undefined
-    if (node?.directory === undefined || isOther || wasRemoved || isMoving) {
+    if (node?.directory === undefined || isOther || isMoving) {
       this.#open.push({ node: undefined, key, seen: undefined })
       return
     }
-    this.#page.seat(node)
+    this.#page.add(node)
     this.#open.push({ node, key, seen: new Set() })
   }
 }
