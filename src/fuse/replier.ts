@@ -2,13 +2,15 @@
  * Writes answers to the kernel: one system call each, from one small buffer that is used again for every answer, and
  * data without a copy. Counts answers, errors and bytes. Not here: what to answer.
  */
-import { writeSync, writevSync } from 'node:fs'
+import { writevSync } from 'node:fs'
 import { ReplyBuffer, encodeHeader } from './encode.ts'
 import { OPERATION_NAMES, OUT_HEADER_BYTES } from './protocol.ts'
 import type { Request } from './request.ts'
 import { ERRNO, errnoOf, isOperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { counter } from '#base/metrics.ts'
+import { SystemCallError } from '#os/libc.ts'
+import { writeNow } from '#os/read-write.ts'
 
 const log = logger('fuse')
 /** The largest answer of fixed size is that of CREATE, 160 bytes. */
@@ -43,12 +45,8 @@ export class Replier {
   send(request: Request, reply: ReplyBuffer, length: number): Delivered {
     if (this.#closed) return false
     encodeHeader(reply.view, length, 0, request.unique)
-    try {
-      writeSync(this.#fd, reply.bytes, 0, length)
-      return true
-    } catch (error) {
-      return this.#undelivered(request, error)
-    }
+    const written = writeNow(this.#fd, reply.bytes, length)
+    return written >= 0 || this.#undelivered(request, new SystemCallError('write', -written))
   }
 
   /** Success, with nothing to say. */
@@ -101,12 +99,9 @@ export class Replier {
   refuse(unique: number, errno: number): void {
     if (this.#closed) return
     encodeHeader(this.#header.view, OUT_HEADER_BYTES, errno, unique)
-    try {
-      writeSync(this.#fd, this.#header.bytes)
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code
-      if (code !== 'ENOENT' && code !== 'ENODEV') log.error({ errno, err: error }, 'the kernel refused an error answer')
-    }
+    const written = writeNow(this.#fd, this.#header.bytes, OUT_HEADER_BYTES)
+    if (written >= 0 || -written === ERRNO.ENOENT || -written === ERRNO.ENODEV) return
+    log.error({ errno, err: new SystemCallError('write', -written) }, 'the kernel refused an error answer')
   }
 
   #undelivered(request: Request, error: unknown): false {
