@@ -60,7 +60,7 @@ export class Unanswered {
   /** As `resultOf`, also of an error that is told of a change which was made in part. */
   async findOut<T>(places: readonly Place[], error: unknown, ask: Ask<T>, late: (found: T) => void): Promise<T> {
     try {
-      const found = await ask({ signal: AbortSignal.any([this.#state.signal, AbortSignal.timeout(ASK_MS)]) })
+      const found = await this.#ask(ask, AbortSignal.any([this.#state.signal, AbortSignal.timeout(ASK_MS)]))
       if (found !== undefined) return found
     } catch (unanswered) {
       if (!isOperationError(unanswered)) throw unanswered
@@ -71,6 +71,12 @@ export class Unanswered {
     throw error
   }
 
+  async #ask<T>(ask: Ask<T>, signal: AbortSignal): Promise<T | undefined> {
+    // What names have while a move is half done tells nothing of what they will have.
+    await this.#state.store.finishMoves?.({ signal })
+    return ask({ signal })
+  }
+
   #put<T>(places: readonly Place[], ask: Ask<T>, late: (found: T) => void): void {
     const { table, signal } = this.#state
     let asking: Promise<void> | undefined
@@ -78,7 +84,7 @@ export class Unanswered {
       // What lay in a directory that is gone went with it.
       if (places.every(({ parent }) => parent.detached === undefined)) {
         await table.changing(places, async () => {
-          const found = await ask({ signal })
+          const found = await this.#ask(ask, signal)
           if (found !== undefined) late(found)
         })
       }

@@ -113,6 +113,7 @@ export function openFaultyStore(inner: Store, options: FaultyOptions = {}): Faul
     removeDirectory: (path, o) => call('removeDirectory', path, o, () => inner.removeDirectory(path, o)),
     space: (o) => call('space', '', o, () => inner.space(o)),
     close: () => inner.close(),
+    ...(inner.finishMoves === undefined ? {} : { finishMoves: inner.finishMoves }),
     ...(listTree === undefined
       ? {}
       : { listTree: (path, o) => call('list', path, o, () => listTree.call(inner, path, o)) }),

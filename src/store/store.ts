@@ -346,6 +346,11 @@ export interface Store {
 
   /** Undefined where the store has no bound that it knows of. */
   space(options?: CallOptions): Promise<Space | undefined>
+  /**
+   * Finishes, or takes back, moves and exchanges of this process that were cut short, where they take several steps: before it is
+   * asked what became of one. @throws where that is not over; what each one's names have may then change later.
+   */
+  readonly finishMoves?: (options?: CallOptions) => Promise<void>
   /** From now on an outage is waited out for some seconds only, by calls under way, too: whoever calls is about to end. */
   readonly hurry?: () => void
   close(): Promise<void>

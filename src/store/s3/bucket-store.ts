@@ -308,6 +308,10 @@ export class BucketStore implements Store {
     return undefined
   }
 
+  readonly finishMoves = async ({ signal }: CallOptions = {}): Promise<void> => {
+    await this.#recovery?.finishOwn(signal)
+  }
+
   readonly hurry = (): void => {
     this.#context.client.hurry()
   }

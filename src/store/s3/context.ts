@@ -46,8 +46,8 @@ export interface S3Context {
   readonly metadata: boolean
   /** Whether listings tell all that there is to know: no symlinks, no attributes. */
   readonly trustListing?: boolean
-  /** Told of a rename that is left to be finished later. */
-  readonly onIntentLeft?: () => void
+  /** Told of the intent of a rename that is left to be finished later, or where it was not begun under it, to be removed. */
+  readonly onIntentLeft?: (key: string, isBegun: boolean) => void
   /** Where uploads in parts are noted while they are open. */
   readonly notes?: UploadNotes
   /** When the store was opened: the time of directories that exist only by what lies under them. */

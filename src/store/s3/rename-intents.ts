@@ -198,14 +198,14 @@ export class Lease<W extends Moving | Swapping = Moving | Swapping> {
     } catch (error) {
       // Whoever finds it finds nothing left to do.
       log.warn({ err: error, key: this.key }, 'cannot remove the note of a rename that is done')
-      this.#context.onIntentLeft?.()
+      this.#context.onIntentLeft?.(this.key, true)
     }
   }
 
   /** Leaves it to be finished later, by whoever finds it. */
   leave(): void {
     clearInterval(this.#timer)
-    this.#context.onIntentLeft?.()
+    this.#context.onIntentLeft?.(this.key, true)
   }
 
   #renew(): void {
@@ -283,6 +283,7 @@ async function removeQuietly(context: S3Context, key: string): Promise<void> {
   try {
     await deleteObject(context.client, key, [], AbortSignal.timeout(10_000))
   } catch (error) {
-    log.warn({ err: error, key }, 'cannot remove the note of a rename that was not begun')
+    log.warn({ err: error, key }, 'cannot remove the note of a rename that was not begun; it is tried again')
+    context.onIntentLeft?.(key, false)
   }
 }

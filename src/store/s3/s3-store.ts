@@ -59,7 +59,7 @@ export async function openS3Store(url: string, options: S3Options = {}): Promise
       partBuffers: new PartBuffers(limits.putPartBytes),
       metadata: location.options.trustListing !== true && (location.options.metadata ?? true),
       trustListing: location.options.trustListing === true,
-      onIntentLeft: () => recovery.lookLater(),
+      onIntentLeft: (key, isBegun) => recovery.left(key, isBegun),
       notes,
       opened: timestampNow(),
     }
