@@ -21,6 +21,7 @@ import { askChanged } from './unanswered.ts'
 
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
+const SELINUX = 'security.selinux'
 const NO_XATTRS: ReadonlyMap<string, Uint8Array> = new Map()
 const BLOCK_BYTES = 4096
 /** What a store without a bound shows as its size: 1 PiB, which every program can add up without an overflow. */
@@ -156,7 +157,11 @@ export class Metadata {
 
   getxattr(node: Node, name: string): MaybePromise<Uint8Array> {
     // The kernel asks for these by itself, before writes and at opens: they are answered from what is known.
-    if (name.startsWith('security.') && node.attributes !== undefined) return xattrOf(node, name)
+    if (name.startsWith('security.') && node.attributes !== undefined) {
+      // `ls` asks for the label of each file, but of one file system that says so no more.
+      if (name === SELINUX && node.attributes.xattrs?.has(name) !== true) throw unsupportedXattr(node, name)
+      return xattrOf(node, name)
+    }
     if (name.startsWith('system.')) throw unsupportedXattr(node, name)
     return this.fresh(node, () => xattrOf(node, name))
   }

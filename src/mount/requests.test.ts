@@ -53,6 +53,7 @@ test('the attribute that the kernel asks for before writes costs nothing', async
   it.clock.ms += 5000
   counted.taken()
   await assert.rejects(async () => it.fs.getxattr(node, 'security.capability'), { code: 'ATTRIBUTE_NOT_FOUND' })
+  await assert.rejects(async () => it.fs.getxattr(node, 'security.selinux'), { code: 'STORE_UNSUPPORTED' })
   assert.deepEqual(counted.taken(), {})
 })
 
