@@ -3,7 +3,7 @@ import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { BenchRow } from '#bench/table.ts'
-import { ALL, countsText, type Measured, type Run, rowOf, type Scenario, withMount, work } from './run.ts'
+import { ALL, countsText, type Measured, openAlone, type Run, rowOf, type Scenario, withMount, work } from './run.ts'
 
 const MIB = 2 ** 20
 const LARGE_BYTES = 1024 * MIB
@@ -69,14 +69,32 @@ async function coldRead(run: Run): Promise<BenchRow[]> {
   }
   const rate = (measured: Measured | undefined): number | undefined =>
     measured && (LARGE_BYTES / 1e6 / measured.ms) * 1000
+  const alone = (LARGE_BYTES / 1e6 / (await downloadAlone(run))) * 1000
+  const common = { eider: rate(found.eider), unit: 'MB/s', better: 'more' } as const
   return [
     rowOf({
       name: 'cold sequential read of 1 GiB',
-      unit: 'MB/s',
-      ...{ eider: rate(found.eider), s3fs: rate(found.s3fs), rclone: rate(found.rclone) },
-      ...{ against: 'peers', better: 'more', target: 3, requests: found.eider && countsText(found.eider.byKind) },
+      ...common,
+      ...{ s3fs: rate(found.s3fs), rclone: rate(found.rclone), against: 'peers', target: 3 },
+      requests: found.eider && countsText(found.eider.byKind),
     }),
+    rowOf({ name: 'against the store client alone', ...common, limit: alone, against: 'limit', target: 0.8 }),
   ]
+}
+
+/** What the store's client takes to read the same, with nobody who looks at the bytes. */
+async function downloadAlone(run: Run): Promise<number> {
+  const store = await openAlone(run)
+  try {
+    const begin = performance.now()
+    const { body } = await store.read('large')
+    let bytes = 0
+    for await (const chunk of body) bytes += chunk.length
+    if (bytes !== LARGE_BYTES) throw new Error(`${bytes} bytes came`)
+    return performance.now() - begin
+  } finally {
+    await store.close()
+  }
 }
 
 async function randomRead(run: Run): Promise<BenchRow[]> {

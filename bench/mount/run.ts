@@ -6,8 +6,10 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { BenchRow } from '#bench/table.ts'
+import { openS3Store } from '#store/s3/s3-store.ts'
+import type { Store } from '#store/store.ts'
 import { type ContenderName, type Mounted, mountBy, type Wish } from './contenders.ts'
-import type { Counts, FarBucket } from './far-bucket.ts'
+import { type Counts, type FarBucket, KEYS } from './far-bucket.ts'
 
 export interface Run {
   readonly bucket: FarBucket
@@ -17,6 +19,16 @@ export interface Run {
 export interface Scenario {
   readonly name: string
   readonly run: (run: Run) => Promise<BenchRow[]>
+}
+
+/** The bucket by the store's client alone, without a mount. */
+export function openAlone({ bucket }: Run): Promise<Store> {
+  return openS3Store(`s3://${bucket.name}`, {
+    endpoint: bucket.endpoint,
+    credentials: { accessKeyId: KEYS.accessKey, secretAccessKey: KEYS.secretKey },
+    region: 'us-east-1',
+    style: 'path',
+  })
 }
 
 export interface Measured {

@@ -3,13 +3,13 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BenchRow } from '#bench/table.ts'
-import { openS3Store } from '#store/s3/s3-store.ts'
 import { ANY } from '#store/store.ts'
 import type { ContenderName } from './contenders.ts'
-import { KEYS, noise } from './far-bucket.ts'
+import { noise } from './far-bucket.ts'
 import {
   ALL,
   countsText,
+  openAlone,
   type Measured,
   type Run,
   rowOf,
@@ -184,15 +184,11 @@ async function largeWrite(run: Run): Promise<BenchRow[]> {
 }
 
 /** What the store's client takes for the same bytes, from a file, with nothing before it. */
-async function uploadAlone({ bucket, scratch }: Run): Promise<number> {
+async function uploadAlone(run: Run): Promise<number> {
+  const { bucket, scratch } = run
   const source = join(scratch, 'upload-alone')
   await work('write', source, LARGE_BYTES)
-  const store = await openS3Store(`s3://${bucket.name}`, {
-    endpoint: bucket.endpoint,
-    credentials: { accessKeyId: KEYS.accessKey, secretAccessKey: KEYS.secretKey },
-    region: 'us-east-1',
-    style: 'path',
-  })
+  const store = await openAlone(run)
   const fd = openSync(source, 'r')
   try {
     const begin = performance.now()
