@@ -234,7 +234,7 @@ async function play(
   for (const name of open) {
     const text = `1${written.has(name) ? '2' : ' '}${name}`
     const read = String(await actor.take('read', name))
-    assert.equal(read, text, `${name} through its handle after ${String(errno)}`)
+    assert.equal(read, text, `${name} through its handle after ${errno}`)
     assert.equal(await actor.take('close', name), 'done', `${name} closes`)
   }
   const tree = (await actor.take('tree', '')) as Tree

@@ -10,6 +10,7 @@ import type { Attributes, Version } from '#store/store.ts'
 import { AttributeChanges } from './attribute-changes.ts'
 import type { Attempt } from './own-puts.ts'
 import { RangeSet } from './ranges.ts'
+import type { Elsewhere } from './unanswered.ts'
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const Time = v.pipe(
@@ -68,6 +69,8 @@ const RecordSchema = v.object({
   attempts: v.array(AttemptSchema),
   /** Records that this one stands for as well. */
   replaces: v.array(v.string()),
+  /** Where else it may be, as it was being moved; path null: it was being removed. */
+  elsewhere: v.optional(v.object({ path: v.nullable(v.string()), size: v.nullable(count), mtime: v.nullable(Time) })),
 })
 
 /** What is remembered of a file until it is in the store. */
@@ -84,14 +87,20 @@ export interface JournalRecord {
   readonly changes: AttributeChanges
   readonly attempts: readonly Attempt[]
   readonly replaces: readonly string[]
+  readonly elsewhere: Elsewhere | undefined
 }
 
 export function encodeRecord(record: JournalRecord): string {
-  const { version, dirty, missing, attributes, changes, attempts } = record
+  const { version, dirty, missing, attributes, changes, attempts, elsewhere } = record
   const { others, xattrs, ...flags } = changes.parts()
   return JSON.stringify({
     ...record,
     version: version ?? null,
+    elsewhere: elsewhere && {
+      path: elsewhere.path ?? null,
+      size: elsewhere.size ?? null,
+      mtime: elsewhere.mtime === undefined ? null : [elsewhere.mtime.seconds, elsewhere.mtime.nanoseconds],
+    },
     dirty: pairsOf(dirty.within(0, Infinity)),
     missing: pairsOf(missing.within(0, Infinity)),
     attributes: encodeAttributes(attributes),
@@ -111,10 +120,16 @@ export function encodeRecord(record: JournalRecord): string {
 export function decodeRecord(text: string): JournalRecord {
   const found = v.parse(RecordSchema, JSON.parse(text))
   const { others, xattrs, ...flags } = found.changes
+  const { elsewhere } = found
   const changed = xattrs.map(([name, value]): [string, Uint8Array | undefined] => [name, value ?? undefined])
   return {
     ...found,
     version: found.version === null ? undefined : (found.version as Version),
+    elsewhere: elsewhere && {
+      path: elsewhere.path ?? undefined,
+      size: elsewhere.size ?? undefined,
+      mtime: elsewhere.mtime ?? undefined,
+    },
     dirty: new RangeSet(found.dirty),
     missing: new RangeSet(found.missing),
     changes: AttributeChanges.of({ ...flags, others, xattrs: changed }),

@@ -122,6 +122,8 @@ export class Renaming {
       (options) => this.#found.file(move, options),
       () => undefined,
     )
+    // What was closed meanwhile was journaled under the name that it had.
+    await this.#state.journals?.rewrite(source)
   }
 
   /** It was lost while this waited for its lock: at ESTALE the kernel looks it up anew, and tries once more. */
@@ -137,11 +139,20 @@ export class Renaming {
     const newPath = joinPath(table.pathOf(to.parent), to.name)
     const cachedAs = this.#state.cached.keysOf(source, true)
     const places = [from, to]
+    const { leaving } = unanswered
+    const asked: Ask<Entry> = async (about) => {
+      const entry = await ask(about)
+      leaving.delete(source)
+      return entry
+    }
     const answerOf = (error: unknown): Promise<Entry> => {
       // Of a directory that is moved by copies, what others have changed meanwhile stays, and the rest is moved.
       const isPart = source.kind === 'directory' && !store.capabilities.renameAtomic
-      if (!mayHaveHappened(error) && !(isPart && isOperationError(error, 'STORE_CONFLICT'))) throw error
-      return unanswered.findOut(places, error, ask, late)
+      if (mayHaveHappened(error) || (isPart && isOperationError(error, 'STORE_CONFLICT'))) {
+        return unanswered.findOut(places, error, asked, late)
+      }
+      leaving.delete(source)
+      throw error
     }
     const late = (entry: Entry): void => {
       this.#moved(move, entry, cachedAs, moved)
@@ -154,7 +165,9 @@ export class Renaming {
       }
     }
     await table.changing(places, async () => {
+      leaving.set(source, { to, stored: move.stored })
       const entry = await store.rename(path, newPath, options).catch(answerOf)
+      leaving.delete(source)
       this.#moved(move, entry, cachedAs, moved)
     })
   }

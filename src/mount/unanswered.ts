@@ -14,6 +14,7 @@
  */
 import { isOperationError, type OperationError } from '#base/errors.ts'
 import { compareTimestamps, type Timestamp } from '#base/time.ts'
+import { joinPath } from '#store/path.ts'
 import type { Attributes, CallOptions, Entry, Kind, Store, Version } from '#store/store.ts'
 
 import type { MountState } from './mount-state.ts'
@@ -32,6 +33,20 @@ export interface Question {
   settle(): Promise<void>
 }
 
+/** A move or removal whose end nobody knows yet. */
+export interface Leaving {
+  /** Undefined: nowhere, it is removed. */
+  readonly to: Place | undefined
+  readonly stored: ReadonlyMap<Node, Stored>
+}
+
+/** Where else a file may be that is being moved, or has been and nobody knows; `path` undefined: it may be gone. */
+export interface Elsewhere {
+  readonly path: string | undefined
+  readonly size: number | undefined
+  readonly mtime: Timestamp | undefined
+}
+
 /** Whether a change that failed so may have been made all the same. */
 export function mayHaveHappened(error: unknown): error is OperationError {
   return (
@@ -42,6 +57,8 @@ export function mayHaveHappened(error: unknown): error is OperationError {
 export class Unanswered {
   readonly #state: MountState
   readonly #open = new Set<Question>()
+  /** What is leaving its name, or has perhaps left it: what is written to it meanwhile, the journal has with where else it may be. */
+  readonly leaving = new Map<Node, Leaving>()
 
   constructor(state: MountState) {
     this.#state = state
@@ -64,7 +81,7 @@ export class Unanswered {
       if (found !== undefined) return found
     } catch (unanswered) {
       if (!isOperationError(unanswered)) throw unanswered
-      this.#put(places, ask, late)
+      this.put(places, ask, late)
       const names = places.map(({ name }) => name)
       this.#state.log.warn({ err: unanswered, names }, 'nobody knows what became of a change; it is asked for later')
     }
@@ -77,7 +94,24 @@ export class Unanswered {
     return ask({ signal })
   }
 
-  #put<T>(places: readonly Place[], ask: Ask<T>, late: (found: T) => void): void {
+  /** Where else the file may be by now. */
+  elsewhereOf(node: Node): Elsewhere | undefined {
+    if (this.leaving.size === 0) return undefined
+    const { table } = this.#state
+    for (let at: Node | undefined = node; at !== undefined; at = at.parent) {
+      const leaving = this.leaving.get(at)
+      if (leaving === undefined || node.detached !== undefined) continue
+      const { size, attributes } = leaving.stored.get(node) ?? storedOf(node)
+      const { to } = leaving
+      const rest = table.pathOf(node).slice(table.pathOf(at).length)
+      const path = to && joinPath(table.pathOf(to.parent), to.name) + rest
+      return { path, size, mtime: attributes?.mtime }
+    }
+    return undefined
+  }
+
+  /** Puts names in question, until the store has told what became of the change. */
+  put<T>(places: readonly Place[], ask: Ask<T>, late: (found: T) => void): void {
     const { table, signal } = this.#state
     let asking: Promise<void> | undefined
     const askOnce = async (): Promise<void> => {

@@ -28,6 +28,17 @@ class Endpoint {
   /** What holds up a put before it takes effect. */
   gate: Gate | undefined
   puts = 0
+  /** The next rename or removal is done, or not, and from then on nobody answers. */
+  cut: 'after' | 'before' | undefined
+
+  async #cutting<T>(work: () => Promise<T>): Promise<T> {
+    const { cut } = this
+    if (cut === undefined) return work()
+    if (cut === 'after') await work()
+    this.cut = undefined
+    this.mode = 'down'
+    throw new OperationError('STORE_TIMEOUT', 'Cannot do it: no answer')
+  }
 
   /** What one process sees, until it dies. */
   seenBy(process: { dead: boolean }): Store {
@@ -42,6 +53,14 @@ class Endpoint {
       read: async (path, options) => {
         check()
         return this.inner.read(path, options)
+      },
+      rename: async (...args) => {
+        check()
+        return this.#cutting(() => this.inner.rename(...args))
+      },
+      remove: async (...args) => {
+        check()
+        return this.#cutting(() => this.inner.remove(...args))
       },
       put: async (path, source, options) => {
         check()
@@ -120,7 +139,8 @@ class Machine implements AsyncDisposable {
     this.endpoint.mode = 'up'
     await this.fs.publishAll()
     await settled(() => this.fs.status.dirtyFiles === 0)
-    assert.deepEqual(this.journal, [])
+    // A record that is written anew while its file is stored goes when it is synced.
+    await settled(() => this.journal.length === 0)
   }
 
   async write(path: string, data: string): Promise<void> {
@@ -522,3 +542,63 @@ test('[S97] an edit of a large file, of which most is only in the store, is whol
   assert.equal(await content(it.endpoint.inner, 'f'), expected)
   await it.kernel.close(read)
 })
+
+for (const cut of ['after', 'before'] as const) {
+  const outcome = cut === 'after' ? 'took effect' : 'did not take effect'
+
+  for (const directory of ['', 'd/']) {
+    test(`[S111] what is closed after a rename of ${directory === '' ? 'it' : 'its directory'} that ${outcome} in an outage is stored where it is, also after a crash`, async () => {
+      for (const crashes of [false, true]) {
+        await using it = await new Machine().boot()
+        it.endpoint.mode = 'up'
+        if (directory !== '') await it.kernel.mkdir('d')
+        await it.write(`${directory}from`, 'text')
+        await settled(() => it.fs.status.dirtyFiles === 0)
+        const file = await it.kernel.open(`${directory}from`, O_RDWR)
+        await it.kernel.write(file, 0, 'T')
+        await it.kernel.fsync(file)
+        await settled(() => it.fs.status.dirtyFiles === 0)
+        it.endpoint.cut = cut
+        if (directory === '') await assert.rejects(it.kernel.rename('from', 'to'))
+        else await assert.rejects(it.kernel.rename('d', 'e'))
+        await it.kernel.write(file, 1, 'E')
+        await it.kernel.close(file)
+        if (crashes) await (await it.crash()).boot()
+        await it.stored()
+        const names = cut === 'before' ? ['d/from', 'from'] : ['e/from', 'to']
+        const [expected = ''] = names.filter((name) => name.includes('/') === (directory !== ''))
+        assert.equal(await content(it.endpoint.inner, expected), 'TExt')
+        assert.equal((await it.kernel.readFile(expected)).toString(), 'TExt')
+        const stored = (await Array.fromAsync(it.endpoint.inner.list('', { recursive: true }))).flat()
+        assert.deepEqual(
+          stored.flatMap(({ kind, path }) => (kind === 'file' ? [path] : [])),
+          [expected],
+        )
+        assert.deepEqual(it.kept, [])
+      }
+    })
+  }
+
+  test(`[S112] what is closed after its removal that ${outcome} in an outage ${cut === 'after' ? 'goes with it' : 'is stored'}, also after a crash`, async () => {
+    for (const crashes of [false, true]) {
+      await using it = await new Machine().boot()
+      it.endpoint.mode = 'up'
+      await it.write('file', 'text')
+      await settled(() => it.fs.status.dirtyFiles === 0)
+      const file = await it.kernel.open('file', O_RDWR)
+      await it.kernel.write(file, 0, 'T')
+      await it.kernel.fsync(file)
+      await settled(() => it.fs.status.dirtyFiles === 0)
+      it.endpoint.cut = cut
+      await assert.rejects(it.kernel.unlink('file'))
+      await it.kernel.write(file, 1, 'E')
+      await it.kernel.close(file)
+      if (crashes) await (await it.crash()).boot()
+      await it.stored()
+      if (cut === 'before') assert.equal(await content(it.endpoint.inner, 'file'), 'TExt')
+      else assert.deepEqual(await Array.fromAsync(it.endpoint.inner.list('')), [])
+      assert.equal(await it.kernel.exists('file'), cut === 'before')
+      assert.deepEqual(it.kept, [])
+    }
+  })
+}

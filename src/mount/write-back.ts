@@ -19,7 +19,7 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
 import type { MaybePromise } from '#fuse/file-system.ts'
 import { joinPath, nameOf, parentOf } from '#store/path.ts'
-import { IMPLICIT_VERSION, type Attributes, type Version } from '#store/store.ts'
+import { IMPLICIT_VERSION, type Attributes, type Entry, type Version } from '#store/store.ts'
 
 import type { Journal, Journaled, LeftRecord } from './journal.ts'
 import { Mutex } from './locks.ts'
@@ -28,6 +28,7 @@ import { OpenFile, type Node } from './node.ts'
 import { attemptOf, withAttempt, type Attempt } from './own-puts.ts'
 import { RangeSet } from './ranges.ts'
 import { StagedFile } from './staged-file.ts'
+import { isSameFile, look, type Ask, type Elsewhere, type Stored } from './unanswered.ts'
 
 /** A copy of so much takes some milliseconds, and nothing where the disk shares blocks. */
 const UNSHARE_BYTES_MAX = 16 * 1024 * 1024
@@ -161,7 +162,8 @@ export class WriteBack {
     const changes = file.sentChanges === undefined ? file.changes : file.sentChanges.with(file.changes)
     const { missing } = staged
     const replaces = replaced.map((each) => each.id)
-    const place = { path, version, attributes: attributes ?? {}, changes, attempts, replaces }
+    const elsewhere = this.#state.unanswered.elsewhereOf(node)
+    const place = { path, version, attributes: attributes ?? {}, changes, attempts, replaces, elsewhere }
     const facts = { ...place, size, baseEnd, dirty, missing }
     const dataPath = this.#journal.dataPath(id)
     if (!isSame) staged.giveName(dataPath)
@@ -327,7 +329,41 @@ export class WriteBack {
     table.settle(node)
     table.touch(node)
     this.#state.countDirty(node)
+    if (record.elsewhere !== undefined) this.#ask(node, record.elsewhere)
     this.#queue.add(node)
+  }
+
+  /** It was being moved or removed when the mount before this one died: where it is the store is asked before it is stored. */
+  #ask(node: Node, { path: newPath, size, mtime }: Elsewhere): void {
+    const { store, table, unanswered } = this.#state
+    const { parent, name, version } = node
+    if (parent === undefined) return
+    const from = { parent, name }
+    const to = newPath === undefined ? undefined : { parent: this.#directory(parentOf(newPath)), name: nameOf(newPath) }
+    const stored: Stored = { kind: 'file', version, size, attributes: mtime && { mtime } }
+    const ask: Ask<Entry | 'gone'> = async (options) => {
+      const found = await look(store, joinPath(table.pathOf(parent), name), options)
+      if (found?.version === version) return undefined
+      if (to === undefined) return found === undefined ? 'gone' : undefined
+      const moved = await look(store, joinPath(table.pathOf(to.parent), to.name), options)
+      return moved !== undefined && isSameFile(stored, moved) ? moved : undefined
+    }
+    const late = (found: Entry | 'gone'): void => {
+      const { file } = node
+      if (node.detached !== undefined || file === undefined) return
+      if (found === 'gone') {
+        table.detach(node, 'removed')
+        file.dirty = false
+        file.attributesDirty = false
+        this.#state.countDirty(node)
+      } else if (to !== undefined) {
+        const other = table.childOf(to.parent, to.name)
+        if (other !== undefined) table.supersede(other)
+        table.move(node, to.parent, to.name)
+        node.version = found.version
+      }
+    }
+    unanswered.put(to === undefined ? [from] : [from, to], ask, late)
   }
 
   #directory(path: string): Node {
