@@ -8,7 +8,7 @@ import type { AttributeIndex } from '#cache/attribute-index.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY, type Entry, type Store } from '#store/store.ts'
 
-import { counting, replacing, rig, untold } from './kernel-double.ts'
+import { counting, replacing, rig, untold, type Rig } from './kernel-double.ts'
 
 setLogLevel('silent')
 
@@ -78,6 +78,32 @@ test('[S91] attributes that were once told come with the listing, also in a late
   await later.kernel.list('')
   assert.deepEqual(taken(), { list: 2, stat: 1 })
   assert.equal((await later.kernel.stat('f00003')).mode & 0o7777, 0o640)
+})
+
+test('[S91] attributes of directories come with the pages of a walk, also in a later mount, until one is changed', async () => {
+  const memory = openMemoryStore()
+  const attributes = { mode: 0o750 }
+  for (let index = 10; index < 40; index++) {
+    await memory.makeDirectory(`d${index}`, { guard: ABSENT, attributes })
+    await memory.put(`d${index}/f`, Buffer.from('x'), { guard: ABSENT })
+  }
+  const { store, taken } = counting(untold(aged(memory)))
+  const attributeIndex = new IndexDouble()
+  const walk = async (it: Rig): Promise<void> => {
+    for (const { name } of await it.kernel.readdir('')) await it.kernel.names(name)
+  }
+  {
+    await using first = await rig(store, { attributeIndex })
+    await walk(first)
+    assert.deepEqual(taken(), { stat: 30, list: 2, listTree: 1 })
+  }
+  await memory.setAttributes('d35', { mode: 0o700 }, { guard: ANY })
+  await using later = await rig(store, { attributeIndex })
+  await walk(later)
+  // The two before the page, the one looked at ahead of it, and what was changed.
+  assert.deepEqual(taken(), { stat: 4, list: 2, listTree: 1 })
+  assert.equal((await later.kernel.stat('d20')).mode & 0o7777, 0o750)
+  assert.equal((await later.kernel.stat('d35')).mode & 0o7777, 0o700)
 })
 
 test('[S91] what was changed a moment ago is not remembered: it might change again within the same second', async () => {
