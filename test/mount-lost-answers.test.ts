@@ -164,7 +164,7 @@ function loseAnswer(proxy: FaultProxy, count: number): { readonly happened: () =
   return { happened: () => isGone }
 }
 
-describe('lost answers to changes of names', { skip, concurrency: 2 }, () => {
+describe('lost answers to changes of names', { skip, concurrency: 3 }, () => {
   for (const validity of ['1s', '1h']) {
     test(`[S110] [S111] [S112] a mount shows what a bucket has after any answer to a change of names was lost (validity ${validity})`, async (t) => {
       let proxy: FaultProxy | undefined
@@ -207,6 +207,46 @@ describe('lost answers to changes of names', { skip, concurrency: 2 }, () => {
       }
     })
   }
+
+  test('[S111] what --write-back has acknowledged after a rename that lost its answer survives SIGKILL where the file is', async () => {
+    let proxy: FaultProxy | undefined
+    try {
+      await using mount = await BucketMount.start({
+        mountArguments: ['--io-timeout', '400ms', '--write-back'],
+        proxied: async (endpoint) => {
+          proxy = await startFaultProxy(endpoint)
+          return proxy.endpoint
+        },
+      })
+      assert.ok(proxy !== undefined, 'the mount goes through the proxy')
+      for (const [count, expected] of [
+        [1, { from: '12from', to: '1 from' }],
+        [2, { to: '12from' }],
+      ] as const) {
+        const top = `s${count}`
+        await mount.sh(`mkdir "$M/${top}"; printf '0 from' > "$M/${top}/from"`)
+        await mount.sh(`for i in $(seq 500); do [ ! -s "$B/${top}/from" ] || break; sleep 0.02; done`)
+        {
+          await using actor = new Actor(`${mount.directory}/${top}`)
+          await actor.take('open', 'from')
+          await mount.sh(`for i in $(seq 500); do [ "$(cat "$B/${top}/from")" != '1 from' ] || break; sleep 0.02; done`)
+          loseAnswer(proxy, count)
+          assert.equal(await actor.take('rename', 'from', 'to'), 'EIO')
+          assert.equal(await actor.take('write', 'from'), 'done')
+          assert.equal(await actor.take('close', 'from'), 'done')
+        }
+        await mount.kill()
+        proxy.clear()
+        await mount.mount()
+        await mount.remount()
+        await using actor = new Actor(mount.directory)
+        assert.deepEqual(await actor.take('tree', top), expected, `answer ${count}`)
+      }
+      assert.deepEqual(mount.keptNames, [], mount.log)
+    } finally {
+      await proxy?.close()
+    }
+  })
 })
 
 /** Takes the steps of a scenario; gives what the mount shows in the end. */

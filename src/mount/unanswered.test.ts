@@ -296,6 +296,31 @@ for (const validityMs of VALIDITIES) {
     assert.deepEqual(conflicts(it), [])
   })
 
+  test(`[S112] what is not yet stored of a file is not given up for a removal that the store may refuse later (validity ${validityMs} ms)`, async () => {
+    const at = outage((inner) =>
+      replacing(inner, {
+        removeAll: async (removals) =>
+          removals.map(({ path }) => new OperationError('STORE_DENIED', `Cannot remove "${path}": not allowed`)),
+        remove: async (path, options) => {
+          if (path === 'written') throw new OperationError('STORE_DENIED', `Cannot remove "${path}": not allowed`)
+          await inner.remove(path, options)
+        },
+      }),
+    )
+    await using it = await rig(at.store, { validityMs })
+    for (const name of ['a', 'b', 'written', 'c']) await it.kernel.writeFile(name, 'text')
+    const file = await it.kernel.open('written', O_RDWR)
+    await it.kernel.write(file, 0, 'T')
+    await it.kernel.unlink('a')
+    await it.kernel.unlink('b')
+    assert.equal(await codeOf(it.kernel.unlink('written')), 'STORE_DENIED')
+    await it.kernel.unlink('c')
+    await it.kernel.close(file)
+    assert.equal(await content(at.inner, 'written'), 'Text')
+    await it.fs.publishAll()
+    assert.deepEqual(await it.kernel.names(''), ['c', 'written'])
+  })
+
   test(`[S111] a file that is at neither name after its rename is kept (validity ${validityMs} ms)`, async () => {
     const at = outage()
     await using it = await rig(at.store, { validityMs })
