@@ -3,6 +3,7 @@
  * were taken for them. Plain state, and the two questions that it answers: who follows whom, and what comes next. `TreeWalks`
  * decides what is asked of the store.
  */
+import type { OperationError } from '#base/errors.ts'
 import { sortKey } from '#store/store.ts'
 
 import { stateOf } from './node-table.ts'
@@ -92,7 +93,8 @@ export interface Flight {
   /** It begins after this sort key, in this directory. */
   readonly key: string
   readonly directory: Node
-  readonly landed: Promise<KnownPage | undefined>
+  /** The page, or the error of the store; undefined where what was changed here meanwhile makes it useless. */
+  readonly landed: Promise<KnownPage | OperationError | undefined>
 }
 
 export class TreeWalk {

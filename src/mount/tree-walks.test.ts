@@ -9,7 +9,7 @@ import { setLogLevel } from '#base/log.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 
-import { counting, Gate, replacing, rig, untold, type KernelDouble, type Rig } from './kernel-double.ts'
+import { codeOf, counting, Gate, replacing, rig, untold, type KernelDouble, type Rig } from './kernel-double.ts'
 
 setLogLevel('silent')
 
@@ -187,11 +187,26 @@ test('[S101] where a page cannot be had, directories are listed one by one', asy
   let asked = 0
   const listTree: Store['listTree'] = async () => {
     asked++
-    throw new OperationError('STORE_UNAVAILABLE', 'Cannot list: the store is gone')
+    throw new OperationError('STORE_UNSUPPORTED', 'Cannot list: there are no such pages')
   }
   await using it = await rig(replacing(untold(memory), { listTree }))
   assert.deepEqual(await find(it.kernel, 'tree'), await stored(memory, 'tree'))
   assert.ok(asked > 0 && asked <= 4, `${asked} times`)
+})
+
+test('[S79] a walk is told of a store that cannot be reached as by a listing, without that being tried, too', async () => {
+  const memory = openMemoryStore()
+  await layTree(memory, 5, 3, false)
+  let isGone = false
+  const listTree: Store['listTree'] = async () => {
+    isGone = true
+    throw new OperationError('STORE_UNAVAILABLE', 'Cannot list: the store is gone')
+  }
+  const { store, taken } = counting(replacing(untold(memory), { listTree }))
+  await using it = await rig(store)
+  assert.equal(await codeOf(find(it.kernel, 'tree')), 'STORE_UNAVAILABLE')
+  assert.ok(isGone)
+  assert.deepEqual(taken(), { stat: 4, list: 2, listTree: 1 })
 })
 
 test('a directory that others removed before a page begins with it is not taken for an empty one', async () => {
@@ -292,6 +307,39 @@ for (const [what, change] of CHANGES) {
   })
 }
 
+/** `store` whose pages of trees are no longer than that. */
+function inPages(store: Store, pageEntries: number): Store {
+  const listTree: Store['listTree'] = async (path, options) =>
+    (await store.listTree?.(path, { ...options, pageEntries })) ?? { entries: [], isLast: true }
+  return replacing(store, { listTree })
+}
+
+test('[S100] a walk gives any tree, whatever its pages begin and end with', async () => {
+  const name = fc.constantFrom('a', 'b', 'b-', 'b.c', 'c0', 'd')
+  const path = fc.array(name, { minLength: 1, maxLength: 5 }).map((names) => names.join('/'))
+  const paths = fc.uniqueArray(path, { minLength: 5, maxLength: 60 })
+  await fc.assert(
+    fc.asyncProperty(paths, fc.integer({ min: 1, max: 12 }), fc.boolean(), async (files, pageEntries, made) => {
+      const memory = openMemoryStore()
+      for (const file of files) {
+        // Where a directory has the name, there is none.
+        if (made) await memory.makeDirectory(`tree/${file}/made`, { guard: ANY }).catch(() => undefined)
+        await memory.put(`tree/${file}/file`, Buffer.from('x'), { guard: ANY }).catch(() => undefined)
+      }
+      await using it = await rig(inPages(untold(memory), pageEntries))
+      const expected = (await stored(memory, 'tree')).toSorted()
+      for (let round = 0; round < 2; round++) {
+        assert.deepEqual((await find(it.kernel, 'tree')).toSorted(), expected)
+        it.clock.ms += 1001
+      }
+      await removeTree(it.kernel, 'tree')
+      await flushed(it)
+      await assert.rejects(memory.stat('tree'), { code: 'STORE_NOT_FOUND' })
+    }),
+    { seed: 11, numRuns: 60 },
+  )
+})
+
 test('[S22] a walk while anything is changed here shows each directory as it is', async () => {
   const names = fc.constantFrom('a', 'b', 'c', 'd', 'e')
   const step = fc.oneof(
@@ -300,7 +348,8 @@ test('[S22] a walk while anything is changed here shows each directory as it is'
     fc.record({ kind: fc.constantFrom('walk', 'land', 'wait') }),
   )
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), async (steps) => {
+    fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), fc.nat(20), async (steps, more) => {
+      const pageEntries = 5 + more
       const memory = openMemoryStore()
       await layTree(memory, 10, 0, true)
       const model = new Map<number, Map<string, 'file' | 'directory'>>()
@@ -316,7 +365,7 @@ test('[S22] a walk while anything is changed here shows each directory as it is'
         await memory.put(`tree/d000${at}/d/below`, Buffer.from('x'), { guard: ABSENT })
       }
       const landing: (() => void)[] = []
-      const inner = untold(memory)
+      const inner = inPages(untold(memory), pageEntries)
       const listTree: Store['listTree'] = async (...args) => {
         const page = await inner.listTree?.(...args)
         await new Promise<void>((resolve) => landing.push(resolve))
@@ -380,6 +429,6 @@ test('[S22] a walk while anything is changed here shows each directory as it is'
       over.abort()
       await landed
     }),
-    { seed: 7, numRuns: 150 },
+    { seed: 7, numRuns: 60 },
   )
 })

@@ -56,7 +56,10 @@ export class TreeWalks {
     this.#resolver = resolver
   }
 
-  /** Notes that `directory` is about to be listed. After it, its entries may be known. Never rejects. */
+  /**
+   * Notes that `directory` is about to be listed. After it, its entries may be known.
+   * @throws OperationError where the store cannot be reached: that has been tried for as long as a listing would.
+   */
   visit(directory: Node): Promise<void> | undefined {
     const { store, validityMs } = this.#state
     if (store.listTree === undefined || !store.capabilities.listingOrdered || validityMs <= 0) return undefined
@@ -95,7 +98,7 @@ export class TreeWalks {
     for (let waits = 0; waits < WAITS_MAX; waits++) {
       const flight = this.#flightTo(walk, directory)
       if (flight === undefined) break
-      await flight.landed
+      checkAsked(await flight.landed)
       if (!this.#isKnown(directory)) continue
       this.#goOn(walk, directory)
       return
@@ -105,7 +108,7 @@ export class TreeWalks {
     const { table } = this.#state
     const root = table.pathOf(walk.root)
     const path = table.pathOf(directory)
-    await this.#fly(walk, directory, keyIn(root, path), openAt(walk.root, root, directory, path))
+    checkAsked(await this.#fly(walk, directory, keyIn(root, path), openAt(walk.root, root, directory, path)))
     if (this.#isKnown(directory)) this.#goOn(walk, directory)
     else walk.missed()
   }
@@ -181,21 +184,21 @@ export class TreeWalks {
     for (const { node, isBegun } of page.open) {
       if (!isBegun || node === undefined || !liesIn(node, walk.root) || this.#isKnown(node) || isLong(node)) continue
       const path = table.pathOf(node)
-      page.next = await this.#fly(walk, node, keyIn(root, path), openAt(walk.root, root, node, path))
+      page.next = pageOf(await this.#fly(walk, node, keyIn(root, path), openAt(walk.root, root, node, path)))
       return
     }
     const open = page.open.map(({ node, key }) => ({ node, key, seen: undefined }))
     const last = open.findLast(({ node }) => node !== undefined)?.node
-    if (last !== undefined && last.detached === undefined) page.next = await this.#fly(walk, last, page.end, open)
+    if (last !== undefined && last.detached === undefined)
+      page.next = pageOf(await this.#fly(walk, last, page.end, open))
   }
 
   /** Asks for the page after `key`, in `directory`, and takes it in. Never rejects. */
-  #fly(walk: TreeWalk, directory: Node, key: string, open: OpenDirectory[]): Promise<KnownPage | undefined> {
+  #fly(walk: TreeWalk, directory: Node, key: string, open: OpenDirectory[]): Flight['landed'] {
     const landed = this.#take(walk.root, key, open).catch((error: unknown) => {
       if (!isOperationError(error)) throw error
-      // Who waits for it lists the directory by itself, and is told what is wrong.
       this.#state.log.debug({ err: error }, 'Cannot list a tree')
-      return undefined
+      return error
     })
     const flight = { directory, key, landed }
     walk.flights.add(flight)
@@ -303,6 +306,15 @@ class PageTaker {
     this.#page.add(node)
     this.#open.push({ node, key, seen: new Set() })
   }
+}
+
+function pageOf(landed: Awaited<Flight['landed']>): KnownPage | undefined {
+  return landed instanceof KnownPage ? landed : undefined
+}
+
+/** A listing of the directory by itself would only be tried for as long again. */
+function checkAsked(landed: Awaited<Flight['landed']>): void {
+  if (isOperationError(landed) && (landed.retry !== 'never' || landed.code === 'ABORTED')) throw landed
 }
 
 function isLong(directory: Node): boolean {
