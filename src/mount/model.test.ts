@@ -414,6 +414,22 @@ function lagging(store: Store): Store {
   })
 }
 
+/** `store` that makes every change of a name or of attributes, and loses its answer. */
+function mute(store: Store): Store {
+  const losing =
+    <A extends unknown[], R>(call: (...args: A) => Promise<R>) =>
+    async (...args: A): Promise<R> => {
+      await call.apply(store, args)
+      throw new OperationError('STORE_TIMEOUT', 'Cannot tell what was done: no answer')
+    }
+  return replacing(store, {
+    rename: losing(store.rename),
+    remove: losing(store.remove),
+    removeDirectory: losing(store.removeDirectory),
+    setAttributes: losing(store.setAttributes),
+  })
+}
+
 /** What is there at first. */
 const FURNISHED: readonly Step[] = [
   { do: 'mkdir', path: 'd' },
@@ -430,6 +446,10 @@ const KINDS: readonly (readonly [string, (store: Store) => Store, RigOptions])[]
   ['whose versions change with a move', (store) => untold(restless(store)), {}],
   ['with edits laid over what is stored', (store) => store, { wholeBytesMax: 3 }],
   ['that closes do not wait for', (store) => lagging(restless(store)), { writeBack: true }],
+  ['that loses its answers', mute, {}],
+  ['that loses its answers, where nothing is believed', (store) => mute(restless(store)), { validityMs: 0 }],
+  ['that loses its answers, where all is believed', (store) => mute(untold(store)), { validityMs: 3_600_000 }],
+  ['that loses its answers, where closes do not wait', (store) => mute(lagging(store)), { writeBack: true }],
   ['with edits laid over versions that change', (store) => untold(restless(store)), { wholeBytesMax: 0 }],
 ]
 

@@ -102,7 +102,7 @@ export class Namespace {
       const path = joinPath(table.pathOf(parent), name)
       // The guard would find what is in the store, but not what is here only.
       const known = table.childOf(parent, name)
-      if (known !== undefined && this.#state.validFor(known) > 0) throw existsError(path)
+      if (known !== undefined && (known.isAhead || this.#state.validFor(known) > 0)) throw existsError(path)
       // The kernel has looked the name up just before, so this is nearly always known.
       const seen = { seenAbsent: this.#resolver.isSeenAbsent(parent, name) }
       try {
