@@ -419,14 +419,14 @@ function mute(store: Store): Store {
   const losing =
     <A extends unknown[], R>(call: (...args: A) => Promise<R>) =>
     async (...args: A): Promise<R> => {
-      await call.apply(store, args)
+      await call(...args)
       throw new OperationError('STORE_TIMEOUT', 'Cannot tell what was done: no answer')
     }
   return replacing(store, {
-    rename: losing(store.rename),
-    remove: losing(store.remove),
-    removeDirectory: losing(store.removeDirectory),
-    setAttributes: losing(store.setAttributes),
+    rename: losing(store.rename.bind(store)),
+    remove: losing(store.remove.bind(store)),
+    removeDirectory: losing(store.removeDirectory.bind(store)),
+    setAttributes: losing(store.setAttributes.bind(store)),
   })
 }
 

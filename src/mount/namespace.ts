@@ -242,7 +242,7 @@ export class Namespace {
     }
     const ask = async (options: CallOptions): Promise<true | undefined> => {
       const found = await look(this.#state.store, joinPath(table.pathOf(parent), name), options)
-      unanswered.leaving.delete(node)
+      unanswered.underway.delete(node)
       if (found === undefined) return true
       // Somebody else has made it since; who has ours open goes on as if they had replaced it.
       const isOther = node.kind === 'directory' ? found.kind !== 'directory' : found.version !== version
@@ -255,17 +255,17 @@ export class Namespace {
       this.#publisher.releaseLater(node)
     }
     await table.changing(places, async () => {
-      unanswered.leaving.set(node, { to: undefined, stored: new Map() })
+      unanswered.underway.set(node, { to: undefined, stored: new Map() })
       try {
         await remove(joinPath(table.pathOf(parent), name))
       } catch (error) {
         if (mayHaveHappened(error)) await unanswered.resultOf(places, error, ask, late)
         else {
-          unanswered.leaving.delete(node)
+          unanswered.underway.delete(node)
           if (!isOperationError(error, 'STORE_NOT_FOUND')) throw error
         }
       }
-      unanswered.leaving.delete(node)
+      unanswered.underway.delete(node)
       removed()
     })
   }

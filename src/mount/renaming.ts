@@ -139,10 +139,10 @@ export class Renaming {
     const newPath = joinPath(table.pathOf(to.parent), to.name)
     const cachedAs = this.#state.cached.keysOf(source, true)
     const places = [from, to]
-    const { leaving } = unanswered
+    const { underway } = unanswered
     const asked: Ask<Entry> = async (about) => {
       const entry = await ask(about)
-      leaving.delete(source)
+      underway.delete(source)
       return entry
     }
     const answerOf = (error: unknown): Promise<Entry> => {
@@ -151,7 +151,7 @@ export class Renaming {
       if (mayHaveHappened(error) || (isPart && isOperationError(error, 'STORE_CONFLICT'))) {
         return unanswered.findOut(places, error, asked, late)
       }
-      leaving.delete(source)
+      underway.delete(source)
       throw error
     }
     const late = (entry: Entry): void => {
@@ -165,9 +165,9 @@ export class Renaming {
       }
     }
     await table.changing(places, async () => {
-      leaving.set(source, { to, stored: move.stored })
+      underway.set(source, { to, stored: move.stored })
       const entry = await store.rename(path, newPath, options).catch(answerOf)
-      leaving.delete(source)
+      underway.delete(source)
       this.#moved(move, entry, cachedAs, moved)
     })
   }

@@ -34,7 +34,7 @@ export interface Question {
 }
 
 /** A move or removal whose end nobody knows yet. */
-export interface Leaving {
+interface Underway {
   /** Undefined: nowhere, it is removed. */
   readonly to: Place | undefined
   readonly stored: ReadonlyMap<Node, Stored>
@@ -58,7 +58,7 @@ export class Unanswered {
   readonly #state: MountState
   readonly #open = new Set<Question>()
   /** What is leaving its name, or has perhaps left it: what is written to it meanwhile, the journal has with where else it may be. */
-  readonly leaving = new Map<Node, Leaving>()
+  readonly underway = new Map<Node, Underway>()
 
   constructor(state: MountState) {
     this.#state = state
@@ -96,13 +96,13 @@ export class Unanswered {
 
   /** Where else the file may be by now. */
   elsewhereOf(node: Node): Elsewhere | undefined {
-    if (this.leaving.size === 0) return undefined
+    if (this.underway.size === 0) return undefined
     const { table } = this.#state
     for (let at: Node | undefined = node; at !== undefined; at = at.parent) {
-      const leaving = this.leaving.get(at)
-      if (leaving === undefined || node.detached !== undefined) continue
-      const { size, attributes } = leaving.stored.get(node) ?? storedOf(node)
-      const { to } = leaving
+      const underway = this.underway.get(at)
+      if (underway === undefined || node.detached !== undefined) continue
+      const { size, attributes } = underway.stored.get(node) ?? storedOf(node)
+      const { to } = underway
       const rest = table.pathOf(node).slice(table.pathOf(at).length)
       const path = to && joinPath(table.pathOf(to.parent), to.name) + rest
       return { path, size, mtime: attributes?.mtime }
