@@ -70,9 +70,9 @@ test(
       )
       assert.ok(found.lists <= 10, `${found.lists} listings`)
       // A listing does not tell whether a small file is a symlink.
-    assert.ok(found.heads <= DIRECTORIES + FILES + 20, `${found.heads} looks`)
+      assert.ok(found.heads <= DIRECTORIES + FILES + 20, `${found.heads} looks`)
 
-    const copied = await counted('cp -r', `cp -r "$M/tree" "$W/back"; diff -r "$W/tree" "$W/back"`)
+      const copied = await counted('cp -r', `cp -r "$M/tree" "$W/back"; diff -r "$W/tree" "$W/back"`)
       assert.ok(copied.lists <= 40, `${copied.lists} listings`)
       assert.ok(copied.heads <= 2 * (DIRECTORIES + FILES), `${copied.heads} looks`)
 
