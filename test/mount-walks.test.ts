@@ -40,6 +40,8 @@ test(
     let proxy: FaultProxy | undefined
     try {
       await using mount = await BucketMount.start({
+        // So that the counts do not depend on how fast this machine is.
+        mountArguments: ['--validity', '5m'],
         proxied: async (endpoint) => {
           proxy = await startFaultProxy(endpoint)
           return proxy.endpoint
@@ -68,17 +70,17 @@ test(
         'find',
         `(cd "$M" && find tree | sort) > "$W/found"; (cd "$W" && find tree | sort) | diff - "$W/found"`,
       )
-      assert.ok(found.lists <= 10, `${found.lists} listings`)
+      assert.ok(found.lists <= 6, `${found.lists} listings`)
       // A listing does not tell whether a small file is a symlink.
-      assert.ok(found.heads <= DIRECTORIES + FILES + 20, `${found.heads} looks`)
+      assert.ok(found.heads <= DIRECTORIES + FILES + 10, `${found.heads} looks`)
 
       const copied = await counted('cp -r', `cp -r "$M/tree" "$W/back"; diff -r "$W/tree" "$W/back"`)
-      assert.ok(copied.lists <= 40, `${copied.lists} listings`)
-      assert.ok(copied.heads <= 2 * (DIRECTORIES + FILES), `${copied.heads} looks`)
+      assert.ok(copied.lists <= 6, `${copied.lists} listings`)
+      assert.ok(copied.heads <= DIRECTORIES + FILES + 10, `${copied.heads} looks`)
 
       const removed = await counted('rm -r', `rm -r "$M/tree"; [ -z "$(ls -A "$M")" ]; sync -f "$M"`)
-      assert.ok(removed.lists <= 15, `${removed.lists} listings`)
-      assert.ok(removed.heads <= DIRECTORIES + FILES + 40, `${removed.heads} looks`)
+      assert.ok(removed.lists <= 7, `${removed.lists} listings`)
+      assert.ok(removed.heads <= DIRECTORIES + FILES + 10, `${removed.heads} looks`)
       assert.ok(removed.deletes <= 20, `${removed.deletes} removals`)
       await mount.unmount()
       await mount.mount()
