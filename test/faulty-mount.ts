@@ -12,8 +12,8 @@ import { mountsOf } from '#os/mount-table.ts'
 
 const PROGRAM = fileURLToPath(new URL('./faulty-mount-child.ts', import.meta.url))
 const END_MS_MAX = 30_000
-/** What programs are told of a store that fails; of an EAGAIN to setxattr the kernel makes ENOTSUP. */
-const FAULTS: ReadonlySet<string> = new Set(['EIO', 'ETIMEDOUT', 'EAGAIN', 'EBUSY', 'ENOTSUP'])
+/** What programs are told of a store that fails. */
+const FAULTS: ReadonlySet<string> = new Set(['EIO', 'ETIMEDOUT', 'EBUSY'])
 
 export class FaultyMount implements AsyncDisposable {
   readonly directory: string

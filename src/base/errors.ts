@@ -178,7 +178,8 @@ export const ERRORS = {
     'See docs/SEMANTICS.md for what each store holds.',
   ),
   STORE_THROTTLED: row(
-    'EAGAIN',
+    // Not EAGAIN: programs take that for a descriptor that does not block, and the kernel an attribute's for no support.
+    'EIO',
     503,
     'backoff',
     'info',
