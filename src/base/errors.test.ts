@@ -29,7 +29,7 @@ test('errors: an operating error carries its row and its cause', () => {
   assert.equal(error.code, 'STORE_THROTTLED')
   assert.equal(error.message, 'Cannot put "a": busy')
   assert.equal(error.cause, cause)
-  assert.equal(error.errno, 11)
+  assert.equal(error.errno, 5)
   assert.equal(error.status, 503)
   assert.equal(error.retry, 'backoff')
   assert.equal(error.hint, ERRORS.STORE_THROTTLED.hint)
