@@ -21,6 +21,9 @@ export interface Status {
   readonly gid: number
   /** Device and inode as text: inode numbers of stacked file systems use all 64 bits. */
   readonly id: string
+  readonly device: number
+  /** Rounded past 53 bits, which only stacked file systems use: two files may then have one, a file never has two. */
+  readonly inode: number
   readonly size: number
   /** Bytes of the disk that it takes; fewer than `size` where it has holes. */
   readonly allocated: number
@@ -70,12 +73,16 @@ export function statusAt(dir: number, name: string): Status | undefined {
 /** `struct statx` of linux/stat.h. */
 function decode(): Status {
   const inodeHigh = out.readUInt32LE(36)
-  const inode = inodeHigh < 0x20_0000 ? word(32).toString(36) : out.readBigUInt64LE(32).toString(36)
+  const inode = word(32)
+  const inodeText = inodeHigh < 0x20_0000 ? inode.toString(36) : out.readBigUInt64LE(32).toString(36)
+  const device = out.readUInt32LE(136) * 0x10_0000 + out.readUInt32LE(140)
   return {
     mode: out.readUInt16LE(28),
     uid: out.readUInt32LE(20),
     gid: out.readUInt32LE(24),
-    id: `${(out.readUInt32LE(136) * 0x10_0000 + out.readUInt32LE(140)).toString(36)}.${inode}`,
+    id: `${device.toString(36)}.${inodeText}`,
+    device,
+    inode,
     size: word(40),
     allocated: word(48) * 512,
     atime: time(64),

@@ -32,7 +32,7 @@ export interface TreeEntry {
 export interface Skipped {
   /** As it can be shown: bytes that are no UTF-8 are escaped. */
   readonly path: string
-  readonly reason: 'not-utf8' | 'special' | 'unreadable' | 'symlink' | 'vanished' | 'too-long'
+  readonly reason: 'not-utf8' | 'special' | 'unreadable' | 'symlink' | 'vanished' | 'too-long' | 'other-file-system'
   readonly detail: string
 }
 

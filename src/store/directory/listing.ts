@@ -222,7 +222,7 @@ function tellHidden(path: string, hidden: number): void {
 }
 
 /** One sorted list of many, pair by pair, so that a directory of a million names is sorted in slices too. */
-async function mergeRuns(runs: string[][], slice: Slice): Promise<readonly string[]> {
+export async function mergeRuns(runs: string[][], slice: Slice): Promise<readonly string[]> {
   let level = runs
   while (level.length > 1) {
     const merged: string[][] = []
@@ -274,7 +274,7 @@ class KeyFilter {
 }
 
 /** Lets the event loop run whenever work on it has lasted some milliseconds. */
-class Slice {
+export class Slice {
   #start = performance.now()
 
   over(): boolean {
