@@ -107,8 +107,28 @@ test(
       assert.match(stderr, /No space left on device/)
       const edit = await mount.attempt('head -c 8000000 /dev/zero 1<> "$M/file" >&1')
       assert.notEqual(edit.code, 0)
+      const cut = await mount.attempt('head -c 8000000 /dev/zero > "$M/fits"')
+      assert.notEqual(cut.code, 0)
+      // Whoever does not look at what its write said is told by fsync and by close.
+      await mount.sh(
+        python(`
+          for flags in (os.O_TRUNC, 0):
+              file = os.open(mount + '/file', os.O_WRONLY | flags)
+              try:
+                  while True: os.write(file, bytes(1 << 20))
+              except OSError as error:
+                  assert error.errno == errno.ENOSPC, error
+              for call in (os.fsync, os.close):
+                  try:
+                      call(file)
+                      assert False, 'it was told that all is stored'
+                  except OSError as error:
+                      assert error.errno == errno.ENOSPC, error`),
+      )
       await mount.sh(`
-        rm -f "$M/too-large" "$M/file"; echo again > "$M/file"; [ "$(cat "$B/file")" = again ]
+        [ "$(cat "$B/file")" = before ]; [ "$(cat "$M/file")" = before ]; [ ! -e "$B/too-large" ]; [ ! -e "$M/too-large" ]
+        [ "$(stat -c %s "$B/fits")" = 1000000 ]; head -c 1000000 /dev/zero | cmp - "$M/fits"
+        rm -f "$M/file"; echo again > "$M/file"; [ "$(cat "$B/file")" = again ]
         head -c 3000000 /dev/zero > "$M/fits2"; [ "$(stat -c %s "$B/fits2")" = 3000000 ]`)
     } finally {
       spawnSync('umount', ['-l', small], { cwd: '/' })

@@ -39,7 +39,7 @@ export class ConflictCopies {
       message = `Cannot publish "${path}": ${why}; what was written is kept in "${kept}"`
     }
     log.warn({ path }, message)
-    this.#drop(node, file)
+    this.drop(node, file)
     throw new OperationError('STORE_CONFLICT', message, cause)
   }
 
@@ -60,7 +60,8 @@ export class ConflictCopies {
     return { name, modified: attributes?.mtime ?? timestampNow(), base }
   }
 
-  #drop(node: Node, file: OpenFile): void {
+  /** Gives up what a file has ahead of the store: the next look at its name finds what that has. */
+  drop(node: Node, file: OpenFile): void {
     if (node.detached === undefined) this.#state.table.supersede(node)
     this.#settle(node, file)
     file.staged?.close()
@@ -86,7 +87,7 @@ export class ConflictCopies {
       try {
         const kept = await staging.keep(file.staged, this.#factsOf(node))
         log.warn({ path, kept }, `Cannot publish "${path}": the mount ends; what was written is kept in "${kept}"`)
-        this.#drop(node, file)
+        this.drop(node, file)
       } catch (error) {
         log.error({ err: error, path }, `Cannot keep what was written to "${path}"`)
         left.push(path)

@@ -204,7 +204,7 @@ export class FileContent {
     const at = offset ?? staged.size
     this.#checkSize(node, at + data.length)
     const before = staged.size
-    const written = staged.write(at, data)
+    const written = fitting(file, () => staged.write(at, data))
     this.#sendAhead(node, file, staged, { start: at, end: at + written }, before)
     this.#changed(node, file, staged, caller.uid)
     return written
@@ -253,6 +253,7 @@ export class FileContent {
     const wasDirty = file.dirty
     file.dirty = true
     file.failed = false
+    file.lacksRoom = false
     if (!wasDirty || node.size !== staged.size || file.dirtyBytes !== staged.dirty.bytes) {
       node.size = staged.size
       this.#state.countDirty(node)
@@ -381,10 +382,20 @@ export class FileContent {
     if (source === undefined || length <= 0 || !source.holds(offset, length)) return undefined
     this.#checkSize(to.node, at + length)
     const before = target.size
-    const copied = target.copyFrom(source, offset, at, length)
+    const copied = fitting(to.file, () => target.copyFrom(source, offset, at, length))
     if (copied === undefined || copied === 0) return undefined
     this.#sendAhead(to.node, to.file, target, { start: at, end: at + copied }, before)
     this.#changed(to.node, to.file, target, caller.uid)
     return copied
+  }
+}
+
+/** Runs a write; notes where it finds no room. */
+function fitting<T>(file: OpenFile, write: () => T): T {
+  try {
+    return write()
+  } catch (error) {
+    if (isOperationError(error, 'STAGING_NO_SPACE')) file.lacksRoom = true
+    throw error
   }
 }

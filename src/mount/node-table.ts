@@ -28,6 +28,8 @@ export class NodeTable {
   /** Counts the moves of directories: a fetch that began before one may have looked under a path that is no more. */
   epoch = 0
   readonly names = new NameLog()
+  /** Told of each name whose node turned out not to be what the store has there. */
+  onSuperseded: ((parent: Node, name: string) => void) | undefined
   /** Told of each change that has failed. */
   onUnsure: ((places: readonly Place[], error: unknown) => void) | undefined
 
@@ -126,8 +128,10 @@ export class NodeTable {
 
   /** Detaches `node` because the store has something else, or nothing, under its name: the next look asks what. */
   supersede(node: Node): void {
-    if (node.parent !== undefined) stateOf(node.parent).completeAt = -Infinity
+    const { parent, name } = node
+    if (parent !== undefined) stateOf(parent).completeAt = -Infinity
     this.detach(node, 'superseded')
+    if (parent !== undefined) this.onSuperseded?.(parent, name)
   }
 
   /** Gives `node`, which somebody else has taken its name from, one that is free here. */

@@ -125,6 +125,8 @@ export class OpenFile {
   changes = new AttributeChanges()
   /** What the store has refused of the attributes, until whoever publishes is told. */
   refused: OperationError | undefined
+  /** The last write found no room, and its writer was told: what is staged is not what was to be stored. */
+  lacksRoom = false
   /** The last publish failed, and its closer was told. */
   failed = false
   /** What puts that failed have sent, of which one may have taken effect; until one succeeds. */

@@ -6,15 +6,16 @@
  * States of a file, by what is ahead of the store:
  *
  *     clean --stage()--> staged --write--> dirty --publish: ok--> staged --last close--> clean
+ *                                            |--a write finds no room--> not published (ENOSPC) --last close--> dropped
  *                                            |--publish: conflict--> by the policy: lost (kept under conflicts/, ESTALE),
  *                                            |                       or dirty under another name or version
  *                                            |--publish: failed--> dirty: the error goes to the closer, tried again later
  *
- * Invariant: staged bytes that the store does not have are dropped only for a file that was removed here, or after they
- * were kept under `conflicts/` and a line in the log said where.
+ * Invariant: staged bytes that the store does not have are dropped only for a file that was removed here, after they were kept
+ * under `conflicts/` and a line in the log said where, or where its writer was told that they do not fit on this disk.
  */
 import { assert } from '#base/assert.ts'
-import { isOperationError, type OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Source } from '#store/store.ts'
 
 import { AttributeChanges } from './attribute-changes.ts'
@@ -95,9 +96,19 @@ export class Publisher {
   }
 
   /** What close and fsync wait for: that the store has the file, or with write-back the journal. Claims the tree. */
-  acknowledge(node: Node): Promise<void> {
+  async acknowledge(node: Node): Promise<void> {
     const { writeBack } = this.#state
+    this.#checkRoom(node)
     return writeBack === undefined ? this.publish(node) : writeBack.acknowledge(node)
+  }
+
+  /** @throws OperationError `STAGING_NO_SPACE` where what is staged lacks what found no room. */
+  #checkRoom(node: Node): void {
+    const { file } = node
+    if (file === undefined || !file.dirty || !file.lacksRoom || node.detached === 'removed') return
+    const path = this.#state.table.describe(node)
+    const message = `Cannot publish "${path}": a write to it found no room on the staging disk; what is stored stays as it was`
+    throw new OperationError('STAGING_NO_SPACE', message)
   }
 
   /** Puts what is ahead of the store into it. Claims the tree. */
@@ -132,6 +143,7 @@ export class Publisher {
       this.#settle(node, file)
       return true
     }
+    this.#checkRoom(node)
     if (node.detached === 'superseded') {
       return this.#superseded(node, file)
     }
@@ -421,6 +433,14 @@ export class Publisher {
   release(node: Node): void {
     const { file } = node
     if (file === undefined || file.handles > 0 || file.staging !== undefined || node.lockBusy) return
+    if (file.dirty && file.lacksRoom && node.detached !== 'removed') {
+      const path = this.#state.table.describe(node)
+      this.#state.log.warn(
+        { path },
+        `Dropped what was written to "${path}": not all of it found room on the staging disk`,
+      )
+      this.#copies.drop(node, file)
+    }
     if ((file.dirty || file.attributesDirty) && node.detached !== 'removed') return
     if (file.staged !== undefined) this.#state.cached.adopt(node, file.staged)
     this.#state.cached.drop(node)

@@ -112,10 +112,14 @@ export class StoreFileSystem implements FileSystem {
     this.#state.passthrough.use(files)
   }
 
-  /** Has the kernel ask anew about names of whose change nobody knows what became of it, and of what they led to. */
+  /**
+   * Has the kernel ask anew about names that are found to be another's, and about those of whose change nobody knows what
+   * became of it, and of what they led to.
+   */
   notifyBy(kernel: KernelNotifier): void {
     const { log, table } = this.#state
     const failed = (error: unknown): void => log.debug({ err: error }, 'cannot have the kernel forget a name')
+    table.onSuperseded = (parent, name) => void kernel.invalidateEntry(parent.id, name).catch(failed)
     table.onUnsure = (places, error) => {
       if (!mayHaveHappened(error)) return
       for (const { parent, name } of places) {
