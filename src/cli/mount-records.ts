@@ -1,13 +1,35 @@
 /**
  * Who serves which mount: a small file for each, written by the process that serves it, so that `eider unmount` knows
  * whom to wait for and what could not be stored. A record without its process is of one that crashed.
+ *
+ * Root reads those of all users. They are input from outside: only what lies in a directory that the user alone may write to is
+ * read, and a record cannot send root to a socket elsewhere, speak for the mount of another user, or be without end.
  */
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { isOperationError } from '#base/errors.ts'
+import { mounts } from '#os/mount-table.ts'
 import { runtimeDirectory } from './places.ts'
+
+/** As in the mount table. */
+export const MOUNT_TYPE = 'fuse.eider'
+/** Many thousands of paths fit; more is not one of ours. */
+const RECORD_BYTES_MAX = 4 * 1024 ** 2
+const RECORD_NAME = /^mount-[0-9a-f]+\.json$/
 
 const RecordSchema = v.object({
   /** As the mount table has it. */
@@ -39,60 +61,136 @@ export function writeMountRecord(record: MountRecord): void {
 
 /** The record of the mount on that directory, which must be as the mount table has it; root sees those of all users. */
 export function readMountRecord(directory: string): MountRecord | undefined {
+  const owner = ownersByMount().get(directory)
   for (const folder of recordFolders()) {
-    const record = readRecord(recordFile(folder, directory))
-    if (record !== undefined) return record
+    const record = readRecord(folder, recordFile(folder.path, directory))
+    if (record?.directory === directory && isOf(owner, folder)) return record
   }
   return undefined
 }
 
-function readRecord(file: string): MountRecord | undefined {
+/** All records that this user may see, also those of processes that have died. */
+export function mountRecords(): MountRecord[] {
+  const owners = ownersByMount()
+  return recordsIn(recordFolders()).flatMap(({ folder, record }) =>
+    isOf(owners.get(record.directory), folder) ? [record] : [],
+  )
+}
+
+/** What lies in these folders; one that is not there has nothing. */
+export function recordsIn(folders: readonly RecordFolder[]): { folder: RecordFolder; record: MountRecord }[] {
+  return folders.flatMap((folder) =>
+    namesIn(folder.path)
+      .filter((name) => RECORD_NAME.test(name))
+      .flatMap((name) => {
+        const file = join(folder.path, name)
+        const record = readRecord(folder, file)
+        return record !== undefined && recordFile(folder.path, record.directory) === file ? [{ folder, record }] : []
+      }),
+  )
+}
+
+function readRecord({ path, uid }: RecordFolder, file: string): MountRecord | undefined {
+  let fd: number | undefined
   try {
-    return v.parse(RecordSchema, JSON.parse(readFileSync(file, 'utf8')))
+    // A fifo would have its reader wait, and a link lead elsewhere.
+    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    const found = fstatSync(fd)
+    if (!found.isFile() || found.uid !== uid || found.size > RECORD_BYTES_MAX) return undefined
+    const record = v.parse(RecordSchema, JSON.parse(readFileSync(fd, 'utf8')))
+    return record.socket === undefined ? record : { ...record, socket: socketFile(path, record.directory) }
   } catch {
     // None, or none of this version.
     return undefined
+  } finally {
+    if (fd !== undefined) closeSync(fd)
   }
 }
 
-/** All records that this user may see, also those of processes that have died. */
-export function mountRecords(): MountRecord[] {
-  return recordFolders().flatMap((folder) => {
-    const names = readdirSync(folder).filter((name) => /^mount-[0-9a-f]+\.json$/.test(name))
-    return names.flatMap((name) => readRecord(join(folder, name)) ?? [])
-  })
+/** Who mounted what is on each directory, of those that Eider is mounted on. */
+function ownersByMount(): Map<string, number> {
+  const owners = new Map<string, number>()
+  for (const { type, directory, superOptions } of mounts()) {
+    const uid = type === MOUNT_TYPE ? /(?:^|,)user_id=(\d+)/.exec(superOptions)?.[1] : undefined
+    if (uid !== undefined) owners.set(directory, Number(uid))
+  }
+  return owners
+}
+
+/** A record speaks for a mount of its own user, or for one that is in the table no more. */
+function isOf(owner: number | undefined, { uid }: RecordFolder): boolean {
+  return owner === undefined || owner === uid
 }
 
 /** Where the process that serves the mount on that directory tells how it stands: beside its record, and short, as it must be. */
 export function statusSocket(directory: string): string {
-  return recordFile(runtimeDirectory(), directory).replace(/json$/, 'sock')
+  return socketFile(runtimeDirectory(), directory)
 }
 
 /** Removes the record of that directory, if `pid` wrote it: by now another mount may be there. */
 export function removeMountRecord(directory: string, pid: number): void {
   for (const folder of recordFolders()) {
-    if (readMountRecord(directory)?.process.pid === pid) rmSync(recordFile(folder, directory), { force: true })
+    const file = recordFile(folder.path, directory)
+    if (readRecord(folder, file)?.process.pid === pid) rmSync(file, { force: true })
   }
 }
 
-function recordFolders(): string[] {
-  const folders = new Set<string>()
+/** Where records of one user lie. */
+export interface RecordFolder {
+  readonly path: string
+  readonly uid: number
+}
+
+function recordFolders(): RecordFolder[] {
+  const own: RecordFolder[] = []
+  const uid = process.getuid?.() ?? 0
   try {
-    folders.add(runtimeDirectory())
+    own.push({ path: runtimeDirectory(), uid })
   } catch (error) {
     // No folder of its own means no records of its own; it is told where one is to be written.
     if (!isOperationError(error)) throw error
   }
-  if (process.getuid?.() === 0) {
-    try {
-      for (const user of readdirSync('/run/user')) folders.add(`/run/user/${user}/eider`)
-    } catch {
-      // No user has a session here.
-    }
+  return uid === 0 ? [...own, ...foldersOfUsers('/run/user', [...new Set(['/tmp', tmpdir()])])] : own
+}
+
+/**
+ * The folders of users other than root: `/run/user/1001/eider` and, of those without a session, `/tmp/eider-1001`. Only those
+ * that are what they seem: a directory of that very user, which nobody else may write to.
+ */
+export function foldersOfUsers(sessions: string, temporaries: readonly string[]): RecordFolder[] {
+  const candidates = [
+    ...namesIn(sessions).map((name) => ({ path: join(sessions, name, 'eider'), user: name })),
+    ...temporaries.flatMap((place) =>
+      namesIn(place)
+        .filter((name) => name.startsWith('eider-'))
+        .map((name) => ({ path: join(place, name), user: name.slice('eider-'.length) })),
+    ),
+  ]
+  return candidates.flatMap(({ path, user }) => {
+    const folder = { path, uid: Number(user) }
+    return /^\d{1,10}$/.test(user) && isAlone(folder) ? [folder] : []
+  })
+}
+
+function isAlone({ path, uid }: RecordFolder): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  return found !== undefined && found.isDirectory() && found.uid === uid && (found.mode & 0o022) === 0
+}
+
+/** Nothing where there is no such folder, or it is gone by now. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
   }
-  return [...folders]
 }
 
 function recordFile(folder: string, directory: string): string {
   return join(folder, `mount-${createHash('sha256').update(directory).digest('hex').slice(0, 24)}.json`)
+}
+
+/** Short, as the path of a socket must be. */
+function socketFile(folder: string, directory: string): string {
+  return recordFile(folder, directory).replace(/json$/, 'sock')
 }

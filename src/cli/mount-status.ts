@@ -46,6 +46,8 @@ export type MountStatus = v.InferOutput<typeof StatusSchema>
 
 /** An answer is at once; a process that gives none in so long hangs. */
 const ANSWER_MS_MAX = 5000
+/** Who answers may be another user's process. */
+const ANSWER_BYTES_MAX = 1024 ** 2
 
 export interface StatusServer {
   close(): void
@@ -88,9 +90,18 @@ export function askStatus(socket: string): Promise<MountStatus> {
     const fail = (detail: string, cause?: unknown): void => {
       reject(new OperationError('LOCAL_FAILED', `Cannot ask at '${socket}': ${detail}`, { cause }))
     }
-    const asked = request({ socketPath: socket, timeout: ANSWER_MS_MAX, agent: false }, (response) => {
+    // Of the whole answer: a byte now and then is none.
+    const patience = setTimeout(() => {
+      asked.destroy(new Error(`no answer in ${ANSWER_MS_MAX / 1000} seconds`))
+    }, ANSWER_MS_MAX)
+    const asked = request({ socketPath: socket, agent: false }, (response) => {
       const chunks: Buffer[] = []
-      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      let size = 0
+      response.on('data', (chunk: Buffer) => {
+        chunks.push(chunk)
+        size += chunk.length
+        if (size > ANSWER_BYTES_MAX) response.destroy(new Error('the answer is too long'))
+      })
       response.on('error', (error) => fail(error.message, error))
       response.on('end', () => {
         try {
@@ -100,8 +111,8 @@ export function askStatus(socket: string): Promise<MountStatus> {
         }
       })
     })
-    asked.on('timeout', () => asked.destroy(new Error(`no answer in ${ANSWER_MS_MAX / 1000} seconds`)))
     asked.on('error', (error) => fail(error.message, error))
+    asked.on('close', () => clearTimeout(patience))
     asked.end()
   })
 }

@@ -18,11 +18,8 @@ export const unmount = command({
     }),
   },
   run: async ([directory = ''], { timeout }) => {
-    const [{ mountPath, mountsOf }, { readMountRecord, removeMountRecord }, { isRunning }] = await Promise.all([
-      import('#os/mount-table.ts'),
-      import('./mount-records.ts'),
-      import('./process-identity.ts'),
-    ])
+    const [{ mountPath, mountsOf }, { MOUNT_TYPE, readMountRecord, removeMountRecord }, { isRunning }] =
+      await Promise.all([import('#os/mount-table.ts'), import('./mount-records.ts'), import('./process-identity.ts')])
     const target = mountPath(resolve(directory))
     const top = mountsOf(target).at(-1)
     const record = readMountRecord(target)
@@ -31,7 +28,7 @@ export const unmount = command({
       if (record !== undefined) removeMountRecord(target, record.process.pid)
       throw new OperationError('NOT_MOUNTED', `Cannot unmount '${target}': nothing is mounted there`)
     }
-    if (top !== undefined && top.type !== TYPE) {
+    if (top !== undefined && top.type !== MOUNT_TYPE) {
       throw new OperationError(
         'NOT_MOUNTED',
         `Cannot unmount '${target}': what is mounted there ('${top.source}', ${top.type}) is not Eider's`,
@@ -58,8 +55,6 @@ export const unmount = command({
   },
 })
 
-/** As in the mount table. */
-const TYPE = 'fuse.eider'
 /** How often progress is shown. */
 const STEP_MS = 500
 
