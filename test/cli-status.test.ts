@@ -9,10 +9,11 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { mountCommand } from '#cli/mount-helper.ts'
+import { removeMountRecord } from '#cli/mount-records.ts'
 import { probeFuse } from '#fuse/probe.ts'
 import { unmountFuse } from '#os/fuse-unmount.ts'
 import { mounts, mountsOf } from '#os/mount-table.ts'
-import { eider } from './eider-process.ts'
+import { eider, gone } from './eider-process.ts'
 
 const fuse = await probeFuse()
 const skip = fuse.available ? false : `no mount can be made here: ${fuse.why}`
@@ -72,6 +73,34 @@ test('status tells what is open and what is not yet stored, in lines and as JSON
   const missing = await eider(['status', `--mount=${folder}`], { env })
   assert.equal(missing.code, 1)
   assert.match(missing.stderr, /^eider: Cannot show '.*mnt': no mount of Eider is there/)
+})
+
+test('a mount whose process was killed is shown as dead, with and without its record', { skip }, async () => {
+  const folder = join(scratch, 'dead')
+  await eider(['mount', data, folder, '--mkdir'], { env })
+  const { pid } = await told(folder)
+  process.kill(pid, 'SIGKILL')
+  await gone(pid)
+  for (const known of [true, false]) {
+    const { code, stdout } = await eider(['status', `--mount=${folder}`], { env })
+    assert.equal(code, 1)
+    const who = known ? `its process \\(${pid}\\)` : 'its process'
+    assert.match(
+      stdout,
+      new RegExp(`^${folder}  file://${data}\n  state +dead: ${who} is gone: mount it again, or "eider unmount" it\n`),
+    )
+    assert.match((await eider(['status'], { env })).stdout, new RegExp(`^${folder}  `, 'm'))
+    const json = await eider(['status', '--json', `--mount=${folder}`], { env })
+    assert.equal(json.code, 1)
+    const { dead, mounts: living } = JSON.parse(json.stdout) as { dead: { pid?: number }[]; mounts: unknown[] }
+    assert.deepEqual(living, [])
+    assert.deepEqual(
+      dead.map((each) => each.pid),
+      [known ? pid : undefined],
+    )
+    removeMountRecord(folder, pid)
+  }
+  assert.equal((await eider(['unmount', folder], { env })).code, 0)
 })
 
 test('SIGUSR2 steps the log level of a running mount', { skip }, async () => {

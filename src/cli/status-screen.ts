@@ -1,4 +1,5 @@
 /** A mount's status in lines for people; `--json` has all of it for programs. */
+import type { DeadMount } from './dead-mounts.ts'
 import { formatBytes } from './options.ts'
 import type { MountStatus } from './mount-status.ts'
 
@@ -23,6 +24,17 @@ export function statusLines(status: MountStatus): string {
   return [`${status.directory}  ${status.store}`, ...rows.map(([name, text]) => `  ${name.padEnd(12)}${text}`)].join(
     '\n',
   )
+}
+
+/** The lines of a mount whose process is gone. */
+export function deadLines({ directory, store, pid, log }: DeadMount): string {
+  const who = pid === undefined ? 'its process' : `its process (${pid})`
+  const lines = [
+    `${directory}  ${store}`,
+    `  ${'state'.padEnd(12)}dead: ${who} is gone: mount it again, or "eider unmount" it`,
+  ]
+  if (log !== undefined) lines.push(`  ${'log'.padEnd(12)}${log}`)
+  return lines.join('\n')
 }
 
 /** `3 files, 12.5 MiB`. */
