@@ -36,5 +36,8 @@ export interface Skipped {
   readonly detail: string
 }
 
-/** One side's tree: pages of entries in order, each as soon as it is known. It ends by throwing where it is not complete. */
+/**
+ * One side's tree: pages of entries in order, each as soon as it is known. It ends by throwing where it breaks off; what it goes
+ * past without listing it is told as `Skipped`, and no proof that nothing is there.
+ */
 export type Listing = AsyncIterable<readonly TreeEntry[]>
