@@ -145,8 +145,12 @@ else:
 sizes = {}
 for name, fd in held:
     size = os.fstat(fd).st_size
-    os.close(fd)
-    if size == 1_000_000: stored.append(name)
+    try:
+        os.close(fd)
+        assert size == 1_000_000, 'it is told that all is stored'
+        stored.append(name)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC and size < 1_000_000, error
 # The disk has room again.
 put('after', 3_000_000)
 check(mount, 'after', 3_000_000)
@@ -159,11 +163,53 @@ print(' '.join(stored[1:]))`),
 for where in (mount, os.environ['B']):
     for name in ${names}:
         check(where, name, 300_000 if int(name[4:]) % 2 else 1_000_000)
-    check(where, 'after', 3_000_000)`),
+    check(where, 'after', 3_000_000)
+    check(where, 'before', 500_000)`),
     )
     await mount.unmount()
     assert.deepEqual(mount.keptNames, [])
     assert.deepEqual(mount.stagedNames, [])
+  },
+)
+
+test(
+  '[S33] a full disk under a file that the kernel writes itself: its close fails, and what is stored stays',
+  { skip },
+  async () => {
+    using disk = new SmallDisk(24 * MIB)
+    await using mount = await BucketMount.start({
+      staging: join(disk.directory, 'staging'),
+      mountArguments: ['--cache', join(disk.directory, 'cache'), '--cache-min-free', '0'],
+    })
+    await mount.sh(
+      python(`
+put('file', 1_000_000)
+check(mount, 'file', 1_000_000)
+fd = os.open(mount + '/file', os.O_RDWR)
+with open('${join(disk.directory, 'hog')}', 'wb') as hog:
+    try:
+        while True: hog.write(bytes(65536)); hog.flush()
+    except OSError: pass
+os.truncate(hog.name, os.path.getsize(hog.name) - 1_500_000)
+refused = 0
+try:
+    for piece in range(64): os.pwrite(fd, bytes(1 << 20), 1_000_000 + (piece << 20))
+except OSError as error:
+    assert error.errno == errno.ENOSPC, error
+    refused += 1
+try:
+    os.close(fd)
+except OSError as error:
+    assert error.errno == errno.ENOSPC, error
+    refused += 1
+assert refused == 2, refused
+os.unlink('${join(disk.directory, 'hog')}')
+for where in (mount, os.environ['B']): check(where, 'file', 1_000_000)
+put('file', 2_000_000)
+for where in (mount, os.environ['B']): check(where, 'file', 2_000_000)`),
+    )
+    await mount.unmount()
+    assert.deepEqual(mount.keptNames, [])
   },
 )
 

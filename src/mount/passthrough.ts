@@ -15,7 +15,7 @@
  *
  * Invariants: a cached file is never written to. While a file has a backing, its staged file, if any, is that backing.
  */
-import { closeSync, constants, existsSync, futimesSync, openSync } from 'node:fs'
+import { closeSync, constants, existsSync, futimesSync, openSync, statfsSync } from 'node:fs'
 
 import { assert } from '#base/assert.ts'
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
@@ -38,6 +38,8 @@ const UNWRITTEN: Timestamp = { seconds: 1, nanoseconds: 0 }
 /** The kernel closes its file some microseconds after it has told of a release. */
 const BUSY_LOOK_MS_MIN = 1
 const BUSY_LOOK_MS_MAX = 500
+/** Less room on a disk than this is none. */
+const ROOM_BYTES_MIN = 64 * 1024
 
 /** The local file that the kernel reads and writes for an open file. */
 export class Backing {
@@ -305,6 +307,9 @@ export class Passthrough {
     changeAttributes(node, kept === mode ? times : { ...times, mode: kept })
     file.dirty = true
     file.failed = false
+    // The kernel tells only the writer of a write that found no room: where there is none, this may have been one.
+    const { backing } = file
+    file.lacksRoom = backing !== undefined && isFull(backing.fd)
     this.#state.countDirty(node)
     this.#state.table.touch(node)
   }
@@ -361,4 +366,12 @@ export class Passthrough {
     this.#files?.close(backing.id)
     backing.close()
   }
+}
+
+/** Whether the disk of an open file has no room left for this process. */
+function isFull(fd: number): boolean {
+  const { bavail, bfree, blocks, bsize } = statfsSync(`/proc/self/fd/${fd}`)
+  // Root may use what is reserved for it, but not what ext4 keeps for itself: a fiftieth, and no more than 4,096 blocks.
+  const left = process.getuid?.() === 0 ? bfree - Math.min(blocks / 50, 4096) : bavail
+  return left * bsize < ROOM_BYTES_MIN
 }
