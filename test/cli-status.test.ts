@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -157,6 +166,20 @@ test('mount(8) mounts the type fuse.eider, with the options of fstab', { skip: s
     assert.equal(readFileSync(join(folder, 'seen'), 'utf8'), 'through mount(8)')
     assert.equal(await run('touch', [join(folder, 'new')]), 1)
     assert.equal(await run('umount', [folder]), 0)
+    const [comma, table] = [join(scratch, 'a,b'), join(scratch, 'table')]
+    for (const [words, typed] of [
+      [['-T', table, folder], 'a\\134054b'],
+      [['-t', 'fuse.eider', data, folder, '-o'], 'a\\054b'],
+    ] as const) {
+      const options = `staging=${join(scratch, typed)}`
+      writeFileSync(table, `${data} ${folder} fuse.eider noauto,${options} 0 0\n`)
+      assert.equal(await run('mount', words.at(-1) === '-o' ? [...words, options] : words), 0)
+      assert.ok(existsSync(comma), `${typed} means a comma`)
+      const { pid } = await told(folder)
+      assert.equal(await run('umount', [folder]), 0)
+      await gone(pid)
+      rmSync(comma, { recursive: true })
+    }
     assert.notEqual(await run('mount', ['-t', 'fuse.eider', data, folder, '-o', 'validty=5s']), 0)
     assert.deepEqual(mountsOf(folder), [])
   } finally {

@@ -50,7 +50,10 @@ export function mountCommand(argv: readonly string[]): string[] {
   return ['mount', source, resolve(directory), ...options.flatMap(flagFor)]
 }
 
-/** Splits at commas; a comma of a value is written `\054`, as fstab has it, or the value is put in double quotes. */
+/**
+ * Splits at commas; a comma of a value comes as `\054`, or the value is in double quotes. In fstab that is written `\134054`:
+ * mount(8) decodes a field once before it looks for options, so that of `\054` only the comma is left.
+ */
 function splitOptions(text: string): string[] {
   const options = text.match(/(?:"[^"]*"|[^,])+/g) ?? []
   return options.map((option) => option.replaceAll('"', '').replaceAll('\\054', ',').replaceAll('\\040', ' '))
