@@ -34,11 +34,12 @@ import {
 import { errnoName, SystemCallError } from '#os/libc.ts'
 import { readNow } from '#os/read-write.ts'
 import { S_IFDIR, S_IFMT, statusAt } from '#os/status.ts'
-import { isWithin, joinPath } from '#store/path.ts'
+import { joinPath } from '#store/path.ts'
 import { nameFrom, shownBytes } from './entry-name.ts'
 import { OpenFiles } from './open-files.ts'
 import { type Held, Outbox } from './outbox.ts'
-import { isMissing, PolledTree } from './polled-tree.ts'
+import { type Polled, PolledSubtrees } from './polled-subtrees.ts'
+import { isMissing } from './polled-tree.ts'
 import { Root, RootGone } from './root.ts'
 import { Slices, WatchLoop } from './watch-loop.ts'
 import { WatchTree, type WatchedDirectory } from './watch-tree.ts'
@@ -56,11 +57,6 @@ const MASK = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_T
 const ROOT_MASK = MASK | IN_DELETE_SELF | IN_MOVE_SELF
 const EVENTS_BYTES = 65_536
 const ENTRIES_BYTES = 65_536
-
-interface Polled {
-  readonly tree: PolledTree
-  readonly why: string
-}
 
 /** The first half of a rename. */
 interface Move {
@@ -80,9 +76,9 @@ export class InotifyWatcher implements Watcher {
   readonly #loop = new WatchLoop(this.#outbox)
   readonly #tree = new WatchTree()
   readonly #open: OpenFiles
+  readonly #polled: PolledSubtrees
   /** By cookie. */
   readonly #moves = new Map<number, Move>()
-  readonly #polled = new Map<string, Polled>()
   readonly #events = Buffer.allocUnsafeSlow(EVENTS_BYTES)
   readonly #entries = Buffer.allocUnsafeSlow(ENTRIES_BYTES)
   readonly #drop = (watch: number): void => unwatch(this.#fd, watch)
@@ -96,11 +92,12 @@ export class InotifyWatcher implements Watcher {
     this.#options = { ...WATCH_DEFAULTS, ...options }
     this.#open = new OpenFiles(this.#options.openEveryMs)
     this.#root = new Root(directory)
+    this.#polled = new PolledSubtrees(this.#root, this.#outbox)
     this.#fd = openInotify()
   }
 
   get degraded(): readonly Degraded[] {
-    return [...this.#polled].map(([path, { why }]) => ({ path, why }))
+    return this.#polled.degraded
   }
 
   /** Directories that are watched. */
@@ -122,7 +119,7 @@ export class InotifyWatcher implements Watcher {
     }
     this.#loop.listen(this.#fd, () => this.#drain())
     this.#loop.every(this.#options.openEveryMs, () => this.#tellOpen())
-    this.#loop.every(this.#options.pollEveryMs, () => this.#pollDegraded())
+    this.#loop.every(this.#options.pollEveryMs, () => this.#poll())
     this.#loop.every(this.#options.checkEveryMs, () => this.#check())
   }
 
@@ -272,7 +269,7 @@ export class InotifyWatcher implements Watcher {
     if (directory !== undefined && this.#tree.at(directory.watch) === directory) {
       this.#tree.move(directory, parent, name)
     }
-    this.#movePolled(from, to)
+    this.#polled.moved(from, to)
     return this.#walk(to, true)
   }
 
@@ -297,7 +294,7 @@ export class InotifyWatcher implements Watcher {
     if (directory !== undefined && this.#tree.at(directory.watch) === directory && directory.path === move.from) {
       this.#tree.drop(directory, this.#drop)
     }
-    this.#forgetPolled(move.from)
+    this.#polled.forget(move.from)
   }
 
   async #overflowed(): Promise<void> {
@@ -314,7 +311,7 @@ export class InotifyWatcher implements Watcher {
     const directory = this.#tree.find(path)
     if (directory !== undefined) this.#tree.drop(directory, this.#drop)
     this.#open.closed(path)
-    this.#forgetPolled(path)
+    this.#polled.forget(path)
   }
 
   /**
@@ -329,7 +326,10 @@ export class InotifyWatcher implements Watcher {
       for (let next = left.pop(); next !== undefined; next = left.pop()) {
         const found = this.#visit(rootFd, next.path)
         if (next.path === path) isNew = typeof found === 'object' && found.isNew
-        if (typeof found === 'string') await this.#degrade(next.path, found, next.tells, polled)
+        if (typeof found === 'string') {
+          this.#forget(next.path)
+          await this.#polled.add(next.path, found, next.tells, polled)
+        }
         if (typeof found !== 'object') continue
         const told = found.isNew && next.tells
         if (told) this.#outbox.subtree(next.path)
@@ -345,7 +345,7 @@ export class InotifyWatcher implements Watcher {
 
   /** One directory: watched, then read. Undefined where there is none to read; why, where it cannot be watched. */
   #visit(rootFd: number, path: string): { isNew: boolean; names: string[] } | string | undefined {
-    if (this.#isPolled(path)) return undefined
+    if (this.#polled.has(path)) return undefined
     const slash = path.lastIndexOf('/')
     const parent = path === '' ? undefined : this.#tree.find(slash === -1 ? '' : path.slice(0, slash))
     // Its directory went meanwhile, of which an event tells.
@@ -401,49 +401,9 @@ export class InotifyWatcher implements Watcher {
     this.#outbox.other({ kind: 'skipped', path, reason: 'unreadable', detail: error.message })
   }
 
-  /** No watch is left for it: it is polled from now on, or on, where it was. */
-  async #degrade(path: string, why: string, tells: boolean, before?: Polled): Promise<void> {
-    const directory = this.#tree.find(path)
-    if (directory !== undefined) this.#tree.drop(directory, this.#drop)
-    if (before?.tree.path === path) {
-      this.#polled.set(path, before)
-      return
-    }
-    log.warn({ path, why, polledEveryMs: this.#options.pollEveryMs }, 'a subtree is polled, for want of watches')
-    const polled = { tree: new PolledTree(this.#root, path), why }
-    this.#polled.set(path, polled)
-    await polled.tree.poll(this.#outbox)
-    if (tells) this.#outbox.subtree(path)
-  }
-
-  #isPolled(path: string): boolean {
-    if (this.#polled.size === 0) return false
-    for (const polled of this.#polled.keys()) if (isWithin(path, polled)) return true
-    return false
-  }
-
-  #forgetPolled(path: string): void {
-    for (const polled of [...this.#polled.keys()]) if (isWithin(polled, path)) this.#polled.delete(polled)
-  }
-
-  #movePolled(from: string, to: string): void {
-    for (const [path, polled] of [...this.#polled]) {
-      if (!isWithin(path, from)) continue
-      this.#polled.delete(path)
-      polled.tree.path = to + path.slice(from.length)
-      this.#polled.set(polled.tree.path, polled)
-    }
-  }
-
   /** Tries whether there are watches again, else polls. */
-  async #pollDegraded(): Promise<void> {
-    for (const [path, polled] of [...this.#polled]) {
-      if (this.#polled.get(path) !== polled) continue
-      this.#polled.delete(path)
-      await this.#walk(path, true, polled)
-      if (this.#polled.get(path) === polled) await polled.tree.poll(this.#outbox)
-      else log.info({ path }, 'a subtree is watched again')
-    }
+  #poll(): Promise<void> {
+    return this.#polled.poll((path, polled) => this.#walk(path, true, polled))
   }
 
   #tellOpen(): void {
