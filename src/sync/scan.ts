@@ -76,6 +76,8 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   readonly #doubtful = new Set<string>()
   readonly #frames: Frame[] = []
   readonly #slice = new Slice()
+  /** One for all directories: a new one for each costs as much as the look at ten files. */
+  readonly #buffer = Buffer.allocUnsafe(READ_BYTES)
   #device = 0
   #isOver = false
 
@@ -247,12 +249,11 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   /** The names that are to be listed, in order. What was read before a failure is listed all the same. */
   async #namesOf(frame: Frame): Promise<readonly string[]> {
     const runs: string[][] = []
-    const buffer = Buffer.allocUnsafe(READ_BYTES)
     for (;;) {
       const run: string[] = []
       let more: boolean
       try {
-        more = readEntries(frame.fd, buffer, (bytes, type) => {
+        more = readEntries(frame.fd, this.#buffer, (bytes, type) => {
           const key = this.#keyOf(frame, bytes, type)
           if (key !== undefined) run.push(key)
         })
