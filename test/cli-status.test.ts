@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { mountCommand } from '#cli/mount-helper.ts'
+import { mountRequest } from '#cli/mount-helper.ts'
 import { removeMountRecord } from '#cli/mount-records.ts'
 import { probeFuse } from '#fuse/probe.ts'
 import { unmountFuse } from '#os/fuse-unmount.ts'
@@ -127,6 +127,7 @@ test('SIGUSR2 steps the log level of a running mount', { skip }, async () => {
 })
 
 test('mount options become options of eider mount, and a misspelled one is an error', () => {
+  const mountCommand = (argv: readonly string[]): readonly string[] => mountRequest(argv).words
   assert.deepEqual(mountCommand(['s3://b/p', '/mnt', '-o', 'ro,_netdev,nofail,validity=5s,part_bytes=8MiB']), [
     ...['mount', 's3://b/p', '/mnt', '--read-only', '--validity=5s', '--part-bytes=8MiB'],
   ])
@@ -142,6 +143,11 @@ test('mount options become options of eider mount, and a misspelled one is an er
     /"validty": there is none; did you mean validity\?/,
   )
   assert.throws(() => mountCommand(['s3://b']), /SOURCE DIR/)
+})
+
+test('mount -f asks for all but the mount, and no word in the places of others does', () => {
+  assert.equal(mountRequest(['s3://b', '/mnt', '-sfv', '-o', 'ro']).fake, true)
+  assert.equal(mountRequest(['s3://b', '/mnt', '-sv', '-o', 'staging=-f', '-t', '-f']).fake, false)
 })
 
 const isRoot = process.getuid?.() === 0
@@ -181,6 +187,14 @@ test('mount(8) mounts the type fuse.eider, with the options of fstab', { skip: s
       rmSync(comma, { recursive: true })
     }
     assert.notEqual(await run('mount', ['-t', 'fuse.eider', data, folder, '-o', 'validty=5s']), 0)
+    const fake = ['-f', '-n', '-t', 'fuse.eider']
+    assert.equal(await run('mount', [...fake, data, folder, '-o', 'validity=5s']), 0)
+    assert.deepEqual(mountsOf(folder), [])
+    assert.notEqual(await run('mount', [...fake, data, folder, '-o', 'validty=5s']), 0)
+    assert.notEqual(await run('mount', [...fake, join(scratch, 'absent'), folder]), 0)
+    assert.notEqual(await run('mount', [...fake, data, join(scratch, 'absent')]), 0)
+    assert.equal(await run('mount', [...fake, data, join(scratch, 'absent'), '-o', 'mkdir']), 0)
+    assert.ok(!existsSync(join(scratch, 'absent')))
     assert.deepEqual(mountsOf(folder), [])
   } finally {
     if (lstatSync(HELPER, { throwIfNoEntry: false })?.isSymbolicLink() === true) rmSync(HELPER)

@@ -9,6 +9,7 @@ import { type Command, EXIT, type ExitCode, sectionOf } from './command.ts'
 import { COMMANDS } from './commands.ts'
 import { failureOf, reportFailure } from './failure.ts'
 import { helpOf, overview, usageOf } from './help.ts'
+import type { MountRequest } from './mount-helper.ts'
 import { type CommonOptions, flagOf, type OptionValues } from './options.ts'
 import { checkConfig, optionValues, readConfig, type ValueSources } from './option-values.ts'
 import { tellFailure } from './readiness.ts'
@@ -26,7 +27,7 @@ export async function runCommandLine(argv: readonly string[]): Promise<ExitCode>
 }
 
 async function dispatch(typed: readonly string[]): Promise<ExitCode> {
-  const argv = await asCommand(typed)
+  const { words: argv, fake } = await requested(typed)
   const [first] = argv
   if (first === '--version' || first === '-V') {
     process.stdout.write(`eider ${VERSION}\n`)
@@ -57,16 +58,20 @@ async function dispatch(typed: readonly string[]): Promise<ExitCode> {
     checkConfig(config, new Map(COMMANDS.map(({ name, options }) => [sectionOf(name), options])))
   const values = optionValues(command.options, sectionOf(command.name), config, sources)
   setLogLevel((values as OptionValues<CommonOptions>).logLevel)
-  return command.run(parsed.args, values)
+  if (!fake) return command.run(parsed.args, values)
+  const { checkMount } = await import('./mount.ts')
+  return checkMount(parsed.args, values)
 }
 
 /** mount(8) calls by other rules: as `mount.eider`, or with a store where a command's name is expected, and `-o`. */
-async function asCommand(argv: readonly string[]): Promise<readonly string[]> {
+async function requested(argv: readonly string[]): Promise<MountRequest> {
   const [first = ''] = argv
   const isHelper = first === 'mount.eider'
-  if (!isHelper && !(argv[2] === '-o' && (first.includes(':') || first.startsWith('/')))) return argv
-  const { mountCommand } = await import('./mount-helper.ts')
-  return mountCommand(isHelper ? argv.slice(1) : argv)
+  if (!isHelper && !(argv[2] === '-o' && (first.includes(':') || first.startsWith('/')))) {
+    return { words: argv, fake: false }
+  }
+  const { mountRequest } = await import('./mount-helper.ts')
+  return mountRequest(isHelper ? argv.slice(1) : argv)
 }
 
 function isHelp(word: string | undefined): boolean {

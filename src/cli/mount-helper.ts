@@ -32,22 +32,32 @@ const LEFT_OUT: ReadonlySet<string> = new Set([
 /** Names that mounts of other file systems have for the same. */
 const SAME: Readonly<Record<string, string>> = { ro: 'read-only', allow_other: 'allow-other' }
 
-/** The words after `eider` for what a mount helper was called with. @throws OperationError `USAGE`. */
-export function mountCommand(argv: readonly string[]): string[] {
+/** What mount(8) asks for. */
+export interface MountRequest {
+  /** The words after `eider`. */
+  readonly words: readonly string[]
+  /** All is to be done but the mount itself, as `mount -f` says. */
+  readonly fake: boolean
+}
+
+/** What a mount helper was called for with these arguments. @throws OperationError `USAGE`. */
+export function mountRequest(argv: readonly string[]): MountRequest {
   const places: string[] = []
   const options: string[] = []
+  let fake = false
   for (let index = 0; index < argv.length; index++) {
     const word = argv[index] ?? ''
     if (word === '-o') options.push(...splitOptions(argv[++index] ?? ''))
     else if (word === '-t' || word === '-N') index++
-    else if (!/^-[sfnvw]+$/.test(word)) places.push(word)
+    else if (/^-[sfnvw]+$/.test(word)) fake ||= word.includes('f')
+    else places.push(word)
   }
   const [source, directory, extra] = places
   if (source === undefined || directory === undefined || extra !== undefined) {
     throw new OperationError('USAGE', 'Cannot mount: SOURCE DIR [-o OPTIONS] is expected, as mount(8) gives it')
   }
   // mount(8) makes no difference between a directory that it is told of and what it has found: relative to where it stands.
-  return ['mount', source, resolve(directory), ...options.flatMap(flagFor)]
+  return { words: ['mount', source, resolve(directory), ...options.flatMap(flagFor)], fake }
 }
 
 /**

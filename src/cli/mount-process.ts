@@ -7,7 +7,7 @@
  * same: 0 all is stored, 3 some of it is kept or could not be removed, 1 some of it is lost.
  */
 import { createHash } from 'node:crypto'
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { OperationError } from '#base/errors.ts'
@@ -19,6 +19,7 @@ import type { FileCache } from '#cache/file-cache.ts'
 import { openAttributeIndex } from '#cache/open-attribute-index.ts'
 import { openFileCache } from '#cache/open-file-cache.ts'
 import { type Mount, type MountEnd, mountStore } from '#mount/mount.ts'
+import { checkMountPoint } from '#os/fuse-mount.ts'
 import { makeDirectories } from '#os/make-directories.ts'
 import { giveLargeBuffersBack } from '#os/malloc.ts'
 import { mountPath } from '#os/mount-table.ts'
@@ -76,12 +77,10 @@ export async function serveMount(
   const target = mountPath(directory)
   const stagingDirectory = values.staging ?? stateOf('staging', target)
   const keptBefore = keptIn(stagingDirectory)
-  if (url.startsWith('file:')) refuseNesting(fileURLToPath(url), target, 'the store')
-  refuseNesting(stagingDirectory, target, 'the staging directory')
+  refuseNestings(url, target, stagingDirectory, values.cache)
   // Every path is absolute by now. Who stands elsewhere keeps no file system busy, and starts no helper in the mount.
   process.chdir('/')
   const umask = octal(values.umask)
-  if (values.cache !== undefined) refuseNesting(values.cache, target, 'the cache')
   giveLargeBuffersBack()
   const memory = new MemoryBudget(lendable(values.memory))
   const store = await openStore(url, {
@@ -150,6 +149,30 @@ export async function serveMount(
     await Promise.all([kept.cache?.close(), kept.attributeIndex?.close()])
     await store.close()
   }
+}
+
+/** Looks at all that a mount needs, and makes none: the place, the directories, and whether the store answers. @throws OperationError */
+export async function tryMount(
+  url: string,
+  directory: string,
+  values: OptionValues<typeof MOUNT_OPTIONS & CommonOptions>,
+): Promise<ExitCode> {
+  const signal = stopSignal()
+  const target = mountPath(directory)
+  refuseNestings(url, target, values.staging ?? stateOf('staging', target), values.cache)
+  octal(values.umask)
+  const isMade = values.mkdir && !existsSync(target)
+  if (!isMade) await checkMountPoint({ directory: target }, signal)
+  const store = await openStore(url, { signal, readOnly: true, s3: s3OptionsOf(values) })
+  await store.close()
+  return EXIT.done
+}
+
+/** @throws OperationError `MOUNT_POINT_UNUSABLE`. */
+function refuseNestings(url: string, target: string, staging: string, cache: string | undefined): void {
+  if (url.startsWith('file:')) refuseNesting(fileURLToPath(url), target, 'the store')
+  refuseNesting(staging, target, 'the staging directory')
+  if (cache !== undefined) refuseNesting(cache, target, 'the cache')
 }
 
 /** What outlives the mount on local disk: versions of files, and attributes that cost a request each. */

@@ -14,10 +14,12 @@ import {
   bytes,
   choice,
   COMMON_OPTIONS,
+  type CommonOptions,
   duration,
   flagsOf,
   hostPort,
   integer,
+  type OptionValues,
   path,
   string,
 } from './options.ts'
@@ -133,6 +135,15 @@ export const mount = command({
     return startInBackground([url, target, ...flags], log)
   },
 })
+
+/** All that comes before a mount and changes nothing, for `mount -f`. @throws OperationError for what keeps it from being mounted. */
+export async function checkMount(
+  [store = '', directory = '']: readonly string[],
+  values: Readonly<Record<string, unknown>>,
+): Promise<ExitCode> {
+  const { tryMount } = await import('./mount-process.ts')
+  return tryMount(storeUrl(store), resolve(directory), values as OptionValues<typeof MOUNT_OPTIONS & CommonOptions>)
+}
 
 function makeDirectory(directory: string): void {
   try {

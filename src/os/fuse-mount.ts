@@ -108,7 +108,11 @@ function mountError(directory: string, error: unknown): unknown {
   }
 }
 
-async function checkMountPoint(options: FuseMountOptions, signal?: AbortSignal): Promise<void> {
+/** Whether a mount could be made there, as far as a look tells. @throws MOUNT_POINT_UNUSABLE */
+export async function checkMountPoint(
+  options: Pick<FuseMountOptions, 'directory' | 'nonEmpty'>,
+  signal?: AbortSignal,
+): Promise<void> {
   const { directory } = options
   const unusable = (detail: string, cause?: unknown): OperationError =>
     new OperationError('MOUNT_POINT_UNUSABLE', `Cannot mount on '${directory}': ${detail}`, { cause })
