@@ -122,7 +122,10 @@ test('SIGUSR2 steps the log level of a running mount', { skip }, async () => {
   // The signal is taken before a request that comes after it is answered.
   await told(folder)
   assert.equal(changes(), 1)
-  assert.match(readFileSync(log, 'utf8'), /"level":"debug"/)
+  const [line = ''] = readFileSync(log, 'utf8').match(/^.*log level changed by SIGUSR2.*$/m) ?? []
+  assert.match(line, /"logLevel":"debug"/)
+  const names = Array.from(line.matchAll(/"(\w+)":/g), ([, name]) => name)
+  assert.equal(new Set(names).size, names.length, `each key once: ${line}`)
   await eider(['unmount', folder], { env })
 })
 

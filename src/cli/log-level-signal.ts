@@ -7,6 +7,7 @@ const log = logger('cli')
 export function stepLogLevelOnSignal(): void {
   process.on('SIGUSR2', () => {
     const level = stepLogLevel()
-    log.info({ level }, 'log level changed by SIGUSR2')
+    // Not `level`, which each line has for its own.
+    log.info({ logLevel: level }, 'log level changed by SIGUSR2')
   })
 }
