@@ -15,12 +15,12 @@ import { sortKey } from '#store/store.ts'
 
 import type { Listing, TreeEntry } from './tree.ts'
 
-/** Some 10 MB of entries, sorted in some 30 ms. */
-const RUN_ENTRIES = 20_000
-/** Of each run that is merged one block is in memory: some 100 kB. */
-const BLOCK_ENTRIES = 250
-/** Runs of a level that are merged into one of the level above, so that 400 million entries take 128 open files. */
-const FAN_IN = 64
+/** Some 5 MB of entries. */
+const RUN_ENTRIES = 10_000
+/** Of each run that is merged one block is in memory: some 40 kB. */
+const BLOCK_ENTRIES = 100
+/** Runs of a level that are merged into one of the level above: 2.5 million entries are written once, 650 million twice. */
+const FAN_IN = 256
 const PAGE_ENTRIES = 1000
 
 export interface SortOptions {

@@ -1,6 +1,7 @@
 /** Scans of real directories, against `find`. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   closeSync,
   constants,
@@ -19,6 +20,7 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { Worker } from 'node:worker_threads'
 
 import fc from 'fast-check'
 
@@ -237,6 +239,42 @@ describe('scan', () => {
       else assert.deepEqual(keys.slice(-2), ['d/x', 'd/z'])
     })
   }
+
+  test('[trap 16] nor does one that is replaced again and again, at whatever moment', async () => {
+    make('d/inside')
+    mkdirSync(join(base, 'outside'))
+    writeFileSync(join(base, 'outside/secret'), '')
+    symlinkSync(join(base, 'outside'), join(base, 'link'))
+    const stop = new Int32Array(new SharedArrayBuffer(4))
+    const flip = `
+      const { workerData: { stop, link, away, d } } = require('node:worker_threads')
+      const { renameSync } = require('node:fs')
+      while (Atomics.load(stop, 0) === 0) {
+        renameSync(d, away)
+        renameSync(link, d)
+        renameSync(d, link)
+        renameSync(away, d)
+      }`
+    const [link, away, d] = [join(base, 'link'), join(base, 'away'), join(root, 'd')]
+    const worker = new Worker(flip, { eval: true, workerData: { stop, link, away, d } })
+    const ended = once(worker, 'exit')
+    const seen = { directory: 0, symlink: 0, secret: 0 }
+    try {
+      for (let count = 0; count < 20_000 && (seen.directory < 5000 || seen.symlink < 500); count++) {
+        const { entries } = await scanned()
+        for (const { path, kind } of entries) {
+          if (path.endsWith('secret')) seen.secret++
+          else if (path === 'd' && kind === 'directory') seen.directory++
+          else if (path === 'd' && kind === 'symlink') seen.symlink++
+        }
+      }
+    } finally {
+      Atomics.store(stop, 0, 1)
+      await ended
+    }
+    assert.equal(seen.secret, 0)
+    assert.ok(seen.directory > 0 && seen.symlink > 0, `it was seen ${seen.directory} and ${seen.symlink} times`)
+  })
 
   test('[trap 17] fifos, sockets and devices are told and not opened; their absence proves nothing', async () => {
     make('a')
