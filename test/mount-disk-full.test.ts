@@ -63,7 +63,7 @@ class SmallDisk implements Disposable {
 
 /** Python: `data(name, size)` are bytes that name their file at every place; `result` tells how a call ended. */
 const PROGRAM = `
-import errno, os, sys
+import errno, os, sys, time
 mount, work = os.environ['M'], os.environ['W']
 def data(name, size):
     line = (name + ' ' * 64)[:63].encode() + b'\\n'
@@ -204,6 +204,9 @@ except OSError as error:
     refused += 1
 assert refused == 2, refused
 os.unlink('${join(disk.directory, 'hog')}')
+# The kernel tells the mount of the end of an open file a moment after its close.
+deadline = time.monotonic() + 30
+while os.path.getsize(mount + '/file') != 1_000_000 and time.monotonic() < deadline: time.sleep(0.01)
 for where in (mount, os.environ['B']): check(where, 'file', 1_000_000)
 put('file', 2_000_000)
 for where in (mount, os.environ['B']): check(where, 'file', 2_000_000)`),
