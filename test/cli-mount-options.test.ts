@@ -78,9 +78,11 @@ test('owner and mode of what the store tells none of are chosen by options', { s
     { uid: process.getuid?.(), mode: 0o604 & ~process.umask() },
   )
   await eider(['unmount', folder], { env })
-  const wrong = await eider(['mount', bucket(), folder, '--umask=9'], { env })
-  assert.equal(wrong.code, 2)
-  assert.match(wrong.stderr, /^eider: Cannot use the umask "9"/)
+  for (const umask of ['9', '7777']) {
+    const wrong = await eider(['mount', bucket(), folder, `--umask=${umask}`], { env })
+    assert.equal(wrong.code, 2)
+    assert.match(wrong.stderr, new RegExp(`^eider: Cannot use --umask "${umask}": an octal number from 000 to 777`))
+  }
 })
 
 test('[S30] unmount with a time limit returns, and the process of the mount goes on storing', { skip }, async () => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -233,8 +233,6 @@ const WRONG: readonly (readonly [
   ],
   ['clock', () => bucketAt(aheadGateway), {}, /clock|time/i],
   ['endpoint', () => 's3://bucket?endpoint=http://127.0.0.1:1&region=us-east-1', {}, /127\.0\.0\.1:1|reach|connect/i],
-  ['URL', () => 'ftp://bucket', {}, /Cannot open the store "ftp:\/\/bucket"/],
-  ['URL option', () => 's3://bucket?regoin=x', {}, /unknown option "regoin"/],
 ]
 for (const [what, url, wrong, message] of WRONG) {
   for (const how of ['background', 'foreground'] as const) {
@@ -254,6 +252,32 @@ for (const [what, url, wrong, message] of WRONG) {
       },
     )
   }
+}
+
+for (const [what, wrong, message] of [
+  ['endpoint', ['s3://bucket', '--endpoint', 'foo'], /Cannot use --endpoint "foo": http:/],
+  ['protocol of the endpoint', ['s3://bucket', '--endpoint', 'ftp://a'], /Cannot use --endpoint "ftp:\/\/a": http:/],
+  ['endpoint in a URL', ['s3://bucket?endpoint=foo'], /Cannot use the endpoint "foo"/],
+  ['kind of store', ['bogus:x'], /Cannot open the store "bogus:x": there is none of the kind "bogus:"/],
+  ['number of slashes', ['s3:/bkt'], /Cannot open "s3:\/bkt": it is not s3:\/\/BUCKET/],
+  ['directory URL', ['file://data'], /Cannot open the store "file:\/\/data": expected file:\/\/\/DIRECTORY/],
+  ['bucket left out', ['s3://'], /Cannot open "s3:\/\/": it names no bucket/],
+  ['option of a URL', ['s3://bucket?regoin=x'], /unknown option "regoin"/],
+] as const) {
+  test(`[S32] a wrong ${what} is an error of usage, before anything is made or asked`, async () => {
+    const folder = join(scratch, 'usage')
+    const [url, ...flags] = wrong
+    for (const command of [
+      ['mount', url, folder, '--mkdir'],
+      ['serve', 's3', url],
+    ]) {
+      const outcome = await eider([...command, ...flags], { env })
+      assert.equal(outcome.code, 2, outcome.stderr)
+      assert.match(outcome.stderr, /^eider: Cannot [^\n]+\n {2}hint: [^\n]*(?:s3:\/\/BUCKET|http:\/\/)[^\n]*\n$/)
+      assert.match(outcome.stderr, message)
+      assert.ok(!existsSync(folder))
+    }
+  })
 }
 
 test('[S32] no credentials at all are one sentence with a hint', async () => {

@@ -54,3 +54,10 @@ test('errors: the errno that FUSE answers with', () => {
   assert.equal(errnoOf(new TypeError('a defect')), 5)
   assert.equal(errnoOf(undefined), 5)
 })
+
+test('a hint of its own stands for that of the table, and is in no log', () => {
+  assert.equal(new OperationError('USAGE', 'x').hint, ERRORS.USAGE.hint)
+  const own = new OperationError('USAGE', 'x', { hint: 'Do this.' })
+  assert.equal(own.hint, 'Do this.')
+  assert.ok(!Object.keys(own).includes('hint'))
+})

@@ -360,10 +360,14 @@ export type ErrorCode = keyof typeof ERRORS
 export class OperationError extends Error {
   override name = 'OperationError'
   readonly code: ErrorCode
+  /** Private, as logs write what is enumerable. */
+  readonly #hint: string | undefined
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+  /** `hint`: where more is known of what helps than the table says. */
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; hint?: string }) {
     super(message, options)
     this.code = code
+    this.#hint = options?.hint
   }
 
   get errno(): number {
@@ -376,7 +380,7 @@ export class OperationError extends Error {
     return ERRORS[this.code].retry
   }
   get hint(): string {
-    return ERRORS[this.code].hint
+    return this.#hint ?? ERRORS[this.code].hint
   }
 }
 

@@ -80,7 +80,6 @@ export async function serveMount(
   refuseNestings(url, target, stagingDirectory, values.cache)
   // Every path is absolute by now. Who stands elsewhere keeps no file system busy, and starts no helper in the mount.
   process.chdir('/')
-  const umask = octal(values.umask)
   giveLargeBuffersBack()
   const memory = new MemoryBudget(lendable(values.memory))
   const store = await openStore(url, {
@@ -116,7 +115,7 @@ export async function serveMount(
       onConflict: values.onConflict,
       writeBack: values.writeBack && !values.dryRun,
       passthrough: values.passthrough,
-      umask,
+      umask: values.umask,
       ...defined({ uid: values.uid, gid: values.gid }),
       ...kept,
       ...(values.dryRun ? { journal: false } : {}),
@@ -160,7 +159,6 @@ export async function tryMount(
   const signal = stopSignal()
   const target = mountPath(directory)
   refuseNestings(url, target, values.staging ?? stateOf('staging', target), values.cache)
-  octal(values.umask)
   const isMade = values.mkdir && !existsSync(target)
   if (!isMade) await checkMountPoint({ directory: target }, signal)
   const store = await openStore(url, { signal, readOnly: true, s3: s3OptionsOf(values) })
@@ -205,12 +203,6 @@ async function openKept(
 function dryRunIn(stagingDirectory: string): DryRunOptions {
   makeDirectories(stagingDirectory, 0o700)
   return { directory: stagingDirectory, log }
-}
-
-/** @throws OperationError `USAGE` */
-function octal(text: string): number {
-  if (/^[0-7]{1,4}$/.test(text)) return Number.parseInt(text, 8) & 0o777
-  throw new OperationError('USAGE', `Cannot use the umask "${text}": an octal number such as 022 is expected`)
 }
 
 /** How the mount stands, for who asks. */

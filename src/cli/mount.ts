@@ -20,8 +20,8 @@ import {
   hostPort,
   integer,
   type OptionValues,
+  octal,
   path,
-  string,
 } from './options.ts'
 import { STORE_OPTIONS, storeUrl } from './store-options.ts'
 
@@ -69,11 +69,10 @@ export const MOUNT_OPTIONS = {
   }),
   uid: integer({ help: 'The owner of what the store tells none of', group: 'Mount', min: 0, max: UID_MAX }),
   gid: integer({ help: 'The group of what the store tells none of', group: 'Mount', min: 0, max: UID_MAX }),
-  umask: string({
-    help: 'What is taken from the modes of what the store tells none of, in octal',
+  umask: octal({
+    help: 'What is taken from the modes of what the store tells none of',
     group: 'Mount',
-    placeholder: 'OCTAL',
-    default: '022',
+    default: 0o022,
   }),
   dryRun: boolean({
     help: 'Shows changes on this mount alone, sends none to the store, and logs what each would have cost',
@@ -122,7 +121,7 @@ export const mount = command({
     },
   ],
   run: async ([store = '', directory = ''], values) => {
-    const url = storeUrl(store)
+    const url = await storeUrl(store)
     const target = resolve(directory)
     if (values.mkdir) makeDirectory(target)
     if (values.foreground) {
@@ -142,7 +141,11 @@ export async function checkMount(
   values: Readonly<Record<string, unknown>>,
 ): Promise<ExitCode> {
   const { tryMount } = await import('./mount-process.ts')
-  return tryMount(storeUrl(store), resolve(directory), values as OptionValues<typeof MOUNT_OPTIONS & CommonOptions>)
+  return tryMount(
+    await storeUrl(store),
+    resolve(directory),
+    values as OptionValues<typeof MOUNT_OPTIONS & CommonOptions>,
+  )
 }
 
 function makeDirectory(directory: string): void {

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { boolean, duration, path, secret, string } from './options.ts'
+import { boolean, duration, httpUrl, path, secret, string } from './options.ts'
 import { checkConfig, optionValues, readConfig, type ValueSources } from './option-values.ts'
 
 const help = 'Help'
@@ -110,6 +110,16 @@ for (const [what, sources, file, message] of REFUSED) {
     assert.throws(() => valuesOf(sources), { code: 'USAGE' })
   })
 }
+
+test('a URL that is refused is quoted without its password, and goes with its own hint', () => {
+  const table = { endpoint: httpUrl({ help, hint: 'Name it so.' }) }
+  const sources = { flags: { endpoint: 'http://me:hidden@h' }, variables: {}, directory: below }
+  assert.throws(() => optionValues(table, 'mount', undefined, sources), {
+    code: 'USAGE',
+    hint: 'Name it so.',
+    message: 'Cannot use --endpoint "http://…@h": http://HOST:PORT or https://HOST:PORT is expected',
+  })
+})
 
 test('keys that nobody knows are refused with the nearest that is known', () => {
   configOf('{ "mount": { "redOnly": true } }')

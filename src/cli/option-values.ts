@@ -104,7 +104,7 @@ function valueOf(
   if (config !== undefined && fromFile !== undefined) {
     const source = `"${key}" in ${config.file}`
     if (typeof fromFile !== 'string' && typeof fromFile !== 'number' && typeof fromFile !== 'boolean') {
-      throw refused(source, JSON.stringify(fromFile), row.expected)
+      throw refused(source, JSON.stringify(fromFile), row)
     }
     return parsed(row, String(fromFile), source, dirname(config.file))
   }
@@ -114,12 +114,18 @@ function valueOf(
 
 function parsed(row: OptionRow<unknown>, text: string, source: string, directory: string): unknown {
   const value = row.parse(text)
-  if (value === undefined) throw refused(source, row.secret ? '' : JSON.stringify(text), row.expected)
+  if (value === undefined) throw refused(source, row.secret ? '' : JSON.stringify(withoutUser(text)), row)
   return row.isPath ? resolve(directory, text) : value
 }
 
-function refused(source: string, given: string, expected: string): OperationError {
-  return new OperationError('USAGE', `Cannot use ${source}${given === '' ? '' : ` ${given}`}: ${expected} is expected`)
+function refused(source: string, given: string, { expected, hint }: OptionRow<unknown>): OperationError {
+  const message = `Cannot use ${source}${given === '' ? '' : ` ${given}`}: ${expected} is expected`
+  return new OperationError('USAGE', message, hint === undefined ? {} : { hint })
+}
+
+/** Without what stands where a URL has a user and a password. */
+function withoutUser(text: string): string {
+  return text.replace(/\/\/[^/]*@/, '//…@')
 }
 
 function nearestConfig(directory: string): string | undefined {

@@ -12,7 +12,9 @@ import {
   formatBytes,
   formatDuration,
   hostPort,
+  httpUrl,
   integer,
+  octal,
   path,
   secret,
   string,
@@ -30,6 +32,8 @@ const TABLE = {
   style: choice(['path', 'virtual'], { help }),
   listen: hostPort({ help }),
   file: path({ help }),
+  umask: octal({ help, default: 0o022 }),
+  endpoint: httpUrl({ help, hint: 'Name it.' }),
   secretKey: secret({ help }),
 }
 
@@ -66,6 +70,20 @@ const CASES: readonly (readonly [key: keyof typeof TABLE, text: string, value: u
   ['style', 'pa', undefined],
   ['style', 'toString', undefined],
   ['file', 'a/b', 'a/b'],
+  ['umask', '027', 0o027],
+  ['umask', '0777', 0o777],
+  ['umask', '7', 7],
+  ['umask', '7777', undefined],
+  ['umask', '1777', undefined],
+  ['umask', '9', undefined],
+  ['umask', '', undefined],
+  ['endpoint', 'http://h:9000', 'http://h:9000'],
+  ['endpoint', 'https://h/under', 'https://h/under'],
+  ['endpoint', 'foo', undefined],
+  ['endpoint', 'http:foo', undefined],
+  ['endpoint', 'http:///', undefined],
+  ['endpoint', 'ftp://a', undefined],
+  ['endpoint', 'http://h?x', undefined],
   ['file', 'a\0b', undefined],
 ]
 
@@ -99,7 +117,7 @@ test('sizes and times are read as they are shown', () => {
 
 test('flags made from values say all of them but the secrets', () => {
   const values = { name: 'n', readOnly: true, metadata: false, count: 3, size: 2048, wait: 1500, secretKey: 'hidden' }
-  assert.deepEqual(flagsOf(TABLE, { ...values, listen: { host: '::1', port: 1 } }), [
+  assert.deepEqual(flagsOf(TABLE, { ...values, listen: { host: '::1', port: 1 }, umask: 0o27 }), [
     '--name=n',
     '--read-only',
     '--no-metadata',
@@ -107,5 +125,6 @@ test('flags made from values say all of them but the secrets', () => {
     '--size=2KiB',
     '--wait=1500ms',
     '--listen=[::1]:1',
+    '--umask=027',
   ])
 })

@@ -22,6 +22,8 @@ export interface OptionRow<T> {
   readonly placeholder: string | undefined
   /** What a message says was expected. */
   readonly expected: string
+  /** What helps who gave something else. */
+  readonly hint: string | undefined
   readonly default: T
   /** The default as help shows it; undefined: there is none. */
   readonly defaultText: string | undefined
@@ -56,6 +58,7 @@ interface Bounded {
 interface RowParts<T> {
   readonly placeholder: string | undefined
   readonly expected: string
+  readonly hint?: string
   readonly default: T
   readonly defaultText: string | undefined
   readonly secret?: boolean
@@ -68,6 +71,7 @@ function row<T>(described: Described, parts: RowParts<T>): OptionRow<T> {
   return {
     secret: false,
     isPath: false,
+    hint: undefined,
     ...parts,
     help: described.help,
     group: described.group ?? 'Options',
@@ -146,6 +150,36 @@ export function integer(described: Described & Bounded & { readonly default?: nu
     default: described.default,
     defaultText: described.default?.toString(),
     parse: (text) => within(/^-?\d{1,15}$/.test(text) ? Number(text) : Number.NaN, described),
+  })
+}
+
+/** Bits of a mode, written in octal. */
+export function octal(described: Described & { readonly default: number }): OptionRow<number> {
+  const format = (value: number): string => value.toString(8).padStart(3, '0')
+  return row<number>(described, {
+    placeholder: 'OCTAL',
+    format,
+    expected: 'an octal number from 000 to 777',
+    default: described.default,
+    defaultText: format(described.default),
+    parse: (text) => (/^0?[0-7]{1,3}$/.test(text) ? Number.parseInt(text, 8) : undefined),
+  })
+}
+
+/** Where an HTTP server is. */
+export function httpUrl(described: Described & { readonly hint: string }): OptionRow<string | undefined> {
+  return row<string | undefined>(described, {
+    placeholder: 'URL',
+    format: String,
+    expected: 'http://HOST:PORT or https://HOST:PORT',
+    hint: described.hint,
+    default: undefined,
+    defaultText: undefined,
+    parse: (text) => {
+      const url = URL.parse(text)
+      if (url === null || !/^https?:\/\/[^/]/i.test(text) || !/^https?:$/.test(url.protocol)) return undefined
+      return [url.search, url.hash, url.username, url.password].every((part) => part === '') ? text : undefined
+    },
   })
 }
 

@@ -37,6 +37,6 @@ export const serveS3 = command({
   ],
   run: async ([store = ''], values) => {
     const { serveGateway } = await import('./serve-s3-process.ts')
-    return serveGateway(storeUrl(store), values)
+    return serveGateway(await storeUrl(store), values)
   },
 })

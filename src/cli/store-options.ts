@@ -2,14 +2,18 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import type { S3Options } from '#store/s3/endpoint.ts'
-import { boolean, bytes, choice, defined, duration, integer, type OptionValues, string } from './options.ts'
+import { boolean, bytes, choice, defined, duration, httpUrl, integer, type OptionValues, string } from './options.ts'
 
 const group = 'S3'
 
 export const STORE_OPTIONS = {
-  endpoint: string({ help: 'An S3 server other than Amazon, as in http://127.0.0.1:9000', group, placeholder: 'URL' }),
+  endpoint: httpUrl({
+    help: 'An S3 server other than Amazon, as in http://127.0.0.1:9000',
+    hint: 'Name the S3 server as in http://127.0.0.1:9000, its key pair by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; without an endpoint, Amazon is meant.',
+    group,
+  }),
   region: string({ help: 'The region of the bucket; found out where not given', group, placeholder: 'NAME' }),
   profile: string({ help: 'The profile in ~/.aws to take credentials from', group, placeholder: 'NAME' }),
   style: choice(['path', 'virtual'], { help: 'Whether the bucket stands in the path or in the host name', group }),
@@ -43,15 +47,45 @@ export const STORE_OPTIONS = {
   }),
 } as const
 
-/** The URL that a STORE argument means: a path is a directory, relative to where the command was typed. */
-export function storeUrl(argument: string): string {
-  if (/^[a-z][a-z0-9+.-]*:/i.test(argument)) return argument
-  if (!argument.includes('/') && !existsSync(argument)) {
-    const message = `Cannot open "${argument}": there is no such directory; a bucket is written s3://${argument}`
-    throw new OperationError('USAGE', message)
+/**
+ * The URL that a STORE argument means: a path is a directory, relative to where the command was typed.
+ * @throws OperationError `USAGE` where it can name no store, whatever may be there.
+ */
+export async function storeUrl(argument: string): Promise<string> {
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(argument)?.[1]?.toLowerCase()
+  switch (scheme) {
+    case undefined:
+      if (argument.includes('/') || existsSync(argument)) return pathToFileURL(resolve(argument)).href
+      throw usage(`Cannot open "${argument}": there is no such directory; a bucket is written s3://${argument}`)
+    case 'memory':
+      return argument
+    case 'file':
+      if (URL.parse(argument)?.host === '' && /^file:\/\/\//i.test(argument)) return argument
+      throw usage(`Cannot open the store "${argument}": expected file:///DIRECTORY`)
+    case 's3':
+      await checkS3Url(argument)
+      return argument
+    default:
+      throw usage(`Cannot open the store "${argument}": there is none of the kind "${scheme}:"`)
   }
-  return pathToFileURL(resolve(argument)).href
 }
+
+async function checkS3Url(url: string): Promise<void> {
+  const { endpointOf, parseS3Url } = await import('#store/s3/endpoint.ts')
+  try {
+    const { bucket, options } = parseS3Url(url)
+    if (options.endpoint !== undefined) endpointOf(bucket, options.region ?? '', options)
+  } catch (error) {
+    throw isOperationError(error, 'INPUT_INVALID') ? usage(error.message, error) : error
+  }
+}
+
+function usage(message: string, cause?: unknown): OperationError {
+  return new OperationError('USAGE', message, { cause, hint: STORE_HINT })
+}
+
+const STORE_HINT =
+  'A store is s3://BUCKET/PREFIX?OPTION=VALUE, file:///DIRECTORY, or the path of a directory (./a:b for one with a colon).'
 
 /** What of the values `openStore` takes; defaults are left to the URL and the store. */
 export function s3OptionsOf(values: OptionValues<typeof STORE_OPTIONS>): S3Options {

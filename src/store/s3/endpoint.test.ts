@@ -27,6 +27,13 @@ test('what is no URL of a bucket is refused with a sentence', () => {
   }
 })
 
+test('only options that users are told of are named as known', () => {
+  assert.throws(
+    () => parseS3Url('s3://bucket?foo=1'),
+    (error: Error) => /known are endpoint, .*trustListing$/.test(error.message) && !error.message.includes('probe'),
+  )
+})
+
 test('origins by style: virtual at Amazon, path where the name or the endpoint asks for it', () => {
   const of = (bucket: string, options = {}): string => {
     const endpoint = endpointOf(bucket, 'eu-west-1', options)
@@ -43,6 +50,7 @@ test('origins by style: virtual at Amazon, path where the name or the endpoint a
       (error) => isOperationError(error, 'INPUT_INVALID') && !error.message.includes('secret'),
     )
   }
+  assert.throws(() => endpointOf('b-1', 'r', { endpoint: 'ftp://h' }), /Cannot use the endpoint "ftp:\/\/h": it is not/)
 })
 
 test('a key goes out as its bytes, whatever it looks like', () => {

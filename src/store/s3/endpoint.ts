@@ -73,8 +73,9 @@ export interface S3Location {
 }
 
 const SSE = ['AES256', 'aws:kms', 'aws:kms:dsse'] as const
+/** Those that users are told of; `probe` is for tests. */
 const QUERY_NAMES =
-  'endpoint, region, style, profile, requesterPays, bucketOwner, sse, kmsKeyId, storageClass, anonymous, metadata, trustListing, probe'
+  'endpoint, region, style, profile, requesterPays, bucketOwner, sse, kmsKeyId, storageClass, anonymous, metadata, trustListing'
 
 /** Reads an `s3://` URL; its options stand where `options` has none. @throws OperationError `INPUT_INVALID`. */
 export function parseS3Url(url: string, options: S3Options = {}): S3Location {
@@ -85,6 +86,7 @@ export function parseS3Url(url: string, options: S3Options = {}): S3Location {
   const path = url.slice(5, mark === -1 ? url.length : mark)
   const slash = path.indexOf('/')
   const bucket = slash === -1 ? path : path.slice(0, slash)
+  if (bucket === '') throw invalid('it names no bucket')
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/.test(bucket)) throw invalid(`"${bucket}" cannot be the name of a bucket`)
   const bytes = decodePercent(slash === -1 ? '' : path.slice(slash + 1))
   const prefix = bytes.toString().replace(/^\/+|\/+$/g, '')
@@ -177,10 +179,10 @@ function parseEndpoint(text: string): URL {
   const url = URL.parse(text)
   const known = url !== null && (url.protocol === 'http:' || url.protocol === 'https:')
   if (!known || url.search !== '' || url.hash !== '' || url.username !== '' || url.password !== '') {
-    throw new OperationError(
-      'INPUT_INVALID',
-      'Cannot use the endpoint: it is not http://HOST:PORT or https://HOST:PORT alone',
-    )
+    // Without what may be a password.
+    const shown = text.replace(/[^/]*@/, '…@').replace(/[?#].*$/s, '?…')
+    const message = `Cannot use the endpoint "${shown}": it is not http://HOST:PORT or https://HOST:PORT alone`
+    throw new OperationError('INPUT_INVALID', message)
   }
   return url
 }
