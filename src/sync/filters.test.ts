@@ -214,6 +214,9 @@ describe("Python's regular expressions", () => {
     '/a b',
     '/a.b-c',
     '/a\u0085',
+    '/\r',
+    '/\u2028',
+    '/b\rx',
     '/c',
     '//',
   ]

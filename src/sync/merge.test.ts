@@ -162,6 +162,22 @@ for (const side of ['source', 'target'] as const) {
   }
 }
 
+test("merge: a page that fails ahead of its turn is told in its turn, and until then is nobody's unhandled failure", async () => {
+  async function* broken(): AsyncGenerator<readonly TreeEntry[]> {
+    yield [entryOf('a')]
+    throw new Error('broken ahead')
+  }
+  const told: string[] = []
+  await assert.rejects(async () => {
+    for await (const pairs of mergeListings(broken(), listed(['a', 'b']))) {
+      told.push(...pairs.map(sidesOf))
+      // Rejections that nobody handles are told after a turn of the event loop.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }, /broken ahead/)
+  assert.deepEqual(told, ['a|a'])
+})
+
 test('merge: who stops early leaves both sides closed', async () => {
   let closed = 0
   async function* side(): AsyncGenerator<readonly TreeEntry[]> {

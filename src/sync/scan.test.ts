@@ -333,6 +333,26 @@ describe('scan', () => {
     await assert.rejects(scanned(), (error: unknown) => isOperationError(error, 'LOCAL_FAILED'))
   })
 
+  test('a root that is removed while its names are read is an error, a directory below it is told', async () => {
+    const removing = (directory: string): { admits: () => boolean } => ({
+      admits: () => {
+        rmSync(directory, { recursive: true })
+        return true
+      },
+    })
+    make('file')
+    await assert.rejects(scanned({ filter: removing(root) }), (error: unknown) =>
+      isOperationError(error, 'LOCAL_FAILED'),
+    )
+    make('dir/file')
+    const below = removing(join(root, 'dir'))
+    const filter = { admits: (path: string): boolean => path === 'dir' || below.admits() }
+    const { keys, skipped, scan } = await scanned({ filter })
+    assert.deepEqual(keys, ['dir/'])
+    assert.ok(told(skipped).includes('vanished dir'))
+    assert.equal(scan.provesAbsence('dir/other'), false)
+  })
+
   test('what vanishes between its name and the look at it is told, and is no error', async () => {
     for (const path of ['a', 'b', 'c/d', 'e/f']) make(path)
     const gone = new Set(['b', 'c'])
