@@ -18,7 +18,7 @@ import { ifVersion, type Entry } from '#store/store.ts'
 import type { MountState } from './mount-state.ts'
 import { stateOf } from './node-table.ts'
 import type { Node, OpenFile, Place } from './node.ts'
-import { checkPathLength } from './refusals.ts'
+import { checkPlace } from './refusals.ts'
 import type { Stager } from './stager.ts'
 
 export const ON_CONFLICT = ['fail', 'keep-both', 'last-writer'] as const
@@ -80,7 +80,7 @@ export class ConflictPolicy {
       const copy = conflictName(name, host, at, number)
       if (children.has(copy) || removing.has(copy)) continue
       try {
-        checkPathLength(this.#state, parent, copy)
+        checkPlace(this.#state, parent, copy)
         return copy
       } catch (error) {
         this.#state.log.debug({ err: error }, 'a conflict copy has no place next to the file')

@@ -11,7 +11,7 @@ import type { MountState } from './mount-state.ts'
 import type { Namespace } from './namespace.ts'
 import type { Node, Place } from './node.ts'
 import type { Publisher } from './publisher.ts'
-import { checkPathLength } from './refusals.ts'
+import { checkPlace } from './refusals.ts'
 import type { VersionChange } from './found-moves.ts'
 import { followVersions, isInside, publishBelow } from './renaming.ts'
 import type { Resolver } from './resolver.ts'
@@ -62,8 +62,8 @@ export class Exchanging {
     const one = await this.#resolver.require(a.parent, a.name)
     const other = await this.#resolver.require(b.parent, b.name)
     if (one === other) return
-    checkPathLength(this.#state, a.parent, a.name)
-    checkPathLength(this.#state, b.parent, b.name)
+    checkPlace(this.#state, a.parent, a.name)
+    checkPlace(this.#state, b.parent, b.name)
     // What was removed below has to go under the names that it had.
     await this.#namespace.flushRemovals()
     for (const node of [one, other]) {

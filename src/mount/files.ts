@@ -16,7 +16,7 @@ import type { MountState } from './mount-state.ts'
 import { newAttributes } from './node-attributes.ts'
 import { OpenFile, type Node } from './node.ts'
 import type { Publisher } from './publisher.ts'
-import { checkPathLength, readOnlyError } from './refusals.ts'
+import { checkPlace, readOnlyError } from './refusals.ts'
 import type { Resolver } from './resolver.ts'
 
 /** The bits of open's flags that say what is done with the file. */
@@ -119,7 +119,7 @@ export class Files {
         }
         return { node: found, opened: await this.#opened(found, flags) }
       }
-      checkPathLength(this.#state, parent, name)
+      checkPlace(this.#state, parent, name)
       const node = table.add(parent, name, {
         kind: 'file',
         version: undefined,

@@ -22,7 +22,7 @@ import { newAttributes } from './node-attributes.ts'
 import { stateOf } from './node-table.ts'
 import { factsOf, type Node } from './node.ts'
 import type { Publisher } from './publisher.ts'
-import { checkPathLength } from './refusals.ts'
+import { checkPlace } from './refusals.ts'
 import { Removals } from './removals.ts'
 import type { Resolver } from './resolver.ts'
 import { look, mayHaveHappened } from './unanswered.ts'
@@ -96,7 +96,7 @@ export class Namespace {
     checkName(name)
     const { table, tree } = this.#state
     return tree.shared([parent], async () => {
-      checkPathLength(this.#state, parent, name)
+      checkPlace(this.#state, parent, name)
       await stateOf(parent).removing.get(name)?.sent()
       await this.#state.unanswered.settled(parent, name)
       const path = joinPath(table.pathOf(parent), name)

@@ -1,12 +1,18 @@
 /** What the store cannot hold, or the mount may not change, is refused before anything happens. */
 import { OperationError } from '#base/errors.ts'
-import { joinPath } from '#store/path.ts'
+import { joinPath, OWN_NAME } from '#store/path.ts'
 
 import type { MountState } from './mount-state.ts'
 import type { Node } from './node.ts'
 
-/** @throws OperationError `STORE_NAME_TOO_LONG` before anything is written that the store could not hold in the end. */
-export function checkPathLength(state: MountState, parent: Node, name: string): void {
+/**
+ * Before anything is written that the store could not hold in the end.
+ * @throws OperationError `STORE_NAME_TOO_LONG`, and `STORE_NAME_INVALID` for the name that stores keep for themselves.
+ */
+export function checkPlace(state: MountState, parent: Node, name: string): void {
+  if (name === OWN_NAME && parent === state.table.root) {
+    throw new OperationError('STORE_NAME_INVALID', `Cannot use "${name}" there: it is the store's own`)
+  }
   const { pathBytesMax } = state.store.capabilities
   const path = joinPath(state.table.pathOf(parent), name)
   if (path.length * 3 <= pathBytesMax || Buffer.byteLength(path) <= pathBytesMax) return

@@ -14,7 +14,7 @@ import type { Namespace } from './namespace.ts'
 import { stateOf } from './node-table.ts'
 import type { Node, Place } from './node.ts'
 import type { Publisher } from './publisher.ts'
-import { checkPathLength } from './refusals.ts'
+import { checkPlace } from './refusals.ts'
 import type { Resolver } from './resolver.ts'
 import { mayHaveHappened, type Ask } from './unanswered.ts'
 
@@ -60,7 +60,7 @@ export class Renaming {
     const source = await this.#resolver.require(from.parent, from.name)
     const target = await this.#resolver.lookup(to.parent, to.name)
     if (target === source) return
-    checkPathLength(this.#state, to.parent, to.name)
+    checkPlace(this.#state, to.parent, to.name)
     if (target !== undefined) {
       const path = table.pathOf(target)
       if ((flags & RENAME_NOREPLACE) !== 0)

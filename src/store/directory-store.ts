@@ -29,13 +29,13 @@ import { entryOf, kindOf, NOTHING_KEPT, sameBytes } from './directory/entry.ts'
 import { failure } from './directory/failure.ts'
 import { listDirectory } from './directory/listing.ts'
 import { exchangeStep, renameStep, type VersionChange } from './directory/moving.ts'
-import { OWN_NAME, removeLeftovers } from './directory/own-area.ts'
+import { removeLeftovers } from './directory/own-area.ts'
 import { MemoryReading, readFrom } from './directory/reading.ts'
 import { removeEmptyAt, removeFileAt, removeMany } from './directory/removing.ts'
 import { openSegments } from './directory/stored-segments.ts'
 import { checkGuard, inodeEntry, lookUp, makePlace, openPlace, openToRead, withInode } from './directory/tree.ts'
 import { writeSource } from './directory/write-source.ts'
-import { checkPath } from './path.ts'
+import { checkPath, OWN_NAME } from './path.ts'
 import {
   isStored,
   type Attributes,

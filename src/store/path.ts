@@ -8,6 +8,9 @@ import { OperationError } from '#base/errors.ts'
 /** Longest name that Linux and every store hold, in bytes of UTF-8. */
 export const NAME_BYTES_MAX = 255
 
+/** What lies under this name in the root is the store's own, where the tree is somewhere that lasts. */
+export const OWN_NAME = '.eider'
+
 /** Throws `STORE_NAME_INVALID` or `STORE_NAME_TOO_LONG` unless `name` can be one part of a path. */
 export function checkName(name: string): void {
   if (

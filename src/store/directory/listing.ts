@@ -14,13 +14,12 @@ import { inodePath } from '#os/inode.ts'
 import { statusAt } from '#os/status.ts'
 import { xattrNames } from '#os/xattr.ts'
 import { checkAborted } from '#store/abort.ts'
-import { compareUtf8, joinPath } from '#store/path.ts'
+import { compareUtf8, joinPath, OWN_NAME } from '#store/path.ts'
 import type { Entry, Kind, ListOptions } from '#store/store.ts'
 
 import { keptAttributes } from './attributes.ts'
 import { entryOf, hasXattrs, kindOf, NOTHING_KEPT } from './entry.ts'
 import { errnoNameOf, failure } from './failure.ts'
-import { OWN_NAME } from './own-area.ts'
 
 const PAGE_ENTRIES = 1000
 const SLICE_MS = 5

@@ -10,11 +10,10 @@ import { logger } from '#base/log.ts'
 import { makeDirectoryAt, openAt, readEntries, removeDirectoryAt, unlinkAt } from '#os/at.ts'
 import { tryLock } from '#os/flock.ts'
 
+import { OWN_NAME } from '#store/path.ts'
+
 import { errnoNameOf } from './failure.ts'
 import { StripedLocks } from './locks.ts'
-
-/** The name that the store reserves at its root. */
-export const OWN_NAME = '.eider'
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
 const TEMPORARIES_LOCK = 'temporaries'

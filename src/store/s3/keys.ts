@@ -3,13 +3,12 @@
  * `PREFIX/PATH/`, the root `PREFIX/` or, without a prefix, `.`.
  */
 import { OperationError } from '#base/errors.ts'
-import { checkPath } from '#store/path.ts'
+import { checkPath, OWN_NAME } from '#store/path.ts'
 
 const KEY_BYTES_MAX = 1024
 /** The key of the root's own object where there is no prefix, as yas3fs has it. */
 const ROOT_KEY = '.'
 /** The name that the store reserves at its root. */
-const OWN_NAME = '.eider'
 
 export class Keys {
   /** Before every key: empty, or with a slash at its end. */
