@@ -139,6 +139,8 @@ export class FanotifyWatcher implements Watcher {
       await this.#loop.run(async () => {
         this.#mounts = this.#root.mountsBelow()
         await this.#walkAll(false)
+        // What happened during the walk; renames from here on are told as such.
+        await this.#drain()
       })
     } catch (error) {
       if (!(error instanceof RootGone)) throw error

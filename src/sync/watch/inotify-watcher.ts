@@ -110,6 +110,8 @@ export class InotifyWatcher implements Watcher {
       await this.#loop.run(async () => {
         this.#mounts = this.#root.mountsBelow()
         await this.#walk('', false)
+        // What happened during the walk; renames from here on are told as such.
+        await this.#drain()
       })
     } catch (error) {
       if (!(error instanceof RootGone)) throw error

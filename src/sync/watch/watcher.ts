@@ -3,12 +3,13 @@
  * (fanotify, inotify, polling), and `open-watcher.ts` chooses.
  *
  * What is told is where to look, in order, and never what is there: by the time it is read, more may have happened, of which
- * later changes tell. Who takes them keeps to four rules, and then what they know becomes what is on the disk:
+ * later changes tell. Who takes them keeps to five rules, and then what they know becomes what is on the disk:
  * 1. A path that is told is looked at after it was told; nothing there means that it is gone, with all below.
  * 2. What has not been looked at when its directory is told to have moved is looked at under the new name.
  * 3. `moved` is believed only where what is at `to` is what was known as `from` (device and inode), and nothing is at `from`;
  *    else both are subtrees to scan. What is at `to` is looked at in any case.
  * 4. After `lost`, everything is scanned.
+ * 5. A file with several names (hard links) is told by the one that was used: what is known under the others is looked at, too.
  * Writes through a mapping (mmap) have no events on Linux, those of other machines to a network file system neither: a periodic
  * scan finds them.
  */
