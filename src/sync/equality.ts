@@ -41,7 +41,10 @@ export interface Remembered {
 export interface SamenessRules {
   /** What the target keeps of a modification time: 1 for nanoseconds, 1e9 for whole seconds, 2e9 on FAT. */
   readonly targetPrecisionNs: number
-  /** How far apart two changes of a source may be and have one time; `TICK_NS` unless its file system is coarser. */
+  /**
+   * How far apart two changes of a source may be and have one time; `TICK_NS` unless its file system is coarser. Where another
+   * machine's clock stamps them, as on NFS, also how far that may be behind this one's.
+   */
   readonly sourceGranularityNs: number
   /** Bytes decide, times never do. */
   readonly byHash: boolean

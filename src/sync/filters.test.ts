@@ -221,23 +221,119 @@ describe("Python's regular expressions", () => {
     '//',
   ]
 
-  test('match what re.match does, from the start and not to the end', () => {
+  /** What Python says of each text by each pattern; null for a pattern that it refuses. */
+  function byPython(patterns: readonly string[], texts: readonly string[]): (boolean[] | null)[] {
     const program = [
       'import json, re, sys',
       'patterns, texts = json.load(sys.stdin)',
-      'print(json.dumps([[re.match(p, t) is not None for t in texts] for p in patterns]))',
+      'def row(pattern):',
+      '    try: compiled = re.compile(pattern)',
+      '    except Exception: return None',
+      '    return [compiled.match(text) is not None for text in texts]',
+      'print(json.dumps([row(pattern) for pattern in patterns]))',
     ].join('\n')
     const { stdout, stderr } = spawnSync('python3', ['-W', 'ignore', '-c', program], {
-      input: JSON.stringify([PATTERNS, TEXTS]),
+      input: JSON.stringify([patterns, texts]),
       encoding: 'utf8',
+      maxBuffer: 64 << 20,
     })
     assert.equal(stderr, '')
-    const expected = JSON.parse(stdout) as boolean[][]
+    return JSON.parse(stdout) as (boolean[] | null)[]
+  }
+
+  test('match what re.match does, from the start and not to the end', () => {
+    const expected = byPython(PATTERNS, TEXTS)
     for (const [index, pattern] of PATTERNS.entries()) {
       const matches = compilePython(pattern)
       const wrong = TEXTS.filter((text, at) => matches(text) !== expected[index]?.[at])
       assert.deepEqual(wrong, [], `by ${pattern}`)
     }
+  })
+
+  test('patterns of any pieces match what Python says, or are refused', () => {
+    const pieces = [
+      ...[
+        'a',
+        'b',
+        '.',
+        '^',
+        '$',
+        '*',
+        '+',
+        '?',
+        '*?',
+        '{2}',
+        '{,1}',
+        '{1,}',
+        '{',
+        '}',
+        '|',
+        '(',
+        ')',
+        '(?:',
+        '(?P<n>',
+        '(?P=n)',
+      ],
+      ...[
+        '(?=',
+        '(?!',
+        '(?<=',
+        '(?<!',
+        '[ab]',
+        '[^a]',
+        '[]a]',
+        '[a-',
+        '[',
+        ']',
+        '\\w',
+        '\\W',
+        '\\d',
+        '\\s',
+        '\\S',
+        '\\b',
+        '\\B',
+      ],
+      ...[
+        '\\A',
+        '\\Z',
+        '\\1',
+        '\\.',
+        '\\-',
+        '-',
+        '/',
+        '\n',
+        'é',
+        '(?i:',
+        '(?i)',
+        '(?s)',
+        '(?m)',
+        '(?#x)',
+        '\\n',
+        '&',
+        '~',
+        '#',
+      ],
+      ...[' ', '[\\w-]', '[\\]]', '[a\\-b]', '[\\s\\d]', '\\_', '++', '(?>', '🦆'],
+    ]
+    const pattern = fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength: 6 }).map((parts) => parts.join(''))
+    const patterns = fc.sample(pattern, { seed: 46, numRuns: 6000 })
+    const texts = TEXTS.filter((text) => text !== '')
+    let translated = 0
+    for (const [index, expected] of byPython(patterns, texts).entries()) {
+      if (expected === null) continue
+      const one = patterns[index] ?? ''
+      let matches: ReturnType<typeof compilePython>
+      try {
+        matches = compilePython(one)
+      } catch (error) {
+        assert.ok(isRefused(error), String(error))
+        continue
+      }
+      translated++
+      const wrong = texts.filter((text, at) => matches(text) !== expected[at])
+      assert.deepEqual(wrong, [], `by ${one}`)
+    }
+    assert.ok(translated > 1000, `${translated} were translated`)
   })
 
   test('what cannot be said in JavaScript is refused with a sentence that names it', () => {

@@ -224,7 +224,7 @@ describe('prefixes', () => {
     })
   }
 
-  test('refused: no path, and target prefixes that are no paths', () => {
+  test('[trap 15] refused: no path, and target prefixes with ".", "..", empty names or NUL', () => {
     const isRefused = (error: unknown): boolean => isOperationError(error, 'INPUT_INVALID')
     assert.throws(() => prefixesOf({}, { paths: [] }), isRefused)
     for (const targetPrefix of ['a//b', 'a/../b', './a', 'a\0b']) {

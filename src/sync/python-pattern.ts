@@ -39,8 +39,12 @@ export type PythonPattern = (text: string) => boolean
 export function compilePython(pattern: string): PythonPattern {
   const { source, flags } = new Translation(pattern).run()
   try {
-    const expression = new RegExp(`(?<![\\s\\S])(?:${source})`, flags)
-    return (text) => expression.test(text)
+    // Sticky, and so tried at the first character alone: a search for it would also stop within a surrogate pair.
+    const expression = new RegExp(source, `y${flags}`)
+    return (text) => {
+      expression.lastIndex = 0
+      return expression.test(text)
+    }
   } catch (error) {
     const detail = error instanceof Error ? error.message.replace(/^.*: /, '') : String(error)
     throw new OperationError('INPUT_INVALID', `Cannot use "${pattern}" as a regular expression: ${detail}`, {
@@ -135,7 +139,7 @@ class Translation {
     const scoped = /^\(\?(i|-i):/.exec(rest)
     if (scoped !== null) return take(scoped[0], scoped[0])
     if (/^\(\?[a-zA-Z]+\)/.test(rest)) throw this.#refusal('flags that are not at its front')
-    throw this.#refusal(`the group "${/^\(\?[^\s\w]*\w?/.exec(rest)?.[0]}"`)
+    throw this.#refusal(`the group "${/^\(\?(?:P.|.)?/u.exec(rest)?.[0]}"`)
   }
 
   #escape(): void {
