@@ -19,8 +19,8 @@ import { mergeRuns, Slice } from '#store/directory/listing.ts'
 import { compareUtf8, joinPath, parentOf } from '#store/path.ts'
 import type { Kind } from '#store/store.ts'
 
-import { shownName } from './shown-name.ts'
 import type { Skipped, TreeEntry } from './tree.ts'
+import { shownBytes } from './watch/entry-name.ts'
 
 const PAGE_ENTRIES = 1000
 const READ_BYTES = 64 << 10
@@ -272,7 +272,7 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   #keyOf(frame: Frame, bytes: Buffer, type: DirentType): string | undefined {
     if (!isUtf8(bytes)) {
       // Nothing under such a path can be named elsewhere, so it leaves no doubt about any path.
-      this.#tell(joinPath(frame.path, shownName(bytes)), 'not-utf8', 'its name is not UTF-8')
+      this.#tell(joinPath(frame.path, shownBytes(bytes)), 'not-utf8', 'its name is not UTF-8')
       return undefined
     }
     const name = bytes.toString()
