@@ -24,7 +24,7 @@ import { Worker } from 'node:worker_threads'
 
 import fc from 'fast-check'
 
-import { isOperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import { makeNodeAt } from '#os/at.ts'
 import { S_IFIFO, S_IFSOCK } from '#os/status.ts'
 import { sortKey } from '#store/store.ts'
@@ -399,6 +399,44 @@ describe('scan', () => {
     }
     assert.deepEqual((await scanned({ filter })).keys, ['a/', 'a/b', 'f'])
     assert.deepEqual(asked.toSorted(), ['a/', 'a/b', 'c/', 'f'])
+  })
+
+  test('what a filter throws ends the scan and is never taken for an unreadable directory', async () => {
+    make('d/file')
+    const before = openFiles()
+    for (const thrown of [
+      new OperationError('INPUT_INVALID', 'no'),
+      Object.assign(new Error('no'), { code: 'EACCES' }),
+    ]) {
+      const filter = {
+        admits: (path: string): boolean => {
+          if (path === 'd/file') throw thrown
+          return true
+        },
+      }
+      await assert.rejects(scanned({ filter }), (error: unknown) => error === thrown)
+    }
+    assert.equal(openFiles(), before)
+  })
+
+  test('a process that may open no more files cannot scan, rather than find directories unreadable', () => {
+    for (let index = 0; index < 40; index++) make(`${'d/'.repeat(index + 1)}file`)
+    const program = `
+      import { Scan } from ${JSON.stringify(new URL('scan.ts', import.meta.url).href)}
+      let count = 0
+      try {
+        for await (const page of new Scan(process.argv[1], { pageEntries: 1 })) count += page.length
+        console.log('listed', count)
+      } catch (error) {
+        console.log(error.code, error.message)
+      }`
+    // Node raises a soft limit to the hard one, so it is the hard one that is set.
+    const shell = 'ulimit -n 48; exec "$0" --input-type=module-typescript -e "$1" "$2"'
+    const said = execFileSync('sh', ['-c', shell, process.execPath, program, root], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    })
+    assert.match(said, /^LOCAL_FAILED Cannot scan .*EMFILE/)
   })
 
   test('a subtree alone is listed by the paths of the whole tree; one that is gone is told', async () => {

@@ -10,9 +10,11 @@
 import { isUtf8 } from 'node:buffer'
 import { closeSync, constants, openSync } from 'node:fs'
 
+import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 import { timestampNow, type Timestamp } from '#base/time.ts'
 import { openAt, openBeneath, readEntries, type DirentType } from '#os/at.ts'
+import { SystemCallError } from '#os/libc.ts'
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, statusAt, statusOf, type Status } from '#os/status.ts'
 import { checkAborted } from '#store/abort.ts'
 import { mergeRuns, Slice } from '#store/directory/listing.ts'
@@ -79,6 +81,7 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   /** One for all directories: a new one for each costs as much as the look at ten files. */
   readonly #buffer = Buffer.allocUnsafe(READ_BYTES)
   #device = 0
+  #isBegun = false
   #isOver = false
 
   constructor(root: string, options: ScanOptions = {}) {
@@ -112,6 +115,8 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   async *[Symbol.asyncIterator](): AsyncGenerator<readonly TreeEntry[], void, undefined> {
     const { pageEntries = PAGE_ENTRIES, signal } = this.#options
     const action = `scan "${this.#root}"`
+    assert(!this.#isBegun, 'a scan is iterated once')
+    this.#isBegun = true
     try {
       await this.#begin(action)
       while (this.#frames.length > 1) {
@@ -130,22 +135,17 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   /** Opens the root, which the frame at the bottom holds open to the end, and the directory to be listed above it. */
   async #begin(action: string): Promise<void> {
     const { under = '' } = this.#options
+    let fd: number
     try {
       // The root alone may be named by a symlink: who named it meant what it leads to.
-      const fd = openSync(this.#root, constants.O_RDONLY | constants.O_DIRECTORY)
-      this.#frames.push({ path: '', fd, names: [], next: 0 })
-      this.#device = statusOf(fd).device
-      if (under === '') await this.#enterRoot(fd)
-      else await this.#enter(under, () => openBeneath(fd, under, DIRECTORY))
+      fd = openSync(this.#root, constants.O_RDONLY | constants.O_DIRECTORY)
     } catch (error) {
-      throw this.#failure(error, action)
+      const detail = error instanceof Error ? error.message : String(error)
+      throw new OperationError('LOCAL_FAILED', `Cannot ${action}: ${detail}`, { cause: error })
     }
-  }
-
-  async #enterRoot(fd: number): Promise<void> {
-    const frame: Frame = { path: '', fd: openAt(fd, '.', DIRECTORY), names: [], next: 0 }
-    this.#frames.push(frame)
-    frame.names = await this.#namesOf(frame)
+    this.#frames.push({ path: '', fd, names: [], next: 0 })
+    this.#device = statusOf(fd).device
+    await this.#enter(under, () => (under === '' ? openAt(fd, '.', DIRECTORY) : openBeneath(fd, under, DIRECTORY)))
   }
 
   /** Adds entries until the page is full or the scan is over. */
@@ -216,17 +216,19 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   }
 
   async #enter(path: string, open: () => number): Promise<void> {
-    let frame: Frame | undefined
+    let fd: number
     try {
-      frame = { path, fd: open(), names: [], next: 0 }
-      this.#frames.push(frame)
-      const far = this.#frames.length - 1 - OPEN_MAX
-      const above = far > 0 ? this.#frames[far] : undefined
-      if (above !== undefined) this.#close(above)
-      frame.names = await this.#namesOf(frame)
+      fd = open()
     } catch (error) {
       this.#skipUnread(path, error)
+      return
     }
+    const frame: Frame = { path, fd, names: [], next: 0 }
+    this.#frames.push(frame)
+    const far = this.#frames.length - 1 - OPEN_MAX
+    const above = far > 0 ? this.#frames[far] : undefined
+    if (above !== undefined) this.#close(above)
+    frame.names = await this.#namesOf(frame)
   }
 
   /** Opens the directory again where need be; false where that fails. */
@@ -316,14 +318,15 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
 
   #failure(error: unknown, action: string): unknown {
     const code = codeOf(error)
-    if (code === undefined || error instanceof OperationError) return error
-    return new OperationError('LOCAL_FAILED', `Cannot ${action}: ${code}`, { cause: error })
+    return code === undefined
+      ? error
+      : new OperationError('LOCAL_FAILED', `Cannot ${action}: ${code}`, { cause: error })
   }
 }
 
-/** The errno of a failed system call; undefined for any other error. */
+/** The errno of a failed system call; undefined for any other error, such as one of the caller's functions. */
 function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+  return error instanceof SystemCallError ? error.code : undefined
 }
 
 function kindOf(status: Status): Kind | undefined {
