@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -165,6 +165,46 @@ test('a bucket without its scheme, and a directory that cannot be made, are one 
   const proc = await eider(['mount', bucketAt(gateway), '/proc/eider-cannot-be/below', '--mkdir'], { env })
   assert.equal(proc.code, 1)
   assert.match(proc.stderr, /^eider: Cannot make '\/proc\/eider-cannot-be\/below': ENOENT/)
+})
+
+test('a directory that is missing, or that this user may not make, is told with what to do', { skip }, async () => {
+  const absent = await eider(['mount', bucketAt(gateway), join(scratch, 'absent')], { env })
+  assert.equal(absent.code, 1)
+  assert.match(absent.stderr, /^eider: Cannot mount on '.*absent': it does not exist\n {2}hint: .*--mkdir/)
+  if (process.getuid?.() !== 0) return
+  // Where that user gets to, and may not write.
+  const locked = mkdtempSync(join(tmpdir(), 'eider-locked-'))
+  chmodSync(locked, 0o755)
+  try {
+    const refused = await eider(['mount', bucketAt(gateway), join(locked, 'a', 'b'), '--mkdir'], {
+      env: { ...env, XDG_STATE_HOME: join(locked, 'state') },
+      through: ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'],
+    })
+    assert.equal(refused.code, 1)
+    const message = `eider: Cannot make '${locked}/a/b': '${locked}' is not writable for this user\n  hint: Name a directory`
+    assert.ok(refused.stderr.startsWith(message), refused.stderr)
+  } finally {
+    rmSync(locked, { recursive: true })
+  }
+})
+
+test('a cache that is a file, or another mount has, is told with what to do', { skip }, async () => {
+  const file = join(scratch, 'a-file')
+  await writeFile(file, '')
+  const wrong = await eider(['mount', bucketAt(gateway), join(scratch, 'cached'), '--mkdir', `--cache=${file}`], {
+    env,
+  })
+  assert.equal(wrong.code, 1)
+  assert.match(wrong.stderr, /^eider: Cannot keep attributes in ".*a-file": '.*a-file' is not a directory\n/)
+  const [one, two, cache] = ['one', 'two', 'cache'].map((name) => join(scratch, name)) as [string, string, string]
+  await eider(['mount', bucketAt(gateway), one, '--mkdir', `--cache=${cache}`], { env })
+  const second = await eider(['mount', bucketAt(gateway), two, '--mkdir', `--cache=${cache}`], { env })
+  assert.equal(second.code, 1)
+  assert.match(
+    second.stderr,
+    new RegExp(`^eider: .*: another process uses it \\(${servingProcess(one)}\\)\n  hint: Give each mount .*--cache`),
+  )
+  assert.equal((await eider(['unmount', one], { env })).code, 0)
 })
 
 test('told to end by a signal, it ends under a program that uses it', { skip }, async () => {

@@ -94,7 +94,13 @@ test('an address that is taken is one sentence and exit code 1', async () => {
     env: { ...KEYS, XDG_STATE_HOME: state },
   })
   assert.equal(second.code, 1)
-  assert.match(second.stderr, /^eider: Cannot listen at 127\.0\.0\.1:\d+: another program listens there\n {2}hint: /)
+  const who = `another program listens there \\(process ${server.child.pid} \\(.+\\)\\)\n`
+  assert.match(second.stderr, new RegExp(`^eider: Cannot listen at ${host}: ${who}  hint: .*--listen`))
+  const metrics = await eider(['serve', 's3', 'memory:', '--listen=127.0.0.1:0', `--metrics=${host}`], {
+    env: { ...KEYS, XDG_STATE_HOME: join(scratch, 'other-state') },
+  })
+  assert.equal(metrics.code, 1)
+  assert.match(metrics.stderr, new RegExp(`^eider: Cannot serve metrics at ${host}: ${who}  hint: .*--metrics`, 'm'))
   await end(server)
 })
 
@@ -103,7 +109,10 @@ test('two gateways do not share a place for uploads', async () => {
   await server.shows(SERVING)
   const second = await eider(['serve', 's3', join(scratch, 'data'), '--listen=127.0.0.1:0'], { env: KEYS })
   assert.equal(second.code, 1)
-  assert.match(second.stderr, /^eider: Cannot serve .*: another gateway works with '.*uploads' \(process \d+\)\n/)
+  assert.match(
+    second.stderr,
+    /^eider: Cannot serve .*: another gateway works with '.*uploads' \(process \d+\)\n {2}hint: .*--staging/,
+  )
   await end(server)
 })
 

@@ -184,7 +184,10 @@ test('a second one on the same data is refused, and the first goes on', { skip }
   const second = start('--listen=127.0.0.1:0', `--mount=${join(home, 'other')}`)
   running.delete(second)
   assert.equal(await second.ended, 1)
-  assert.match(second.stderr, /^eider: Cannot start on '.*data': another "eider up" runs on it \(process \d+\)\n/)
+  assert.match(
+    second.stderr,
+    /^eider: Cannot start on '.*data': another "eider up" runs on it \(process \d+\)\n {2}hint: .*--data/,
+  )
   await writeFile(join(folder, 'file'), 'still works')
 })
 

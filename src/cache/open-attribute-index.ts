@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
-import { makeDirectories } from '#os/make-directories.ts'
+import { makeDirectories, whyNotMade } from '#os/make-directories.ts'
 import { IMPLICIT_VERSION, type Entry } from '#store/store.ts'
 
 import type { AttributeIndex } from './attribute-index.ts'
@@ -56,9 +56,8 @@ export async function openAttributeIndex(options: AttributeIndexOptions): Promis
   try {
     makeDirectories(options.directory, 0o700)
   } catch (error) {
-    throw new OperationError('LOCAL_FAILED', `Cannot keep attributes in "${options.directory}": ${String(error)}`, {
-      cause: error,
-    })
+    const message = `Cannot keep attributes in "${options.directory}": ${whyNotMade(options.directory, error)}`
+    throw new OperationError('LOCAL_FAILED', message, { cause: error })
   }
   return openLmdbFile(path, (file) => new StoredAttributeIndex(options, path, file))
 }

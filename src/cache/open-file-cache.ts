@@ -3,8 +3,8 @@ import { closeSync, existsSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
-import { makeDirectories } from '#os/make-directories.ts'
-import { tryLock } from '#os/flock.ts'
+import { makeDirectories, whyNotMade } from '#os/make-directories.ts'
+import { lockHolder, tryLock } from '#os/flock.ts'
 
 import { CacheIndex } from './cache-index.ts'
 import { DataFiles } from './data-files.ts'
@@ -24,7 +24,13 @@ export async function openFileCache(options: FileCacheOptions): Promise<FileCach
     makeDirectories(directory, 0o700)
     lock = openSync(join(directory, 'lock'), 'a', 0o600)
     const held = lock
-    if (!tryLock(held)) throw new OperationError('LOCAL_FAILED', `${action}: another process uses it`)
+    if (!tryLock(held)) {
+      const pid = lockHolder(held)
+      const message = `${action}: another process uses it${pid === undefined ? '' : ` (${pid})`}`
+      throw new OperationError('LOCAL_FAILED', message, {
+        hint: 'Give each mount a directory of its own with --cache.',
+      })
+    }
     const isNew = !existsSync(join(directory, 'data')) && !existsSync(join(directory, 'index'))
     const index = await CacheIndex.open(join(directory, 'index'))
     const totals = isNew ? { files: 0, bytes: 0 } : index.totals()
@@ -34,6 +40,6 @@ export async function openFileCache(options: FileCacheOptions): Promise<FileCach
   } catch (error) {
     if (lock !== undefined) closeSync(lock)
     if (error instanceof OperationError) throw error
-    throw new OperationError('LOCAL_FAILED', `${action}: ${(error as Error).message}`, { cause: error })
+    throw new OperationError('LOCAL_FAILED', `${action}: ${whyNotMade(directory, error)}`, { cause: error })
   }
 }

@@ -2,8 +2,8 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { collectDefaultMetrics } from 'prom-client'
-import { OperationError } from '#base/errors.ts'
 import { registry } from '#base/metrics.ts'
+import { listenError } from './listen-error.ts'
 import { formatHostPort, type HostPort } from './options.ts'
 
 export interface MetricsServer {
@@ -39,8 +39,7 @@ export async function serveMetrics(address: HostPort, isHealthy: () => boolean):
   server.maxConnections = 64
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
-      const detail = `Cannot serve metrics at ${formatHostPort(address)}: ${error.message}`
-      reject(new OperationError('LOCAL_FAILED', detail, { cause: error }))
+      reject(listenError(`serve metrics at ${formatHostPort(address)}`, address, error, '--metrics'))
     })
     server.listen(address.port, address.host, resolve)
   })

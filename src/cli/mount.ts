@@ -7,12 +7,13 @@ import { closeSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
 import { ON_CONFLICT } from '#mount/conflict-policy.ts'
-import { makeDirectories } from '#os/make-directories.ts'
+import { makeDirectories, whyNotMade } from '#os/make-directories.ts'
 import { command, EXIT, type ExitCode } from './command.ts'
 import {
   boolean,
   bytes,
   choice,
+  defined,
   COMMON_OPTIONS,
   type CommonOptions,
   duration,
@@ -155,8 +156,14 @@ function makeDirectory(directory: string): void {
     // A dead mount says EEXIST or ENOTCONN here, and is dealt with where it is replaced.
     const { code } = error as NodeJS.ErrnoException
     if (code === 'EEXIST' || code === 'ENOTCONN') return
-    const detail = error instanceof Error ? error.message : String(error)
-    throw new OperationError('MOUNT_POINT_UNUSABLE', `Cannot make '${directory}': ${detail}`, { cause: error })
+    const isRefused = code === 'EACCES' || code === 'EPERM'
+    const hint = isRefused
+      ? 'Name a directory below one of yours, or have root make this one for this user.'
+      : undefined
+    throw new OperationError('MOUNT_POINT_UNUSABLE', `Cannot make '${directory}': ${whyNotMade(directory, error)}`, {
+      cause: error,
+      ...defined({ hint }),
+    })
   }
 }
 

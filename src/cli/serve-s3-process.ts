@@ -2,13 +2,13 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { OperationError } from '#base/errors.ts'
 import { logger, logToFile, logToStderr } from '#base/log.ts'
 import { type Gateway, type GatewayOptions, startGateway } from '#gateway/gateway.ts'
 import { openStore } from '#store/open-store.ts'
 import { EXIT, type ExitCode } from './command.ts'
 import { gatewayCredentials, type GatewayCredentials } from './gateway-credentials.ts'
 import { holdLock } from './held-lock.ts'
+import { listenError } from './listen-error.ts'
 import { stepLogLevelOnSignal } from './log-level-signal.ts'
 import { serveMetrics } from './metrics-server.ts'
 import { type CommonOptions, formatHostPort, type HostPort, type OptionValues } from './options.ts'
@@ -37,7 +37,12 @@ export async function serveGateway(
       file: values.credentials,
     })
     const stagingDirectory = values.staging ?? usualStaging(url)
-    holdLock(join(stagingDirectory, '.lock'), `serve ${store.url}`, `another gateway works with '${stagingDirectory}'`)
+    holdLock(
+      join(stagingDirectory, '.lock'),
+      `serve ${store.url}`,
+      `another gateway works with '${stagingDirectory}'`,
+      'One gateway serves a store to all clients; give a second one a directory of its own with --staging.',
+    )
     const gateway = await listening(values.listen, {
       store,
       accessKey: credentials.accessKey,
@@ -73,9 +78,7 @@ async function listening(address: HostPort, options: Omit<GatewayOptions, 'host'
     return await startGateway({ ...options, ...address })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).syscall === undefined) throw error
-    const { code } = error as NodeJS.ErrnoException
-    const detail = code === 'EADDRINUSE' ? 'another program listens there' : String(code)
-    throw new OperationError('LOCAL_FAILED', `Cannot listen at ${formatHostPort(address)}: ${detail}`, { cause: error })
+    throw listenError(`listen at ${formatHostPort(address)}`, address, error, '--listen')
   }
 }
 

@@ -58,7 +58,12 @@ export async function supervise(values: OptionValues<typeof UP_OPTIONS & CommonO
   if (isWithin(folder.slice(1), data.slice(1)) || isWithin(data.slice(1), folder.slice(1))) {
     throw new OperationError('USAGE', `Cannot mount on '${folder}' what lies in '${data}': one is inside the other`)
   }
-  holdLock(join(data, '.eider', 'up.lock'), `start on '${data}'`, 'another "eider up" runs on it')
+  holdLock(
+    join(data, '.eider', 'up.lock'),
+    `start on '${data}'`,
+    'another "eider up" runs on it',
+    'End that one with Ctrl-C where it runs or by SIGTERM, or give this one a tree of its own with --data and --mount.',
+  )
   const system = new System(values, signal)
   let ended: ExitCode = EXIT.failed
   try {

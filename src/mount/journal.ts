@@ -29,7 +29,7 @@ import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { counter } from '#base/metrics.ts'
 import { makeDirectories } from '#os/make-directories.ts'
-import { tryLock } from '#os/flock.ts'
+import { lockHolder, tryLock } from '#os/flock.ts'
 
 import { decodeRecord, encodeRecord, type JournalRecord } from './journal-record.ts'
 import { stagingError, type StagedFile } from './staged-file.ts'
@@ -99,7 +99,11 @@ export class Journal {
         const journal = new Journal(staging, directory, fd, storeUrl)
         if (isWanted || journal.left.length > 0) return journal
       } else if (isWanted) {
-        throw new OperationError('LOCAL_FAILED', `Cannot use the journal "${directory}": another mount uses it`)
+        const pid = lockHolder(fd)
+        const message = `Cannot use the journal "${directory}": another mount uses it${pid === undefined ? '' : ` (process ${pid})`}`
+        const hint =
+          'Give each mount a directory of its own with --staging; one that has just ended may still be storing.'
+        throw new OperationError('LOCAL_FAILED', message, { hint })
       }
       closeSync(fd)
       return undefined

@@ -393,7 +393,10 @@ test('[S97] a journal with files for another store is refused, and one is used b
   it.endpoint.mode = 'down'
   await it.kernel.close(file)
   const staging = await StagingArea.open(it.staging)
-  assert.throws(() => Journal.open(staging, 'memory:', true), /another mount uses it/)
+  assert.throws(() => Journal.open(staging, 'memory:', true), {
+    message: new RegExp(`another mount uses it \\(process ${process.pid}\\)$`),
+    hint: /--staging/,
+  })
   await it.crash()
   assert.throws(() => Journal.open(staging, 's3://other', false), /not yet in "memory:.*mount that store/)
   await it.boot({ writeBack: false })

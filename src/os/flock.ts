@@ -1,6 +1,8 @@
 /**
  * flock(2): locks of whole files among processes, given up by the kernel when their holder ends, however it ends.
  */
+import { fstatSync, readFileSync } from 'node:fs'
+
 import { ERRNO } from '#base/errors.ts'
 
 import { bind, checked, errno, once } from './bind.ts'
@@ -18,6 +20,21 @@ export function tryLock(fd: number): boolean {
   const number = errno()
   if (number === ERRNO.EAGAIN) return false
   throw new SystemCallError('flock', number)
+}
+
+/** The process that has the lock of the open file, where this machine tells: it may be in another container. */
+export function lockHolder(fd: number): number | undefined {
+  const { ino } = fstatSync(fd, { bigint: true })
+  try {
+    // "3: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF"; the device there is not always what stat says, so it is left out.
+    for (const line of readFileSync('/proc/locks', 'latin1').split('\n')) {
+      const [, kind, , , pid = '', file = ''] = line.trim().split(/\s+/)
+      if (kind === 'FLOCK' && file.endsWith(`:${ino}`) && Number(pid) > 0) return Number(pid)
+    }
+  } catch {
+    // Not told here.
+  }
+  return undefined
 }
 
 export function unlock(fd: number): void {

@@ -114,8 +114,11 @@ export async function checkMountPoint(
   signal?: AbortSignal,
 ): Promise<void> {
   const { directory } = options
-  const unusable = (detail: string, cause?: unknown): OperationError =>
-    new OperationError('MOUNT_POINT_UNUSABLE', `Cannot mount on '${directory}': ${detail}`, { cause })
+  const unusable = (detail: string, cause?: unknown, hint?: string): OperationError =>
+    new OperationError('MOUNT_POINT_UNUSABLE', `Cannot mount on '${directory}': ${detail}`, {
+      cause,
+      ...(hint === undefined ? {} : { hint }),
+    })
 
   // Before any look at the directory: what is mounted there may be dead or hung.
   const top = mountsOf(directory).at(-1)
@@ -130,7 +133,7 @@ export async function checkMountPoint(
   } catch (error) {
     if (error instanceof OperationError) throw error
     const code = (error as NodeJS.ErrnoException).code
-    if (code === 'ENOENT') throw unusable('it does not exist', error)
+    if (code === 'ENOENT') throw unusable('it does not exist', error, 'Make it first, or have it made with --mkdir.')
     if (code === 'ENOTDIR') throw unusable('a part of its path is not a directory', error)
     if (code === 'EACCES') throw unusable('it may not be looked at by this user', error)
     if (code === 'ENOTCONN') throw unusable('it lies in a mount whose server is gone', error)

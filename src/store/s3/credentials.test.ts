@@ -57,6 +57,21 @@ test('the keys of a profile, chosen or the default', async () => {
   process.env['AWS_SHARED_CREDENTIALS_FILE'] = join(home, 'credentials')
 })
 
+test('a profile that is in no file is said to be, with those that are, and nobody else is asked', async () => {
+  const server = await startMetadataServer()
+  process.env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] = `${server.url}/container`
+  writeFileSync(join(home, 'config'), '[default]\nregion = r\n[profile "with space"]\n[sso-session x]\n')
+  await assert.rejects(async () => credentialSource({ profile: 'nope' })(), {
+    code: 'CREDENTIALS_MISSING',
+    message: `Cannot find credentials: there is no profile "nope" in '${join(home, 'credentials')}' or '${join(home, 'config')}'`,
+    hint: 'Those in them are: default, with space.',
+  })
+  assert.deepEqual(server.requests, [])
+  delete process.env['AWS_CONTAINER_CREDENTIALS_FULL_URI']
+  rmSync(join(home, 'config'))
+  server.close()
+})
+
 test('the credentials of a container and of an instance, by IMDSv2', async () => {
   const server = await startMetadataServer()
   process.env['AWS_CONTAINER_CREDENTIALS_FULL_URI'] = `${server.url}/container`

@@ -3,6 +3,10 @@
  * is the SDK's chain loaded (profile, SSO, container, instance role with IMDSv2), which costs a tenth of a second.
  * Temporary credentials are fetched again before they end, once at a time, and in the background while they still hold.
  */
+import { readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+
 import { logger } from '#base/log.ts'
 import { OperationError } from '#base/errors.ts'
 import type { S3Options } from './endpoint.ts'
@@ -47,6 +51,8 @@ export function environmentCredentials(environment: NodeJS.ProcessEnv): Credenti
 }
 
 async function chainCredentials(profile: string | undefined): Promise<Credentials> {
+  // The chain would go on to the machine's role, and sign as somebody who was not asked for.
+  if (profile !== undefined) await checkProfile(profile)
   const { fromNodeProviderChain } = await import('@aws-sdk/credential-providers')
   try {
     return await fromNodeProviderChain(profile === undefined ? {} : { profile })()
@@ -54,6 +60,30 @@ async function chainCredentials(profile: string | undefined): Promise<Credential
     const detail = cause instanceof Error ? cause.message : String(cause)
     throw new OperationError('CREDENTIALS_MISSING', `Cannot find credentials: ${detail}`, { cause })
   }
+}
+
+/** @throws OperationError `CREDENTIALS_MISSING` where no file of the AWS tools has that profile. */
+async function checkProfile(profile: string): Promise<void> {
+  const { AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE } = process.env
+  const files = [
+    AWS_SHARED_CREDENTIALS_FILE || join(homedir(), '.aws', 'credentials'),
+    AWS_CONFIG_FILE || join(homedir(), '.aws', 'config'),
+  ]
+  // A file that cannot be read has none.
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8').catch(() => '')))
+  const known = new Set(texts.flatMap(profilesIn))
+  if (known.has(profile)) return
+  const hint = known.size === 0 ? 'There is no profile in them.' : `Those in them are: ${[...known].join(', ')}.`
+  throw new OperationError(
+    'CREDENTIALS_MISSING',
+    `Cannot find credentials: there is no profile "${profile}" in '${files.join("' or '")}'`,
+    { hint },
+  )
+}
+
+function profilesIn(text: string): string[] {
+  const heads = text.matchAll(/^\s*\[\s*(?:profile\s+)?["']?([^\]]+?)["']?\s*\]/gm)
+  return Array.from(heads, ([, name = '']) => name).filter((name) => !/^(?:sso-session|services)\s/.test(name))
 }
 
 /** Keeps what `fetch` gives until shortly before it ends. */
