@@ -125,6 +125,10 @@ class Held implements CachedVersion {
 
   async keep(): Promise<void> {}
 
+  async verify(): Promise<boolean> {
+    return this.isWhole
+  }
+
   backing(): number | undefined {
     const path = this.#cache.fileOf(this.key)
     if (path === undefined) return undefined

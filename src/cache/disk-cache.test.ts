@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import {
   closeSync,
+  copyFileSync,
   constants,
   existsSync,
   fstatSync,
@@ -201,6 +202,31 @@ test(
 )
 
 test(
+  '[S61] a file or its copy that has changed unseen since it was checked is told before anything is made of it',
+  withCache(async ({ directory, open }) => {
+    const key = keyOf('file', 20 * BLOCK_BYTES + 5)
+    const cache = await open()
+    await keepAll(cache, key)
+    const held = cache.hold(key)
+    const fd = held.backing()
+    assert.ok(fd !== undefined)
+    assert.equal(await held.verify(fd), true)
+    const copy = join(directory, 'copy')
+    copyFileSync(`/proc/self/fd/${fd}`, copy)
+    flip(copy, 17 * BLOCK_BYTES)
+    const copied = openSync(copy, 'r')
+    assert.equal(await held.verify(copied), false)
+    closeSync(copied)
+    assert.ok((await held.read(0, key.size))?.equals(bytesOf(key)), 'its own file is right')
+    flip(dataFiles(directory)[0] ?? '', 3)
+    assert.equal(await held.verify(fd), false)
+    assert.equal(held.backing(), undefined)
+    held.release()
+    await cache.close()
+  }),
+)
+
+test(
   'a large file is handed out whole after it was checked in the background',
   withCache(async ({ directory, open }) => {
     const key = keyOf('large', 40 * BLOCK_BYTES + 5)
@@ -312,11 +338,16 @@ test(
   '[S65] a directory is one process alone',
   withCache(async ({ directory, open }) => {
     const cache = await open()
-    await assert.rejects(open(), { code: 'LOCAL_FAILED', message: /another process uses it/ })
+    await assert.rejects(open(), {
+      code: 'LOCAL_FAILED',
+      message: new RegExp(`another process uses it \\(${process.pid}\\)$`),
+      hint: /--cache/,
+    })
     await cache.close()
     await (await open()).close()
     writeFileSync(join(directory, 'file'), '')
-    await assert.rejects(open({ directory: join(directory, 'file') }), { code: 'LOCAL_FAILED' })
+    const message = /: '.*file' is not a directory$/
+    await assert.rejects(open({ directory: join(directory, 'file') }), { code: 'LOCAL_FAILED', message })
   }),
 )
 

@@ -72,6 +72,11 @@ export interface CachedVersion {
    */
   backing(): number | undefined
   /**
+   * Whether an open file, its own or a copy of it, has the bytes of the version: before somebody makes another version of
+   * them. A check from before may be long ago, and disks forget. False also where not all of it is here any more.
+   */
+  verify(fd: number): Promise<boolean>
+  /**
    * Takes the whole, checked file out of the cache, to be written to: the descriptor is the caller's. Every other holder of
    * the version sees it as missing from then on. The file loses its name, or gets the path `name` for it where that lies in
    * the same file system: a file without a name can never be given one.

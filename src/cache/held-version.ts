@@ -52,6 +52,10 @@ export class HeldVersion implements CachedVersion {
     return this.#isHeld ? this.#file.backing() : undefined
   }
 
+  async verify(fd: number): Promise<boolean> {
+    return this.#isHeld && (await this.#file.verify(fd))
+  }
+
   take(name?: string): number | undefined {
     return this.#isHeld ? this.#holder.take(this.#file, name) : undefined
   }

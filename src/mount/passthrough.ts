@@ -18,7 +18,9 @@
 import { closeSync, constants, existsSync, futimesSync, openSync, statfsSync } from 'node:fs'
 
 import { assert } from '#base/assert.ts'
+import { OperationError } from '#base/errors.ts'
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
+import type { CachedVersion } from '#cache/file-cache.ts'
 import type { BackingFiles, BackingId } from '#fuse/file-system.ts'
 import { O_TMPFILE } from '#os/at.ts'
 import { copyRange } from '#os/file-range.ts'
@@ -47,6 +49,8 @@ export class Backing {
   readonly fd: number
   /** It is the cache's own file, as long as nothing may be written to it. */
   readonly isCached: boolean
+  /** Whether the cached file has still the bytes that were cached, once somebody has asked. */
+  verified: Promise<boolean> | undefined
   /** From the first open for writing on. Closes the descriptor, once nobody holds it. */
   staged: StagedFile | undefined
   /** The time of the last write that was noticed. */
@@ -158,10 +162,11 @@ export class Passthrough {
     return this.#backingOf(node, file, mayWrite)
   }
 
-  #backingOf(node: Node, { backing }: OpenFile, mayWrite: boolean): BackingId | undefined {
+  #backingOf(node: Node, file: OpenFile, mayWrite: boolean): BackingId | undefined | Promise<BackingId | undefined> {
+    const { backing } = file
     if (backing === undefined) return undefined
-    if (mayWrite) this.stage(node)
-    return backing.id
+    const staged = mayWrite ? this.stage(node, node.size) : undefined
+    return staged instanceof Promise ? staged.then(() => this.#backingOf(node, file, mayWrite)) : backing.id
   }
 
   /** Makes the cached file the backing of a node that is read. */
@@ -202,7 +207,7 @@ export class Passthrough {
     this.#choosing.set(file, promise)
     try {
       const { version, size } = node
-      const fd = await this.#copyOf(cached, size)
+      const fd = file.cached && (await this.#copyOf(file.cached, cached, size))
       if (fd === undefined) return undefined
       // A truncation, a removal or another machine may have come first.
       const isCurrent = node.version === version && node.detached === undefined
@@ -219,7 +224,7 @@ export class Passthrough {
   }
 
   /** A nameless copy on the staging disk; undefined where it cannot be had, or would not tell of writes. */
-  async #copyOf(cached: number, size: number): Promise<number | undefined> {
+  async #copyOf(version: CachedVersion, cached: number, size: number): Promise<number | undefined> {
     const from = this.#own(cached, constants.O_RDONLY)
     if (from === undefined) return undefined
     let fd: number | undefined
@@ -232,7 +237,7 @@ export class Passthrough {
           if (count === 0) break
           copied += count
         }
-        if (copied === size) return fd
+        if (copied === size && (await version.verify(fd))) return fd
       }
     } catch (error) {
       // A full disk, or none of the needed kind: the first write tells who writes.
@@ -257,8 +262,28 @@ export class Passthrough {
     return tells
   }
 
-  /** The staged file of a node with a backing, for which the cached file leaves the cache; undefined without a backing. */
-  stage(node: Node): StagedFile | undefined {
+  /**
+   * The staged file of a node with a backing, of which the first `length` bytes matter, and for which the cached file leaves the
+   * cache; undefined without a backing.
+   * @throws OperationError `LOCAL_FAILED` where its bytes are not any more what was cached: nothing may be made of them.
+   */
+  stage(node: Node, length: number): StagedFile | undefined | Promise<StagedFile | undefined> {
+    const { file } = node
+    const backing = file?.backing
+    if (file === undefined || backing === undefined) return undefined
+    const { cached } = file
+    if (backing.staged !== undefined || !backing.isCached || cached === undefined || length === 0)
+      return this.#staged(node)
+    backing.verified ??= cached.verify(backing.fd)
+    return backing.verified.then((isRight) => {
+      if (isRight || file.backing !== backing || file.cached !== cached) return this.#staged(node)
+      backing.verified = undefined
+      const message = `Cannot write "${node.name}": its file in the cache is damaged; it can be written once nobody has it open`
+      throw new OperationError('LOCAL_FAILED', message)
+    })
+  }
+
+  #staged(node: Node): StagedFile | undefined {
     const { file } = node
     if (file?.backing === undefined) return undefined
     const { backing } = file
@@ -299,7 +324,7 @@ export class Passthrough {
     const status = file?.backing?.written(file.publishing === undefined)
     if (file === undefined || status === undefined) return
     const { size, mtime } = status
-    this.stage(node)?.writtenOutside(size)
+    this.#staged(node)?.writtenOutside(size)
     node.size = size
     const mode = permissionsOf(node)
     const kept = withoutPrivileges(mode)

@@ -31,7 +31,8 @@ export class Stager {
   /** See `Publisher.stage`. */
   stage(node: Node, length: number): StagedFile | Promise<StagedFile> {
     if (node.file?.staged !== undefined) return node.file.staged
-    const passed = this.#state.passthrough.stage(node)
+    const passed = this.#state.passthrough.stage(node, length)
+    if (passed instanceof Promise) return passed.then((staged) => staged ?? this.stage(node, length))
     if (passed !== undefined) return passed
     if (node.detached !== undefined) throw this.stale(node)
     if (length === 0) return this.stageEmpty(node)
