@@ -175,7 +175,7 @@ export class DirectoryHandle {
     const overtaken = this.#state.table.epoch !== snapshot.epoch
     const node = overtaken
       ? this.#state.table.childOf(this.node, name)
-      : this.#resolver.observe(this.node, name, entry, { clock: snapshot.moment.clock, at })
+      : this.#resolver.observe(this.node, name, entry, { ...snapshot.moment, at })
     if (node === undefined && !overtaken) return
     snapshot.seen.add(name)
     const position = snapshot.names.push(name) - 1

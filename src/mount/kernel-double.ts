@@ -8,6 +8,7 @@ import { join } from 'node:path'
 
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError, type ErrorCode } from '#base/errors.ts'
+import { timestampFromMs } from '#base/time.ts'
 import {
   ROOT_NODE,
   type AttributeRequest,
@@ -364,6 +365,20 @@ export function untold(store: Store): Store {
     return { entries: entries ?? [], isLast: page?.isLast ?? true }
   }
   return replacing(store, { list, listTree, capabilities: { ...store.capabilities, listingComplete: false } })
+}
+
+/** `store` in which everything was put some time ago, so that a change would show in its times. */
+export function aged(store: Store, ageMs = 60_000): Store {
+  const modified = timestampFromMs(Date.now() - ageMs)
+  const old = (entry: Entry): Entry => ({ ...entry, modified })
+  async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
+    for await (const page of store.list(...args)) yield page.map(old)
+  }
+  const listTree: Store['listTree'] = async (...args) => {
+    const { entries, isLast } = (await store.listTree?.(...args)) ?? { entries: [], isLast: true }
+    return { entries: entries.map(old), isLast }
+  }
+  return replacing(store, { list, listTree, stat: async (...args) => old(await store.stat(...args)) })
 }
 
 /** The text of a stored file. */

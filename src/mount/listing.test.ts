@@ -3,12 +3,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { setLogLevel } from '#base/log.ts'
-import { timestampFromMs } from '#base/time.ts'
 import type { AttributeIndex } from '#cache/attribute-index.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY, type Entry, type Store } from '#store/store.ts'
 
-import { counting, replacing, rig, untold, type Rig } from './kernel-double.ts'
+import { aged, counting, replacing, rig, untold, type Rig } from './kernel-double.ts'
 
 setLogLevel('silent')
 
@@ -31,20 +30,6 @@ class IndexDouble implements AttributeIndex {
   }
 
   async close(): Promise<void> {}
-}
-
-/** `store` in which everything was put some time ago, so that a change would show in its times. */
-function aged(store: Store, ageMs = 60_000): Store {
-  const modified = timestampFromMs(Date.now() - ageMs)
-  const old = (entry: Entry): Entry => ({ ...entry, modified })
-  async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
-    for await (const page of store.list(...args)) yield page.map(old)
-  }
-  const listTree: Store['listTree'] = async (...args) => {
-    const { entries, isLast } = (await store.listTree?.(...args)) ?? { entries: [], isLast: true }
-    return { entries: entries.map(old), isLast }
-  }
-  return replacing(store, { list, listTree, stat: async (...args) => old(await store.stat(...args)) })
 }
 
 async function fill(store: Store, count: number): Promise<void> {
@@ -122,7 +107,7 @@ test('[S91] what was changed a moment ago is not remembered: it might change aga
   assert.deepEqual(taken(), { list: 1, stat: 3 })
 })
 
-test('[S91] attributes of what was written here are remembered once a listing shows them unchanged for a while', async (t) => {
+test('[S91] attributes of what was written here are remembered once they were asked for a while after it', async (t) => {
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() })
   const memory = openMemoryStore()
   const attributeIndex = new IndexDouble()
@@ -133,10 +118,11 @@ test('[S91] attributes of what was written here are remembered once a listing sh
   it.clock.ms += 2000
   await it.kernel.list('')
   assert.equal(attributeIndex.entries.size, 0)
-  t.mock.timers.tick(10_000)
-  it.clock.ms += 10_000
-  await it.kernel.list('')
+  t.mock.timers.tick(70_000)
+  it.clock.ms += 70_000
   taken()
+  await it.kernel.list('')
+  assert.deepEqual(taken(), { list: 1, stat: 1 })
   await using later = await rig(store, { attributeIndex })
   await later.kernel.list('')
   assert.equal((await later.kernel.stat('file')).mode & 0o7777, 0o600)
@@ -189,4 +175,72 @@ test('[S91] a reader that looks at what it lists has attributes fetched side by 
   assert.equal(items.filter(({ entry }) => entry !== undefined).length, 1902)
   assert.ok(flyingMax > 32 && flyingMax <= 64, `${flyingMax} at once`)
   assert.deepEqual(taken(), { list: 2, stat: 1902 })
+})
+
+/** `store` in which a change of attributes shows in no listing, as where it comes in the second of the change before. */
+function within(store: Store, second: { seconds: number; nanoseconds: number }): Store {
+  const same = (entry: Entry): Entry => ({ ...entry, version: 'same' as Entry['version'], modified: second })
+  async function* list(...args: Parameters<Store['list']>): AsyncGenerator<readonly Entry[]> {
+    for await (const page of store.list(...args)) yield page.map(same)
+  }
+  return replacing(store, { list, stat: async (...args) => same(await store.stat(...args)) })
+}
+
+test('[S125] what was looked at in the second of its last change is asked for until it was seen after that, and not again', async (t) => {
+  const start = Math.floor(Date.now() / 1000) * 1000
+  t.mock.timers.enable({ apis: ['Date'], now: start + 100 })
+  const memory = openMemoryStore()
+  await fill(memory, 3)
+  const { store, taken } = counting(untold(within(memory, { seconds: start / 1000, nanoseconds: 0 })))
+  await using it = await rig(store)
+  const pass = (ms: number): void => {
+    t.mock.timers.tick(ms)
+    it.clock.ms += ms
+  }
+  await it.kernel.list('')
+  await memory.setAttributes('f00001', { mode: 0o400 }, { guard: ANY })
+  taken()
+  pass(2000)
+  await it.kernel.list('')
+  assert.equal((await it.kernel.stat('f00001')).mode & 0o7777, 0o400)
+  assert.deepEqual(taken(), { list: 1, stat: 3 })
+  pass(4000)
+  await it.kernel.list('')
+  assert.deepEqual(taken(), { list: 1, stat: 3 })
+  for (let round = 0; round < 3; round++) {
+    pass(2000)
+    await it.kernel.list('')
+    assert.deepEqual(taken(), { list: 1 })
+  }
+})
+
+test('[S125] what somebody else changes in the second in which it was written here is seen a minute later', async (t) => {
+  const start = Math.floor(Date.now() / 1000) * 1000
+  t.mock.timers.enable({ apis: ['Date'], now: start + 100 })
+  const memory = openMemoryStore()
+  const { store, taken } = counting(untold(memory))
+  const index = new IndexDouble()
+  await using it = await rig(store, { attributeIndex: index })
+  await it.kernel.names('')
+  await it.kernel.writeFile('file', 'text', 0o644)
+  const { version, modified } = await memory.stat('file')
+  await memory.setAttributes('file', { mode: 0o600 }, { guard: ANY })
+  const same = (entry: Entry): Entry => ({ ...entry, version, modified })
+  const stat = memory.stat.bind(memory)
+  const list = memory.list.bind(memory)
+  Object.assign(memory, {
+    stat: async (...args: Parameters<Store['stat']>) => same(await stat(...args)),
+    list: async function* (...args: Parameters<Store['list']>) {
+      for await (const page of list(...args)) yield page.map(same)
+    },
+  })
+  taken()
+  for (let second = 0; second < 62; second += 2) {
+    t.mock.timers.tick(2000)
+    it.clock.ms += 2000
+    await it.kernel.list('')
+  }
+  assert.equal((await it.kernel.stat('file')).mode & 0o7777, 0o600)
+  assert.deepEqual(taken(), { list: 31, stat: 1 })
+  assert.equal(index.entries.get('file')?.attributes?.mode, 0o600)
 })

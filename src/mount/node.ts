@@ -129,6 +129,8 @@ export class OpenFile {
   lacksRoom = false
   /** The last publish failed, and its closer was told. */
   failed = false
+  /** Why the last publish failed; until one succeeds. */
+  failure: string | undefined
   /** What puts that failed have sent, of which one may have taken effect; until one succeeds. */
   attempts: readonly Attempt[] = []
   /** How often its publish has met another writer, since it was last stored; and the name that it had at the first. */
@@ -176,8 +178,10 @@ export class Node {
   attributes: Attributes | undefined
   /** `modified` is a guess of this machine, as the answers to puts give it. */
   modifiedGuessed = false
-  /** What is known of its attributes comes from changes made here, and may not be remembered on disk yet. */
-  isUnnoted = true
+  /** Its attributes were asked for so long after `modified` that any change of them since shows in a listing, by its time. */
+  isSettled = false
+  /** Until then (monotonic) a listing confirms attributes that were stored from here. */
+  trustedUntil = -Infinity
   /** When the store was asked (monotonic): the start of the request, so never later than the truth of the answer. */
   validatedAt: number
   /** By the clock of the table: when this node came to be. */

@@ -8,7 +8,7 @@ import { timestamp } from '#base/time.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY } from '#store/store.ts'
 
-import { CALLER, counting, O_RDONLY, O_RDWR, O_WRONLY, rig, untold } from './kernel-double.ts'
+import { aged, CALLER, counting, O_RDONLY, O_RDWR, O_WRONLY, rig, untold } from './kernel-double.ts'
 
 const EXCLUSIVE = O_WRONLY | constants.O_EXCL
 
@@ -98,7 +98,7 @@ test('ls -l where listings tell no attributes asks once a name, and only for oth
   const total = 1500
   for (let index = 0; index < total; index++) await memory.put(`f${index}`, Buffer.from('x'), { guard: ABSENT })
   await memory.symlink('link', 'f1', { guard: ABSENT })
-  const counted = counting(untold(memory))
+  const counted = counting(untold(aged(memory)))
   await using it = await rig(counted.store)
   await it.kernel.list('')
   assert.deepEqual(counted.taken(), { list: 2, stat: total + 1 })

@@ -24,9 +24,14 @@ const ABSENCES_MAX = 1024
 const LISTED_ENTRIES_MAX = 1000
 /**
  * What was modified less than this ago may be changed again within the same second, and then neither its version nor its time
- * would tell. Seconds, and what the clocks of an endpoint and of this machine may differ by.
+ * would tell: what is learnt of it is not remembered on disk, nor confirmed by a listing, but asked for again. Seconds, and what the clocks of an endpoint and of this machine may differ by.
  */
 const SETTLED_MS = 5000
+/**
+ * For so long after a change made here a listing is enough to know its attributes, though others may have changed them within
+ * the same seconds: `cp -r` and `rm -r` or `ls -l` after it cost no request for each file.
+ */
+const TRUSTED_MS = 60_000
 /** How far the clock of an endpoint's answers may be from that of its listings, for what was put from here. */
 const MODIFIED_SLACK_MS = 2000
 
@@ -34,6 +39,8 @@ const MODIFIED_SLACK_MS = 2000
 export interface Moment {
   readonly clock: number
   readonly at: number
+  /** Of the wall clock, in milliseconds: what times of objects are compared with. */
+  readonly time: number
 }
 
 export class Resolver {
@@ -49,7 +56,7 @@ export class Resolver {
   }
 
   moment(): Moment {
-    return { clock: this.#state.table.clock, at: this.#state.now() }
+    return { clock: this.#state.table.clock, at: this.#state.now(), time: Date.now() }
   }
 
   /** The node under a name, with fresh attributes; undefined where there is none. */
@@ -176,7 +183,7 @@ export class Resolver {
         // of this name failed: the answer may be older than what it has done all the same.
         if (table.epoch !== epoch || (directory.unsure.get(name) ?? 0) > moment.clock) continue
         if (entry === undefined) directory.missedAt = moment.at
-        else this.#note(entry)
+        else this.#note(entry, moment)
         return this.observe(parent, name, entry, moment)
       }
     } finally {
@@ -231,7 +238,9 @@ export class Resolver {
       return known
     }
     if (known !== undefined) table.detach(known, 'superseded')
-    return table.add(parent, name, factsOf(told, told.attributes === undefined ? -Infinity : moment.at))
+    const node = table.add(parent, name, factsOf(told, told.attributes === undefined ? -Infinity : moment.at))
+    node.isSettled = isSettled(told, moment)
+    return node
   }
 
   /**
@@ -261,23 +270,16 @@ export class Resolver {
     const { attributeIndex } = this.#state
     if (attributeIndex === undefined || entry.attributes !== undefined || entry.version === IMPLICIT_VERSION)
       return entry
-    if (known?.attributes === undefined || known.version !== entry.version || !isSameTime(known, entry)) {
-      const told = attributeIndex.known(entry)
-      return told !== undefined && (told.kind === 'directory') === (entry.kind === 'directory') ? told : entry
-    }
-    // What was put from here, with the time that the endpoint gives it: once, when it has settled.
-    if (known.isUnnoted && isSettled(entry)) {
-      known.isUnnoted = false
-      this.#note({ ...entry, kind: known.kind, attributes: known.attributes })
-    }
-    return entry
+    if (known?.attributes !== undefined && known.version === entry.version && isSameTime(known, entry)) return entry
+    const told = attributeIndex.known(entry)
+    return told !== undefined && (told.kind === 'directory') === (entry.kind === 'directory') ? told : entry
   }
 
   /** Remembers on disk what the store said, for listings that will not tell it. */
-  #note(entry: Entry): void {
+  #note(entry: Entry, moment: Moment): void {
     const { attributeIndex, store } = this.#state
     if (attributeIndex === undefined || store.capabilities.listingComplete) return
-    if (isSettled(entry)) attributeIndex.note(entry)
+    if (isSettled(entry, moment)) attributeIndex.note(entry)
   }
 
   /** Whether `entry` is another file than the one that `known` stands for. */
@@ -298,27 +300,34 @@ export class Resolver {
 
   #update(node: Node, entry: Entry, moment: Moment): void {
     const same = node.version === entry.version
+    let isConfirmed = true
     if (entry.attributes !== undefined) {
       if (!same) node.target = undefined
       node.kind = entry.kind
       node.attributes = entry.attributes
+      node.isSettled = isSettled(entry, moment)
     } else if (node.kind === 'directory') {
       // A listing of its own directory says only that it is there; one of a whole tree, in which version and since when.
       const isSame = same && entry.version !== IMPLICIT_VERSION && !node.modifiedGuessed && isSameTime(node, entry)
-      if (isSame) node.validatedAt = Math.max(node.validatedAt, moment.at)
-      else if (entry.version !== IMPLICIT_VERSION) node.validatedAt = -Infinity
+      if (isSame && node.isSettled) node.validatedAt = Math.max(node.validatedAt, moment.at)
+      else if (!isSame && entry.version !== IMPLICIT_VERSION) node.validatedAt = -Infinity
       return
     } else if (!same || !isSameTime(node, entry)) {
       node.target = undefined
       node.attributes = undefined
       node.kind = entry.kind
+    } else {
+      if (node.modifiedGuessed) {
+        node.isSettled = false
+        node.trustedUntil = node.validatedAt + TRUSTED_MS
+      }
+      isConfirmed = node.attributes === undefined || node.isSettled || node.trustedUntil > moment.at
     }
     node.version = entry.version
     node.size = entry.size
     node.modified = entry.modified
-    if (node.modifiedGuessed) node.isUnnoted = true
     node.modifiedGuessed = false
-    node.validatedAt = Math.max(node.validatedAt, moment.at)
+    if (isConfirmed) node.validatedAt = Math.max(node.validatedAt, moment.at)
   }
 }
 
@@ -331,8 +340,9 @@ function isSameTime(node: Node, entry: Entry): boolean {
   return Math.abs(timestampToMs(node.modified) - timestampToMs(entry.modified)) <= MODIFIED_SLACK_MS
 }
 
-function isSettled({ modified }: Entry): boolean {
-  return Date.now() - timestampToMs(modified) > SETTLED_MS
+/** Whether any change after `moment` gives the object another time than that of `entry`. */
+function isSettled({ modified }: Entry, moment: Moment): boolean {
+  return moment.time - timestampToMs(modified) > SETTLED_MS
 }
 
 /** The entry, or undefined where nothing is there. */

@@ -9,7 +9,7 @@ import { setLogLevel } from '#base/log.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 
-import { codeOf, counting, Gate, replacing, rig, untold, type KernelDouble, type Rig } from './kernel-double.ts'
+import { aged, codeOf, counting, Gate, replacing, rig, untold, type KernelDouble, type Rig } from './kernel-double.ts'
 
 setLogLevel('silent')
 
@@ -66,7 +66,7 @@ async function flushed(it: Rig): Promise<void> {
 test('[S100] a walk of 50 directories costs two listings and one page of the tree, and a look at each that was made', async () => {
   const memory = openMemoryStore()
   await layTree(memory, 50, 3, true)
-  const { store, taken } = counting(untold(memory))
+  const { store, taken } = counting(untold(aged(memory)))
   await using it = await rig(store)
   assert.deepEqual(await find(it.kernel, 'tree'), await stored(memory, 'tree'))
   assert.deepEqual(taken(), { stat: 51, list: 2, listTree: 1 })
