@@ -57,7 +57,10 @@ test('[S82] a dry run shows changes on its mount, and the store has none of them
   assert.equal(readFileSync(join(stored, 'there'), 'utf8'), 'as it was')
   const lines = readFileSync(log, 'utf8')
   for (const path of ['"path":"there"', 'new/file', 'renamed']) assert.ok(lines.includes(path), `${path} is logged`)
-  assert.match(lines, /"changes":\d+,"bytes":\d+,"requests":\d+.*the dry run has ended: none of these changes was sent/)
+  assert.match(
+    lines,
+    /"changes":\d+,"bytes":\d+,"requests":\d+,"costUsd":0\.0000\d+.*the dry run has ended: none of these changes was sent/,
+  )
   rmSync(join(stored, 'there'))
 })
 

@@ -45,6 +45,26 @@ describe('the dry run over S3', () => {
     { entriesInOneDirectory: 200, propertyRuns: 5 },
   )
 
+  test('[S82] each change is told with its price, by the storage class, and their sum at the end', async () => {
+    const lines: Record<string, unknown>[] = []
+    const inner = readOnlyStore(await openS3Store('s3://suite/priced', s3OptionsOf(server())))
+    const log = { info: (line: Record<string, unknown>) => void lines.push(line) }
+    const store = dryRunStore(inner, { directory, log, storageClass: 'STANDARD_IA' })
+    const { version } = await store.put('a', noise(10, 1), { guard: ABSENT })
+    await store.copy('a', 'b', { guard: ABSENT })
+    await store.remove('a', { guard: ifVersion(version) })
+    await store.close()
+    assert.deepEqual(
+      lines.map(({ change, requests, costUsd }) => [change, requests, costUsd]),
+      [
+        ['put', 1, 0.00001],
+        ['copy', 2, 0.000011],
+        ['remove', 1, 0],
+        [undefined, 4, 0.000021],
+      ],
+    )
+  })
+
   test('[S82] objects keep their bytes, names and attributes, whatever is changed', async () => {
     const outside = await openS3Store('s3://filled', s3OptionsOf(server()))
     try {

@@ -86,7 +86,7 @@ export async function serveMount(
     signal,
     readOnly: values.readOnly,
     s3: { ...s3OptionsOf(values), memory },
-    ...(values.dryRun ? { dryRun: dryRunIn(stagingDirectory) } : {}),
+    ...(values.dryRun ? { dryRun: dryRunIn(stagingDirectory, values.storageClass) } : {}),
   })
   const kept = await openKept(store, values, target).catch(async (error: unknown) => {
     await store.close()
@@ -200,9 +200,9 @@ async function openKept(
   return defined({ cache, attributeIndex })
 }
 
-function dryRunIn(stagingDirectory: string): DryRunOptions {
+function dryRunIn(stagingDirectory: string, storageClass: string | undefined): DryRunOptions {
   makeDirectories(stagingDirectory, 0o700)
-  return { directory: stagingDirectory, log }
+  return { directory: stagingDirectory, log, ...defined({ storageClass }) }
 }
 
 /** How the mount stands, for who asks. */

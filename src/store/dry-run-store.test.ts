@@ -180,6 +180,21 @@ test('[S82] dry run: changes show through it, none is sent, each is told with it
   })
 })
 
+test('[S82] dry run: a removal of many tells how many were removed and the first of them, and no price where none is asked', async () => {
+  const names = Array.from({ length: 12 }, (_, index) => `file-${String(index).padStart(2, '0')}`)
+  const inner = await filled(names)
+  await inDryRun(inner, async (store, lines) => {
+    const found = await listAll(store, '')
+    const [first] = found
+    assert.ok(first !== undefined)
+    await store.remove(first.path, { guard: ANY })
+    await store.removeAll(found)
+    const { change, entries, paths, path, requests, costUsd } = lines.at(-1) ?? {}
+    assert.deepEqual([change, entries, path, requests, costUsd], ['removeAll', 11, undefined, 1, undefined])
+    assert.deepEqual(paths, names.slice(1, 11))
+  })
+})
+
 async function* large(): AsyncGenerator<Uint8Array> {
   for (let count = 0; count < 17; count++) yield Buffer.alloc(1 << 20, count)
 }

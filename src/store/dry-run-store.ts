@@ -1,6 +1,6 @@
 /**
  * A store that tries changes out: it shows another store with every change made, keeps the changes on local disk, and sends
- * none of them. Each is logged in one line with what it would have cost in requests, and at the end their sum. With the store,
+ * none of them. Each is logged in one line with what it would have cost in requests, on S3 also in money, and at the end their sum. With the store,
  * the changes are gone.
  *
  * Guards hold as they would in a store that checks them, against what shows here; what others change in the store within
@@ -12,7 +12,7 @@ import { timestampNow } from '#base/time.ts'
 
 import { checkAborted } from './abort.ts'
 import { MemoryReading } from './directory/reading.ts'
-import { requestsOf, type Change } from './dry-run/cost.ts'
+import { countOf, requestsOf, type Change } from './dry-run/cost.ts'
 import { Facts, withFacts } from './dry-run/facts.ts'
 import { movedEntry, OverlayListing } from './dry-run/listing.ts'
 import { leafEntry, Overlay, ownEntry, type Content, type Directory, type Leaf, type Node } from './dry-run/overlay.ts'
@@ -32,6 +32,7 @@ import {
   notEmpty,
   notFound,
 } from './refusals.ts'
+import { estimatedCostUsd } from './s3/prices.ts'
 import { sourceLength } from './source.ts'
 import {
   type Attributes,
@@ -60,6 +61,8 @@ export interface DryRunOptions {
   /** Where the bytes are kept, in a directory that is made here and removed at the end. */
   readonly directory: string
   readonly log: Pick<Logger, 'info'>
+  /** By whose prices requests to S3 are estimated; `STANDARD` where absent. */
+  readonly storageClass?: string
 }
 
 /** What the changes so far would have been. */
@@ -67,12 +70,18 @@ export interface DryRunSummary {
   readonly changes: number
   readonly bytes: number
   readonly requests: number
+  /** US dollars for the requests, at list prices; absent where requests cost nothing. */
+  readonly costUsd?: number
 }
 
 export interface DryRunStore extends Store {
   summary(): DryRunSummary
 }
 
+/** Of a removal of many, so many are named. */
+const NAMED_MAX = 10
+/** Digits of a cost after the point: the cheapest request costs $0.00000003. */
+const COST_DIGITS = 8
 const NO_BYTES = Buffer.alloc(0)
 
 /** Shows `inner` with changes that never reach it; closing it closes `inner`. @throws OperationError as local disks fail. */
@@ -92,11 +101,14 @@ class OverlaidStore implements DryRunStore {
   #changes = 0
   #bytes = 0
   #requests = 0
+  #costUsd = 0
+  readonly #prices: string | undefined
   #closed = false
 
-  constructor(inner: Store, { directory, log }: DryRunOptions) {
+  constructor(inner: Store, { directory, log, storageClass = 'STANDARD' }: DryRunOptions) {
     this.#inner = inner
     this.#log = log
+    this.#prices = inner.url.startsWith('s3:') ? storageClass : undefined
     this.#spool = new Spool(directory)
     this.#overlay = new Overlay(({ content }) => this.#release(content))
     this.#view = new View(this.#overlay)
@@ -107,7 +119,8 @@ class OverlaidStore implements DryRunStore {
   }
 
   summary(): DryRunSummary {
-    return { changes: this.#changes, bytes: this.#bytes, requests: this.#requests }
+    const sums = { changes: this.#changes, bytes: this.#bytes, requests: this.#requests }
+    return this.#prices === undefined ? sums : { ...sums, costUsd: rounded(this.#costUsd) }
   }
 
   async stat(path: string, options: StatOptions = {}): Promise<Entry> {
@@ -304,10 +317,12 @@ class OverlaidStore implements DryRunStore {
       removeDirectory: (path: string, call?: CallOptions) => this.#removeDirectory(path, call ?? {}),
     }
     const outcomes = await removeEach(quietly, removals, options)
-    const entries = outcomes.filter((outcome) => outcome === undefined).length
-    const [first] = removals
-    if (first !== undefined && entries > 0)
-      this.#record({ kind: 'removeAll', entries }, { path: first.path, entries }, 0)
+    const removed = removals.filter((_, index) => outcomes[index] === undefined)
+    const entries = removed.length
+    if (entries > 0) {
+      const paths = removed.slice(0, NAMED_MAX).map(({ path }) => path)
+      this.#record({ kind: 'removeAll', entries }, { entries, paths }, 0)
+    }
     return outcomes
   }
 
@@ -480,13 +495,33 @@ class OverlaidStore implements DryRunStore {
     return count
   }
 
-  #record(change: Change, where: { path: string; to?: string; entries?: number }, bytes: number): void {
-    const requests = requestsOf(change)
+  #record(change: Change, where: Where, bytes: number): void {
+    const sent = requestsOf(change)
+    const requests = countOf(sent)
     this.#changes++
     this.#bytes += bytes
     this.#requests += requests
-    this.#log.info({ change: change.kind, ...where, bytes, requests }, 'dry run: not sent')
+    const line = { change: change.kind, ...where, bytes, requests }
+    if (this.#prices === undefined) {
+      this.#log.info(line, 'dry run: not sent')
+      return
+    }
+    const usd = estimatedCostUsd(
+      sent.map((each) => ({ ...each, outcome: 'ok' })),
+      this.#prices,
+    )
+    this.#costUsd += usd
+    this.#log.info({ ...line, costUsd: rounded(usd) }, 'dry run: not sent')
   }
+}
+
+/** What a change is about: one path, two, or the first of many with their count. */
+type Where =
+  | { readonly path: string; readonly to?: string }
+  | { readonly entries: number; readonly paths: readonly string[] }
+
+function rounded(usd: number): number {
+  return Number(usd.toFixed(COST_DIGITS))
 }
 
 /** Whether a store that knows no directories would look before whether the path is free. */

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { requestsOf, type Change } from './cost.ts'
+import { estimatedCostUsd } from '#store/s3/prices.ts'
+import { countOf, requestsOf, type Change } from './cost.ts'
 
 const MIB = 1 << 20
 
@@ -27,5 +28,22 @@ test('cost: by kind of change, size and number of entries', () => {
     [{ kind: 'rename', entries: 2500, directory: true }, 3 + 5000 + 6],
     [{ kind: 'exchange', entries: 2 }, 3 + 6 + 4],
   ]
-  for (const [change, expected] of cases) assert.equal(requestsOf(change), expected, JSON.stringify(change))
+  for (const [change, expected] of cases) assert.equal(countOf(requestsOf(change)), expected, JSON.stringify(change))
+})
+
+test('cost: in money what it would be at list prices, by what the requests do', () => {
+  const usd = (change: Change): number =>
+    estimatedCostUsd(requestsOf(change).map(({ operation, count }) => ({ operation, count, outcome: 'ok' })))
+  const [put, look] = [0.005 / 1000, 0.0004 / 1000]
+  const cases: readonly (readonly [Change, number])[] = [
+    [{ kind: 'put', bytes: 0 }, put],
+    [{ kind: 'put', bytes: 80 * MIB }, 12 * put],
+    [{ kind: 'remove', guarded: true }, 0],
+    [{ kind: 'remove', guarded: false }, look],
+    [{ kind: 'removeAll', entries: 5000 }, 0],
+    [{ kind: 'rename', entries: 1000, directory: true }, 2 * put + 1000 * (put + look) + put],
+  ]
+  for (const [change, expected] of cases) {
+    assert.ok(Math.abs(usd(change) - expected) < 1e-9, `${JSON.stringify(change)} ${usd(change)}`)
+  }
 })

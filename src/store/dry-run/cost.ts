@@ -20,40 +20,62 @@ const PARTS_MAX = 10_000
 /** Keys in one request to list, or to delete, at most. */
 const KEYS_MAX = 1000
 /** A move of a directory is written down before, in its middle and after. */
-const INTENT_REQUESTS = 3
+const INTENT: readonly Requests[] = [
+  { operation: 'PutObject', count: 2 },
+  { operation: 'DeleteObject', count: 1 },
+]
 
-/** About how many requests the change would have been. */
-export function requestsOf(change: Change): number {
+/** So many requests of an operation, as S3 calls it. */
+export interface Requests {
+  readonly operation: string
+  readonly count: number
+}
+
+/** About the requests that the change would have been. */
+export function requestsOf(change: Change): Requests[] {
   switch (change.kind) {
     case 'put':
       return putRequests(change.bytes)
     case 'symlink':
     case 'makeSpecial':
-      return change.looks ? 3 : 1
+      return requests(change.looks ? { HeadObject: 1, ListObjectsV2: 1, PutObject: 1 } : { PutObject: 1 })
     case 'makeDirectory':
-      return change.looks ? 4 : 1
+      return requests(change.looks ? { HeadObject: 2, ListObjectsV2: 1, PutObject: 1 } : { PutObject: 1 })
     case 'setAttributes':
     case 'copy':
+      return requests({ HeadObject: 1, CopyObject: 1 })
     case 'removeDirectory':
-      return 2
+      return requests({ ListObjectsV2: 1, DeleteObject: 1 })
     case 'remove':
-      return change.guarded ? 1 : 2
+      return requests(change.guarded ? { DeleteObject: 1 } : { HeadObject: 1, DeleteObject: 1 })
     case 'removeAll':
-      return Math.ceil(change.entries / KEYS_MAX)
+      return requests({ DeleteObjects: Math.ceil(change.entries / KEYS_MAX) })
     case 'rename':
-      return change.directory ? INTENT_REQUESTS + movedRequests(change.entries) : 4
+      if (!change.directory) return requests({ HeadObject: 2, CopyObject: 1, DeleteObject: 1 })
+      return [...INTENT, ...movedRequests(change.entries)]
     case 'exchange':
       // By way of a third place: what is on one side moves twice.
-      return INTENT_REQUESTS + movedRequests(change.entries) + movedRequests(Math.ceil(change.entries / 2))
+      return [...INTENT, ...movedRequests(change.entries), ...movedRequests(Math.ceil(change.entries / 2))]
   }
 }
 
-function putRequests(bytes: number): number {
-  if (bytes <= 2 * PART_BYTES) return 1
-  return 2 + Math.min(PARTS_MAX, Math.ceil(bytes / PART_BYTES))
+/** How many they are. */
+export function countOf(all: readonly Requests[]): number {
+  return all.reduce((sum, { count }) => sum + count, 0)
+}
+
+function requests(counts: Readonly<Record<string, number>>): Requests[] {
+  return Object.entries(counts).map(([operation, count]) => ({ operation, count }))
+}
+
+function putRequests(bytes: number): Requests[] {
+  if (bytes <= 2 * PART_BYTES) return requests({ PutObject: 1 })
+  const parts = Math.min(PARTS_MAX, Math.ceil(bytes / PART_BYTES))
+  return requests({ CreateMultipartUpload: 1, UploadPart: parts, CompleteMultipartUpload: 1 })
 }
 
 /** Listed and deleted by the page, looked at and copied one by one. */
-function movedRequests(entries: number): number {
-  return 2 * entries + 2 * Math.ceil(entries / KEYS_MAX)
+function movedRequests(entries: number): Requests[] {
+  const pages = Math.ceil(entries / KEYS_MAX)
+  return requests({ HeadObject: entries, CopyObject: entries, ListObjectsV2: pages, DeleteObjects: pages })
 }
