@@ -13,6 +13,7 @@ const HANDLE_BYTES_MAX = 128
 /** Before the bytes of a handle: their count and the type, each 32 bits. */
 const HEAD_BYTES = 8
 const FSID_BYTES = 8
+const TRIES_MAX = 1_000
 
 const calls = once(() => ({
   nameToHandle: bind<[number, string, Uint8Array, Uint8Array, number]>(
@@ -48,11 +49,14 @@ export function handleOf(fd: number, fsid: Buffer): { key: HandleKey; mount: num
 /** Opens what a key names, by any descriptor of its file system; undefined where it is no more. */
 export function openHandle(mount: number, key: HandleKey, flags: number): number | undefined {
   const bytes = Buffer.from(key, 'latin1').subarray(FSID_BYTES)
-  const fd = calls().openByHandle(mount, bytes, flags | O_CLOEXEC)
-  if (fd !== -1) return fd
-  const number = errno()
-  if (number === ERRNO.ESTALE || number === ERRNO.ENOENT) return undefined
-  throw new SystemCallError('open_by_handle_at', number)
+  for (let tries = 1; ; tries++) {
+    const fd = calls().openByHandle(mount, bytes, flags | O_CLOEXEC)
+    if (fd !== -1) return fd
+    const number = errno()
+    if (number === ERRNO.ESTALE || number === ERRNO.ENOENT) return undefined
+    // What ext4 says while the inode's number is given to a new one in just this moment: so this handle is of the past, too.
+    if (number !== ERRNO.ENOMEM || tries === TRIES_MAX) throw new SystemCallError('open_by_handle_at', number)
+  }
 }
 
 /** The key of the handle that lies at `at` in a record of fanotify, behind the identity of its file system. */

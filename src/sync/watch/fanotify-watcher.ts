@@ -9,7 +9,7 @@
 import { closeSync, constants, readlinkSync } from 'node:fs'
 import { ERRNO, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
-import { O_PATH, openAt, openBeneath, readEntries } from '#os/at.ts'
+import { O_PATH, openAt, openBeneath } from '#os/at.ts'
 import {
   decodeFanotify,
   emptyFanotifyEvent,
@@ -38,7 +38,7 @@ import { HandleTree, type KnownDirectory } from './handle-tree.ts'
 import { OpenFiles } from './open-files.ts'
 import { Outbox } from './outbox.ts'
 import { PolledSubtrees } from './polled-subtrees.ts'
-import { isMissing } from './polled-tree.ts'
+import { isMissing, readAllEntries } from './polled-tree.ts'
 import { Root, RootGone } from './root.ts'
 import { Slices, WatchLoop } from './watch-loop.ts'
 import {
@@ -403,7 +403,7 @@ export class FanotifyWatcher implements Watcher {
         const known = this.#tree.at(atKey)
         if (known === undefined) continue
         let parent = known
-        for (const step of climbed.reverse()) parent = this.#tree.place(step.key, parent, step.name)
+        for (const step of climbed.toReversed()) parent = this.#tree.place(step.key, parent, step.name)
         return parent
       }
       return undefined
@@ -513,7 +513,7 @@ export class FanotifyWatcher implements Watcher {
       const name = nameFrom(bytes, 0, bytes.length)
       if (name !== undefined) (type === 'directory' ? names : unknown).push(name)
     }
-    while (readEntries(fd, this.#entries, each));
+    readAllEntries(fd, this.#entries, each)
     for (const name of unknown) {
       if (((statusAt(fd, name)?.mode ?? 0) & S_IFMT) === S_IFDIR) names.push(name)
     }

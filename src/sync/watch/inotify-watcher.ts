@@ -10,7 +10,7 @@
 import { closeSync, constants } from 'node:fs'
 import { ERRNO, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
-import { openBeneath, readEntries } from '#os/at.ts'
+import { openBeneath } from '#os/at.ts'
 import {
   decodeInotify,
   IN_ATTRIB,
@@ -39,7 +39,7 @@ import { nameFrom, shownBytes } from './entry-name.ts'
 import { OpenFiles } from './open-files.ts'
 import { type Held, Outbox } from './outbox.ts'
 import { type Polled, PolledSubtrees } from './polled-subtrees.ts'
-import { isMissing } from './polled-tree.ts'
+import { isMissing, readAllEntries } from './polled-tree.ts'
 import { Root, RootGone } from './root.ts'
 import { Slices, WatchLoop } from './watch-loop.ts'
 import { WatchTree, type WatchedDirectory } from './watch-tree.ts'
@@ -210,8 +210,7 @@ export class InotifyWatcher implements Watcher {
     const path = this.#tree.pathOf(directory)
     if ((mask & IN_UNMOUNT) !== 0) {
       this.#tree.drop(directory, this.#drop)
-      this.#outbox.subtree(path)
-      return this.#walk(path, true)
+      return this.#arrived(path)
     }
     if ((mask & IN_IGNORED) !== 0) this.#tree.drop(directory, this.#drop)
     else if ((mask & IN_ATTRIB) !== 0) this.#outbox.written(path, false)
@@ -275,7 +274,7 @@ export class InotifyWatcher implements Watcher {
     return this.#walk(to, true)
   }
 
-  /** A tree that was moved in from outside. */
+  /** A tree that was moved in from outside, or mounted or unmounted there. */
   async #arrived(path: string): Promise<void> {
     if (!(await this.#walk(path, true))) this.#outbox.subtree(path)
   }
@@ -323,6 +322,7 @@ export class InotifyWatcher implements Watcher {
     const rootFd = this.#root.open()
     const slices = new Slices()
     let isNew = false
+    const tellings: string[] = []
     try {
       const left = [{ path, tells }]
       for (let next = left.pop(); next !== undefined; next = left.pop()) {
@@ -334,7 +334,7 @@ export class InotifyWatcher implements Watcher {
         }
         if (typeof found !== 'object') continue
         const told = found.isNew && next.tells
-        if (told) this.#outbox.subtree(next.path)
+        if (told) tellings.push(next.path)
         // What is below something that was told is told with it.
         for (const name of found.names) left.push({ path: joinPath(next.path, name), tells: next.tells && !told })
         await slices.pause()
@@ -342,6 +342,8 @@ export class InotifyWatcher implements Watcher {
     } finally {
       closeSync(rootFd)
     }
+    // Not before all below is watched: who scans it at once would come too early for what is not.
+    for (const told of tellings) this.#outbox.subtree(told)
     return isNew
   }
 
@@ -391,7 +393,7 @@ export class InotifyWatcher implements Watcher {
       const name = nameFrom(bytes, 0, bytes.length)
       if (name !== undefined) (type === 'directory' ? names : unknown).push(name)
     }
-    while (readEntries(fd, this.#entries, each));
+    readAllEntries(fd, this.#entries, each)
     for (const name of unknown) {
       if (((statusAt(fd, name)?.mode ?? 0) & S_IFMT) === S_IFDIR) names.push(name)
     }
@@ -421,8 +423,7 @@ export class InotifyWatcher implements Watcher {
     )
     this.#mounts = now
     for (const path of changed) {
-      this.#outbox.subtree(path)
-      await this.#walk(path, true)
+      await this.#arrived(path)
     }
   }
 }

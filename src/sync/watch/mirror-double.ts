@@ -19,6 +19,8 @@ export class Mirror {
   readonly #root: string
   readonly entries = new Map<string, Entry>()
   readonly told: Change[] = []
+  /** Not found when they were looked at, and not yet told to be gone or to have moved. */
+  readonly #missing = new Set<string>()
   scans = 0
 
   constructor(root: string) {
@@ -37,6 +39,7 @@ export class Mirror {
     const scans = new Set<string>()
     for (const change of batch) {
       this.told.push(change)
+      if (change.kind === 'gone') this.#found(change.path)
       if (change.kind === 'written' || change.kind === 'gone') looks.add(change.path)
       else if (change.kind === 'subtree') scans.add(change.path)
       else if (change.kind === 'lost') scans.add('')
@@ -46,7 +49,15 @@ export class Mirror {
       }
     }
     for (const path of scans) this.scan(path)
-    for (const path of looks) this.#look(path)
+    for (const path of looks) {
+      if (this.#look(path) === undefined && !batch.some((change) => change.kind === 'gone' && change.path === path)) {
+        this.#missing.add(path)
+      }
+    }
+  }
+
+  #found(path: string): void {
+    for (const each of [...this.#missing]) if (isWithin(each, path)) this.#missing.delete(each)
   }
 
   /** What differs from the tree as it is. */
@@ -64,13 +75,16 @@ export class Mirror {
   scan(path: string): void {
     this.scans++
     this.#forget(path)
+    this.#found(path)
     const left = [path]
     for (let at = left.pop(); at !== undefined; at = left.pop()) {
-      if (this.#look(at) !== 'directory') continue
+      const kind = this.#look(at)
+      if (kind === undefined) this.#missing.add(at)
+      if (kind !== 'directory') continue
       try {
         for (const name of readdirSync(join(this.#root, at))) left.push(joinPath(at, name))
       } catch {
-        // Gone meanwhile, of which a change tells.
+        this.#missing.add(at)
       }
     }
   }
@@ -78,6 +92,11 @@ export class Mirror {
   #moved(from: string, to: string, looks: Set<string>, scans: Set<string>): void {
     for (const set of [looks, scans]) {
       for (const path of [...set]) if (isWithin(path, from)) set.add(to + path.slice(from.length))
+    }
+    for (const path of [...this.#missing]) {
+      if (!isWithin(path, from)) continue
+      this.#missing.delete(path)
+      scans.add(to + path.slice(from.length))
     }
     const known = this.entries.get(from)
     if (known === undefined || entryAt(this.#root, to)?.inode !== known.inode || entryAt(this.#root, from)) {
@@ -108,7 +127,9 @@ export class Mirror {
   }
 
   #forget(path: string): void {
+    const known = this.entries.get(path)
     this.entries.delete(path)
+    if (known?.line.startsWith('directory') !== true) return
     for (const each of [...this.entries.keys()]) if (isWithin(each, path)) this.entries.delete(each)
   }
 }

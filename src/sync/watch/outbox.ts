@@ -27,7 +27,7 @@ export class Outbox {
   #rotatedAt = Date.now()
   #wake: (() => void) | undefined
   #ended = false
-  #error: unknown
+  #error: Error | undefined
   #taken: () => void = () => undefined
   told = 0
 
@@ -116,7 +116,7 @@ export class Outbox {
   }
 
   fail(error: unknown): void {
-    this.#error ??= error
+    this.#error ??= error instanceof Error ? error : new Error(String(error))
     this.end()
   }
 

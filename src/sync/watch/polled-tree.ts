@@ -5,7 +5,7 @@
 import { closeSync, constants } from 'node:fs'
 import { ERRNO } from '#base/errors.ts'
 import { timestampToMs } from '#base/time.ts'
-import { openBeneath, readEntries } from '#os/at.ts'
+import { type DirentType, openBeneath, readEntries } from '#os/at.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { type Status, S_IFDIR, S_IFMT, statusAt } from '#os/status.ts'
 import { joinPath } from '#store/path.ts'
@@ -29,6 +29,15 @@ export function isMissing(error: unknown): boolean {
     error instanceof SystemCallError &&
     (error.errno === ERRNO.ENOENT || error.errno === ERRNO.ENOTDIR || error.errno === ERRNO.ELOOP)
   )
+}
+
+/** All entries of an open directory; none once it is removed. */
+export function readAllEntries(fd: number, buffer: Buffer, each: (name: Buffer, type: DirentType) => void): void {
+  try {
+    while (readEntries(fd, buffer, each));
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
 }
 
 export class PolledTree {
@@ -90,7 +99,7 @@ class Look {
     const directories: string[] = []
     try {
       const each = (bytes: Buffer): void => this.#entry(fd, path, bytes, before, now, directories)
-      while (readEntries(fd, this.#buffer, each));
+      readAllEntries(fd, this.#buffer, each)
     } finally {
       closeSync(fd)
     }

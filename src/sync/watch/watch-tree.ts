@@ -68,11 +68,11 @@ export class WatchTree {
     if (known !== undefined && known === there) return { directory: known, isNew: false }
     // A directory that seems to lie in itself was moved since: what is known of it begins anew.
     const reuse = known !== undefined && known !== this.root && !(parent !== undefined && isIn(parent, known))
-    if (known !== undefined && !reuse) this.#unlink(known)
+    // Before what was there is dropped, for it may be known to lie in that.
+    if (known !== undefined) this.#unlink(known)
     if (there !== undefined) this.drop(there, dropped)
     const directory = reuse ? known : new WatchedDirectory(watch, parent, name)
-    if (reuse) this.move(known, parent, name)
-    else this.#link(directory, parent, name)
+    this.#link(directory, parent, name)
     return { directory, isNew: true }
   }
 

@@ -22,7 +22,6 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 
 import { isOperationError } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
@@ -61,7 +60,7 @@ function each(kinds: readonly Kind[], name: string, body: (world: World, context
     test(`${name} (${kind})`, { timeout: 60_000 }, async (context) => {
       const base = mkdtempSync(join(tmpdir(), 'eider-watch-'))
       const tree = join(base, 'tree')
-      mkdirSync(join(tree, 'a', 'b'), { recursive: true })
+      mkdirSync(join(tree, 'a', 'b', 'c'), { recursive: true })
       writeFileSync(join(tree, 'a', 'b', 'f'), 'first')
       let watcher: Watcher | undefined
       try {
@@ -195,7 +194,6 @@ each(
   '[trap 5] after a rename of a directory, what happens deep below it is told by its new path',
   async (world) => {
     const { tree } = world
-    mkdirSync(join(tree, 'a', 'b', 'c'))
     const reader = await world.read()
     renameSync(join(tree, 'a'), join(tree, 'z'))
     await reader.until((change) => change.kind === 'moved' && change.from === 'a' && change.to === 'z')
@@ -223,7 +221,7 @@ each(TOLD, '[trap 6] an atomic save is a move over the old file, and leaves noth
   renameSync(join(tree, 'a', 'b', 'f~'), join(tree, 'a', 'b', 'f'))
   await reader.until((change) => change.kind === 'moved' && change.from === 'a/b/f~' && change.to === 'a/b/f')
   assert.deepEqual(reader.mirror.differences(), [])
-  assert.deepEqual([...reader.mirror.entries.keys()].sort(), ['', 'a', 'a/b', 'a/b/f'])
+  assert.deepEqual([...reader.mirror.entries.keys()].sort(), ['', 'a', 'a/b', 'a/b/c', 'a/b/f'])
 })
 
 each(TOLD, '[trap 7] the empty moment of a file that is truncated and written is told as open', async (world) => {
@@ -295,6 +293,19 @@ each(
   },
 )
 
+/** Watches the directory of its argv and prints what is told, a line a batch; first which subtrees are polled. */
+const LIMITED = `
+import { InotifyWatcher } from '${import.meta.resolve('./inotify-watcher.ts')}'
+import { setLogLevel } from '${import.meta.resolve('#base/log.ts')}'
+setLogLevel('silent')
+const watcher = new InotifyWatcher(process.argv[1], { pollEveryMs: 20 })
+await watcher.arm()
+const print = (value) => process.stdout.write(JSON.stringify(value) + '\\n')
+print(watcher.degraded)
+process.stdin.resume().on('end', () => void watcher.close())
+for await (const batch of watcher.changes()) print(batch)
+`
+
 test(
   '[trap 20] a subtree that has run out of watches is polled, and told to be',
   { timeout: 60_000 },
@@ -302,9 +313,8 @@ test(
     const tree = mkdtempSync(join(tmpdir(), 'eider-watch-'))
     try {
       for (let index = 0; index < 30; index++) mkdirSync(join(tree, `d${index}`, 'below'), { recursive: true })
-      const program = fileURLToPath(import.meta.resolve('#test/sync/watch-process.ts'))
       const limited = 'echo 20 > /proc/sys/user/max_inotify_watches && exec "$@"'
-      const command = ['-Ur', 'sh', '-c', limited, 'sh', process.execPath, program, tree]
+      const command = ['-Ur', 'sh', '-c', limited, 'sh', process.execPath, '--input-type=module', '-e', LIMITED, tree]
       if (spawnSync('unshare', ['-Ur', 'sh', '-c', 'echo 20 > /proc/sys/user/max_inotify_watches']).status !== 0) {
         return context.skip('no user namespace, or none with limits of its own')
       }

@@ -4,8 +4,10 @@
  *
  * What is told is where to look, in order, and never what is there: by the time it is read, more may have happened, of which
  * later changes tell. Who takes them keeps to five rules, and then what they know becomes what is on the disk:
- * 1. A path that is told is looked at after it was told; nothing there means that it is gone, with all below.
- * 2. What has not been looked at when its directory is told to have moved is looked at under the new name.
+ * 1. A path that is told is looked at after it was told. What is not found then (in the middle of a scan, too) has gone or moved,
+ *    as a later change tells, and counts as not looked at until then.
+ * 2. What has not been looked at when it, or a directory above it, is told to have moved, is looked at under the new name, with
+ *    all below.
  * 3. `moved` is believed only where what is at `to` is what was known as `from` (device and inode), and nothing is at `from`;
  *    else both are subtrees to scan. What is at `to` is looked at in any case.
  * 4. After `lost`, everything is scanned.
