@@ -123,6 +123,8 @@ class Held implements CachedVersion {
     return { offset, length }
   }
 
+  missed(): void {}
+
   async keep(): Promise<void> {}
 
   async verify(): Promise<boolean> {

@@ -294,6 +294,18 @@ test(
 )
 
 test(
+  '[S62] a bound that is lower than at the last start holds soon after the start',
+  withCache(async ({ directory, open }) => {
+    let cache = await open({ bytesMax: 40 * BLOCK_BYTES })
+    for (let count = 0; count < 15; count++) await keepAll(cache, keyOf(`f${count}`, 2 * BLOCK_BYTES))
+    await cache.close()
+    assert.ok(allocatedIn(directory) > 20 * BLOCK_BYTES)
+    cache = await open({ bytesMax: 20 * BLOCK_BYTES })
+    await until(() => cache.status.bytes <= 20 * BLOCK_BYTES && cache.status.bytes === allocatedIn(directory))
+  }),
+)
+
+test(
   '[S63] versions that were replaced go before all others',
   withCache(async ({ open }) => {
     const cache = await open({ bytesMax: 10 * BLOCK_BYTES + 100_000 })

@@ -135,6 +135,8 @@ export class DiskCache implements FileCache {
     this.#files = totals?.files ?? 0
     this.#room.add(totals?.bytes ?? 0)
     this.#counted = this.#isCounting ? this.#count() : Promise.resolve()
+    // The limits may be lower than they were.
+    if (!this.#isCounting) this.#aside(this.#room.keepLimits())
     this.#timer = setInterval(() => this.#aside(this.#room.keepLimits()), LIMITS_MS).unref()
   }
 

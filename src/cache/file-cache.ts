@@ -63,6 +63,8 @@ export interface CachedVersion {
   missing(offset: number, length: number): { readonly offset: number; readonly length: number } | undefined
   /** Widens a range to what has to be fetched for it to be kept: whole blocks, or the end of the file. */
   align(offset: number, length: number): { readonly offset: number; readonly length: number }
+  /** Counts bytes that have to be fetched, since they are not here. */
+  missed(length: number): void
   /** Keeps bytes that were fetched; `bytes` may be reused when it resolves. Never rejects. */
   keep(offset: number, bytes: Uint8Array): Promise<void>
   /**

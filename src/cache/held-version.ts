@@ -32,8 +32,8 @@ export class HeldVersion implements CachedVersion {
   read(offset: number, length: number, into?: Buffer): Buffer | undefined | Promise<Buffer | undefined> {
     assert(this.#isHeld, 'a cached version is read while it is held')
     const bytes = this.#file.read(offset, length, into)
-    if (bytes instanceof Promise) return bytes.then((late) => this.#counted(late, length))
-    return this.#counted(bytes, length)
+    if (bytes instanceof Promise) return bytes.then((late) => this.#counted(late))
+    return this.#counted(bytes)
   }
 
   missing(offset: number, length: number): Range | undefined {
@@ -42,6 +42,10 @@ export class HeldVersion implements CachedVersion {
 
   align(offset: number, length: number): Range {
     return alignToBlocks(offset, length, this.#file.size)
+  }
+
+  missed(length: number): void {
+    this.#holder.countRead(length, false)
   }
 
   async keep(offset: number, bytes: Uint8Array): Promise<void> {
@@ -66,8 +70,8 @@ export class HeldVersion implements CachedVersion {
     this.#holder.release(this.#file)
   }
 
-  #counted(bytes: Buffer | undefined, length: number): Buffer | undefined {
-    this.#holder.countRead(bytes?.length ?? length, bytes !== undefined)
+  #counted(bytes: Buffer | undefined): Buffer | undefined {
+    if (bytes !== undefined) this.#holder.countRead(bytes.length, true)
     return bytes
   }
 }

@@ -45,7 +45,8 @@ export function notStored({ dirtyFiles, dirtyBytes }: Pick<MountStatus, 'dirtyFi
 
 function cacheText(cache: NonNullable<MountStatus['cache']>): string {
   const asked = cache.hitBytes + cache.missBytes
-  const share = asked === 0 ? '' : `, ${Math.round((100 * cache.hitBytes) / asked)} % of the bytes read came from it`
+  const share =
+    asked === 0 ? '' : `, ${Math.round((100 * cache.hitBytes) / asked)} % of what the mount read came from it`
   const corrupt = cache.corruptBlocks === 0 ? '' : `, ${cache.corruptBlocks} blocks were corrupt and fetched again`
   return `${about(cache.bytes)} of ${formatBytes(cache.bytesMax)} in ${cache.files} files${share}${corrupt}`
 }

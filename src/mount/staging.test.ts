@@ -11,9 +11,10 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
 import { StagedFile } from './staged-file.ts'
@@ -86,4 +87,17 @@ describe('staged files', () => {
       rmSync(other, { recursive: true })
     }
   })
+})
+
+test("what a process of the same number has left is swept, and in nobody's way", async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'eider-staging-'))
+  try {
+    const first = await StagingArea.open(directory)
+    writeFileSync(first.newPath(), 'left by one that died')
+    const second = await StagingArea.open(directory)
+    assert.deepEqual(readdirSync(directory), ['conflicts'])
+    assert.notEqual(basename(first.newPath()), basename(second.newPath()))
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
 })

@@ -44,6 +44,8 @@ export class StagingArea {
   readonly directory: string
   /** Larger files are laid over what the store has, rather than fetched, before their first write. */
   readonly wholeBytesMax: number
+  /** Apart from those of a process with the same number, as the first ones of two containers are. */
+  readonly #session = randomBytes(6).toString('hex')
   #count = 0
   /** The file system has no files without names. */
   #named = false
@@ -58,8 +60,9 @@ export class StagingArea {
     try {
       makeDirectories(join(directory, CONFLICTS), 0o700)
       for (const name of await readdir(directory)) {
-        const pid = /^staged-(\d+)-\d+$/.exec(name)?.[1]
-        if (pid !== undefined && !isAlive(Number(pid))) await rm(join(directory, name), { force: true })
+        const pid = Number(/^staged-(\d+)-[0-9a-f-]+$/.exec(name)?.[1])
+        // Of this process nothing is here yet: in a container the one before had the same number.
+        if (pid === process.pid || (pid > 0 && !isAlive(pid))) await rm(join(directory, name), { force: true })
       }
     } catch (error) {
       throw new OperationError('LOCAL_FAILED', `Cannot stage files in "${directory}": ${messageOf(error)}`, {
@@ -92,7 +95,7 @@ export class StagingArea {
 
   /** A name here that nothing has; what a process that died left under it is swept by the next start. */
   newPath(): string {
-    return join(this.directory, `${PREFIX}${process.pid}-${++this.#count}`)
+    return join(this.directory, `${PREFIX}${process.pid}-${this.#session}-${++this.#count}`)
   }
 
   #createNamed(): StagedFile {

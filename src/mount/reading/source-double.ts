@@ -92,6 +92,7 @@ export class CacheDouble implements CachedVersion {
   readonly blocks = new Set<number>()
   readonly kept: { offset: number; length: number }[] = []
   isFull = false
+  missedBytes = 0
   /** Blocks that say they are there, and are found wrong when they are read. */
   readonly corrupt = new Set<number>()
   /** Resolves a `keep`; at once where absent. */
@@ -141,6 +142,10 @@ export class CacheDouble implements CachedVersion {
     for (let block = Math.ceil(offset / BLOCK); block * BLOCK < end; block++) {
       if ((block + 1) * BLOCK <= end || end === this.key.size) this.blocks.add(block)
     }
+  }
+
+  missed(length: number): void {
+    this.missedBytes += length
   }
 
   backing(): undefined {

@@ -236,6 +236,7 @@ test('with a cache what was fetched is kept in whole blocks, and asked for once'
     await turn()
   }
   assert.equal(source.fetchedBytes, size)
+  assert.equal(cache.missedBytes, size)
   assert.ok(cache.isWhole)
   const before = source.asked.length
   const again = reader.handle()

@@ -313,6 +313,7 @@ export class VersionReader {
     const ask = (given: AbortSignal): Promise<Buffer> => this.#source.fetch(offset, length, given)
     this.#pieces.add(piece)
     if (isAhead) this.#pool.prefetchedBytes.inc(length)
+    this.cached?.missed(length)
     piece.arrival = this.#pool.fetch(length, isAhead, ask, signal).then(
       (bytes) => {
         assert(bytes.length === length, `a source gives what it is asked for: ${bytes.length} of ${length} bytes`)
