@@ -74,7 +74,7 @@ function errorsPage(): string {
     '',
     NOTE,
     '',
-    'Every error of operation has one of these codes; it is in the log as `code`. The errno is what a program in a mount sees, the',
+    'Every error of operation has one of these codes; it is in the log as `code`, of each call that failed at level debug. The errno is what a program in a mount sees, the',
     'status what a client of the S3 gateway sees; retry says whether the program itself tries again.',
     '',
     table(['Code', 'Meaning', 'What to do', 'errno', 'HTTP', 'Retry', 'Log level'], rows),

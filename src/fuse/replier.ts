@@ -89,8 +89,11 @@ export class Replier {
   /** Answers with the errno of what was thrown; what is no operating error is a defect, logged, and EIO. */
   failWith(request: Request, error: unknown): void {
     const errno = errnoOf(error)
-    if (!isOperationError(error) && !(error instanceof Error && error.name === 'AbortError')) {
-      log.error({ operation: OPERATION_NAMES[request.opcode], node: request.node, err: error }, 'a request failed')
+    const operation = operationName(request.opcode)
+    if (isOperationError(error)) {
+      if (log.isLevelEnabled('debug')) log.debug({ operation, node: request.node, code: error.code }, error.message)
+    } else if (!(error instanceof Error && error.name === 'AbortError')) {
+      log.error({ operation, node: request.node, err: error }, 'a request failed')
     }
     this.fail(request, errno)
   }
