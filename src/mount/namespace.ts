@@ -209,7 +209,8 @@ export class Namespace {
       this.checkNothingUnpublished(node)
       if (inBulk && (await this.#resolver.learn(node)) && node.detached === undefined) {
         // The store is not asked whether it is empty, so it must be known.
-        if (node.directory.children.size > 0) throw notEmptyError(table.pathOf(node))
+        const { children, ownSeenAt, completeAt } = node.directory
+        if (children.size > 0 || ownSeenAt >= completeAt) throw notEmptyError(table.pathOf(node))
         await this.#queue(parent, name, node)
       } else {
         if (node.directory.removing.size > 0) await this.#removals.flush()

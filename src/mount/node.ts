@@ -32,6 +32,8 @@ export class DirectoryState {
   subdirectories = 0
   /** When the listing began by which `children` are all there is; -Infinity where that is not known. */
   completeAt = -Infinity
+  /** When a listing last had what stores keep for themselves: it is not shown, and the directory is not empty. */
+  ownSeenAt = -Infinity
   /** Fetches under way that may still report names as they were. */
   fetches = 0
   /** Names removed here, by the clock of the table, kept while such fetches are under way; see `name-log.ts`. */

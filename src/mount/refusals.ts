@@ -10,8 +10,9 @@ import type { Node } from './node.ts'
  * @throws OperationError `STORE_NAME_TOO_LONG`, and `STORE_NAME_INVALID` for the name that stores keep for themselves.
  */
 export function checkPlace(state: MountState, parent: Node, name: string): void {
-  if (name === OWN_NAME && parent === state.table.root) {
-    throw new OperationError('STORE_NAME_INVALID', `Cannot use "${name}" there: it is the store's own`)
+  // At any depth: what is a directory here is the root of who mounts that part of the bucket.
+  if (name === OWN_NAME) {
+    throw new OperationError('STORE_NAME_INVALID', `Cannot use "${name}" as a name: stores keep it for themselves`)
   }
   const { pathBytesMax } = state.store.capabilities
   const path = joinPath(state.table.pathOf(parent), name)

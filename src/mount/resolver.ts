@@ -1,16 +1,17 @@
 /**
  * From names to nodes: what is believed where that is fresh, what the store says where it is not. This is the one place
- * where an answer of the store changes the inode table, under three rules:
+ * where an answer of the store changes the inode table, under four rules:
  * - An answer that a change made here has overtaken is not stored (each fetch notes the clock of the table first), nor is
  *   one about a name that a call from here is just changing: the store may be half-way.
  * - What is ahead of the store (being written, not yet published) is the truth here until it is published.
+ * - What stores keep for themselves is not there, at any depth: see `refusals.ts`.
  * - A file that is open keeps its node and its version. When the store has another one, the name gets a new node and the
  *   old one is superseded: its readers get ESTALE for what they have not read yet, never bytes of two versions.
  */
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampToMs } from '#base/time.ts'
 import type { MaybePromise } from '#fuse/file-system.ts'
-import { checkName, joinPath } from '#store/path.ts'
+import { checkName, joinPath, OWN_NAME } from '#store/path.ts'
 import { IMPLICIT_VERSION, type Entry } from '#store/store.ts'
 
 import { AttributeFetcher } from './attribute-fetcher.ts'
@@ -24,7 +25,8 @@ const ABSENCES_MAX = 1024
 const LISTED_ENTRIES_MAX = 1000
 /**
  * What was modified less than this ago may be changed again within the same second, and then neither its version nor its time
- * would tell: what is learnt of it is not remembered on disk, nor confirmed by a listing, but asked for again. Seconds, and what the clocks of an endpoint and of this machine may differ by.
+ * would tell: what is learnt of it is not remembered on disk, nor confirmed by a
+ * listing, but asked for again. Seconds, and what the clocks of an endpoint and of this machine may differ by.
  */
 const SETTLED_MS = 5000
 /**
@@ -62,6 +64,7 @@ export class Resolver {
   /** The node under a name, with fresh attributes; undefined where there is none. */
   lookup(parent: Node, name: string): MaybePromise<Node | undefined> {
     checkName(name)
+    if (name === OWN_NAME) return undefined
     const asked = this.#state.unanswered.settled(parent, name)
     if (asked !== undefined) return asked.then(() => this.lookup(parent, name))
     const known = this.#state.table.childOf(parent, name)
@@ -218,7 +221,12 @@ export class Resolver {
   /** Takes in what the store said about a name, as of `moment`; gives the node that the name leads to now. */
   observe(parent: Node, name: string, entry: Entry | undefined, moment: Moment): Node | undefined {
     const { table } = this.#state
-    const { children, removals, unsure, absences, changing, unanswered } = stateOf(parent)
+    const directory = stateOf(parent)
+    const { children, removals, unsure, absences, changing, unanswered } = directory
+    if (name === OWN_NAME) {
+      directory.ownSeenAt = moment.at
+      return undefined
+    }
     const known = children.get(name)
     if (changing.has(name) || unanswered.has(name) || (unsure.get(name) ?? 0) > moment.clock) return known
     if (known !== undefined && (known.isAhead || known.changedAt > moment.clock)) return known
