@@ -182,13 +182,13 @@ export class FanotifyWatcher implements Watcher {
       }
       if (length < 0) throw new SystemCallError('read', -length).toOperationError('read what changed')
       for (let at = 0; at < length && !this.#loop.isClosed; count++) {
+        this.counts.events++
         at = decodeFanotify(this.#events, at, event)
         const walking = this.#take(event)
         if (walking !== undefined) await walking
       }
       await slices.pause()
     }
-    this.counts.events += count
     return count
   }
 

@@ -153,13 +153,13 @@ export class InotifyWatcher implements Watcher {
       }
       if (length < 0) throw new SystemCallError('read', -length).toOperationError('read what changed')
       for (let at = 0; at < length && !this.#loop.isClosed; count++) {
+        this.counts.events++
         at = decodeInotify(this.#events, at, event)
         const walking = this.#take(event)
         if (walking !== undefined) await walking
       }
       await slices.pause()
     }
-    this.counts.events += count
     this.#releaseMoves()
     return count
   }

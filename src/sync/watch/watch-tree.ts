@@ -120,7 +120,7 @@ export class WatchTree {
 }
 
 /** Whether `directory` is `top` or lies below it. */
-export function isIn(directory: WatchedDirectory, top: WatchedDirectory): boolean {
+function isIn(directory: WatchedDirectory, top: WatchedDirectory): boolean {
   for (let at: WatchedDirectory | undefined = directory; at !== undefined; at = at.parent) if (at === top) return true
   return false
 }
