@@ -188,6 +188,22 @@ test('a directory that is missing, or that this user may not make, is told with 
   }
 })
 
+test('what --mkdir made is taken away where the mount does not come up, and nothing else', { skip }, async () => {
+  const outer = join(scratch, 'made')
+  for (const how of [[], ['-f']]) {
+    const args = ['mount', bucketAt(gateway, 'absent'), join(outer, 'a', 'b'), '--mkdir', '--log-level=fatal', ...how]
+    assert.equal((await eider(args, { env })).code, 1)
+    assert.ok(!existsSync(outer))
+    mkdirSync(outer)
+    assert.equal((await eider(args, { env })).code, 1)
+    assert.deepEqual(readdirSync(outer), [])
+    mkdirSync(join(outer, 'a', 'b'), { recursive: true })
+    assert.equal((await eider(args, { env })).code, 1)
+    assert.ok(existsSync(join(outer, 'a', 'b')))
+    rmSync(outer, { recursive: true })
+  }
+})
+
 test('a cache that is a file, or another mount has, is told with what to do', { skip }, async () => {
   const file = join(scratch, 'a-file')
   await writeFile(file, '')

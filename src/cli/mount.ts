@@ -3,9 +3,10 @@
  * it is ready, so that what is wrong is told where the command was typed, with its exit code. What serves the mount is
  * `mount-process.ts`.
  */
-import { closeSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { closeSync, lstatSync, rmdirSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
 import { ON_CONFLICT } from '#mount/conflict-policy.ts'
 import { makeDirectories, whyNotMade } from '#os/make-directories.ts'
 import { command, EXIT, type ExitCode } from './command.ts'
@@ -101,6 +102,8 @@ export const MOUNT_OPTIONS = {
   metrics: hostPort({ help: 'Serves metrics for Prometheus there, at /metrics', group: 'Watching it' }),
 } as const
 
+type MountValues = OptionValues<typeof MOUNT_OPTIONS & CommonOptions>
+
 export const mount = command({
   name: 'mount',
   summary: 'a store as a folder',
@@ -124,17 +127,26 @@ export const mount = command({
   run: async ([store = '', directory = ''], values) => {
     const url = await storeUrl(store)
     const target = resolve(directory)
-    if (values.mkdir) makeDirectory(target)
-    if (values.foreground) {
-      const { serveMount } = await import('./mount-process.ts')
-      return serveMount(url, target, values)
+    const made = values.mkdir ? makeDirectory(target) : []
+    try {
+      return await startMount(url, target, values)
+    } catch (error) {
+      removeMade(made)
+      throw error
     }
-    const { logDirectory } = await import('./places.ts')
-    const log = values.log ?? join(logDirectory(), `mount${target.replaceAll('/', '-')}.log`)
-    const flags = flagsOf({ ...MOUNT_OPTIONS, ...COMMON_OPTIONS }, { ...values, log, foreground: true })
-    return startInBackground([url, target, ...flags], log)
   },
 })
+
+async function startMount(url: string, target: string, values: MountValues): Promise<ExitCode> {
+  if (values.foreground) {
+    const { serveMount } = await import('./mount-process.ts')
+    return serveMount(url, target, values)
+  }
+  const { logDirectory } = await import('./places.ts')
+  const log = values.log ?? join(logDirectory(), `mount${target.replaceAll('/', '-')}.log`)
+  const flags = flagsOf({ ...MOUNT_OPTIONS, ...COMMON_OPTIONS }, { ...values, log, foreground: true })
+  return startInBackground([url, target, ...flags], log)
+}
 
 /** All that comes before a mount and changes nothing, for `mount -f`. @throws OperationError for what keeps it from being mounted. */
 export async function checkMount(
@@ -149,13 +161,18 @@ export async function checkMount(
   )
 }
 
-function makeDirectory(directory: string): void {
+/** Gives the directories that were missing, the innermost first. */
+function makeDirectory(directory: string): string[] {
+  const missing: string[] = []
   try {
+    for (let next = directory; !isThere(next); next = dirname(next)) missing.push(next)
     makeDirectories(directory)
+    return missing
   } catch (error) {
     // A dead mount says EEXIST or ENOTCONN here, and is dealt with where it is replaced.
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST' || code === 'ENOTCONN') return
+    if (code === 'EEXIST' || code === 'ENOTCONN') return []
+    removeMade(missing)
     const isRefused = code === 'EACCES' || code === 'EPERM'
     const hint = isRefused
       ? 'Name a directory below one of yours, or have root make this one for this user.'
@@ -166,6 +183,31 @@ function makeDirectory(directory: string): void {
     })
   }
 }
+
+/** Whether something has that name; what it is, or whether it answers, is not asked. */
+function isThere(name: string): boolean {
+  try {
+    return lstatSync(name, { throwIfNoEntry: false }) !== undefined
+  } catch (error) {
+    // A dead mount, or what may not be looked at, is there; below a file nothing is.
+    return (error as NodeJS.ErrnoException).code !== 'ENOTDIR'
+  }
+}
+
+/** Takes away what was made for a mount that did not come up, as far as nobody has put anything in it. */
+function removeMade(directories: readonly string[]): void {
+  for (const directory of directories) {
+    try {
+      rmdirSync(directory)
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException
+      if (!LEFT_BY.has(code)) logger('cli/mount').warn({ err: error }, 'cannot remove what --mkdir made')
+    }
+  }
+}
+
+/** It was not made after all, has entries by now, or lies below what has. */
+const LEFT_BY: ReadonlySet<string> = new Set(['ENOENT', 'ENOTEMPTY', 'EBUSY', 'ENOTDIR'])
 
 async function startInBackground(args: readonly string[], log: string): Promise<ExitCode> {
   const { letGo, openErrors, startReady } = await import('./readiness.ts')
