@@ -36,8 +36,10 @@ export function optionValues<T extends OptionTable>(
   const own = common[section]
   const values: Record<string, unknown> = {}
   for (const [key, row] of Object.entries(table)) {
-    const fromFile = (isObject(own) ? own[key] : undefined) ?? common[key]
-    values[key] = valueOf(key, row, fromFile, config, sources)
+    const ofCommand = isObject(own) ? own[key] : undefined
+    const given: Given =
+      ofCommand === undefined ? { value: common[key], name: key } : { value: ofCommand, name: `${section}.${key}` }
+    values[key] = valueOf(key, row, given, config, sources)
   }
   return values as OptionValues<T>
 }
@@ -87,10 +89,16 @@ function checkKey(file: string, key: string, known: readonly string[], prefix: s
   )
 }
 
+/** What `eider.json` has, and where: `validity`, or `mount.validity` for one command. */
+interface Given {
+  readonly value: unknown
+  readonly name: string
+}
+
 function valueOf(
   key: string,
   row: OptionRow<unknown>,
-  fromFile: unknown,
+  fromFile: Given,
   config: Config | undefined,
   { flags, variables, directory }: ValueSources,
 ): unknown {
@@ -101,20 +109,29 @@ function valueOf(
   const variable = variables[variableOf(key)]
   // An empty variable counts as one that is not set, as shells and unit files can hardly tell them apart.
   if (variable !== undefined && variable !== '') return parsed(row, variable, variableOf(key), directory)
-  if (config !== undefined && fromFile !== undefined) {
-    const source = `"${key}" in ${config.file}`
-    if (typeof fromFile !== 'string' && typeof fromFile !== 'number' && typeof fromFile !== 'boolean') {
-      throw refused(source, JSON.stringify(fromFile), row)
+  const { value } = fromFile
+  if (config !== undefined && value !== undefined && value !== null) {
+    const source = `"${fromFile.name}" in ${config.file}`
+    const shown = JSON.stringify(value)
+    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') {
+      throw refused(source, shown, row)
     }
-    return parsed(row, String(fromFile), source, dirname(config.file))
+    return parsed(row, String(value), source, dirname(config.file), shown)
   }
   if (row.isPath && typeof row.default === 'string') return resolve(directory, row.default)
   return row.default
 }
 
-function parsed(row: OptionRow<unknown>, text: string, source: string, directory: string): unknown {
+/** `shown`: the text as it was written there. */
+function parsed(
+  row: OptionRow<unknown>,
+  text: string,
+  source: string,
+  directory: string,
+  shown = JSON.stringify(text),
+): unknown {
   const value = row.parse(text)
-  if (value === undefined) throw refused(source, row.secret ? '' : JSON.stringify(withoutUser(text)), row)
+  if (value === undefined) throw refused(source, row.secret ? '' : withoutUser(shown), row)
   return row.isPath ? resolve(directory, text) : value
 }
 
