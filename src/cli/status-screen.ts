@@ -1,6 +1,5 @@
 /** A mount's status in lines for people; `--json` has all of it for programs. */
 import type { DeadMount } from './dead-mounts.ts'
-import { formatBytes } from './options.ts'
 import type { MountStatus } from './mount-status.ts'
 
 /** So many kinds of requests are shown by name, the most frequent first. */
@@ -14,41 +13,44 @@ export function statusLines(status: MountStatus): string {
     ['process', String(status.pid)],
     ['open files', String(status.openFiles)],
     ['not stored', notStored(status)],
-    ['memory', `${about(status.memoryBytes)} of ${formatBytes(status.memoryBytesMax)}`],
+    ['memory', `${about(status.memoryBytes)} of ${about(status.memoryBytesMax)}`],
     ['cache', cache === null ? 'none' : cacheText(cache)],
   ]
   const requests = requestsText(status.requests)
   if (requests !== '') rows.push(['requests', requests])
   if (cost !== null)
     rows.push(['cost', `about $${cost.usd.toFixed(cost.usd < 1 ? 4 : 2)} for requests (${cost.prices})`])
-  return [`${status.directory}  ${status.store}`, ...rows.map(([name, text]) => `  ${name.padEnd(12)}${text}`)].join(
-    '\n',
-  )
+  return [heading(status), ...rows.map(([name, text]) => `  ${name.padEnd(12)}${text}`)].join('\n')
 }
 
 /** The lines of a mount whose process is gone. */
 export function deadLines({ directory, store, pid, log }: DeadMount): string {
   const who = pid === undefined ? 'its process' : `its process (${pid})`
   const lines = [
-    `${directory}  ${store}`,
+    heading({ directory, store }),
     `  ${'state'.padEnd(12)}dead: ${who} is gone: mount it again, or "eider unmount" it`,
   ]
   if (log !== undefined) lines.push(`  ${'log'.padEnd(12)}${log}`)
   return lines.join('\n')
 }
 
+/** Names may be those of another user's mount, and hold what steers a terminal. */
+function heading({ directory, store }: { readonly directory: string; readonly store: string }): string {
+  return `${directory}  ${store}`.replaceAll(/\p{Cc}/gu, '?')
+}
+
 /** `3 files, 12.5 MiB`. */
 export function notStored({ dirtyFiles, dirtyBytes }: Pick<MountStatus, 'dirtyFiles' | 'dirtyBytes'>): string {
   if (dirtyFiles === 0) return 'nothing'
-  return `${dirtyFiles} ${dirtyFiles === 1 ? 'file' : 'files'}, ${about(dirtyBytes)}`
+  return `${counted(dirtyFiles, 'file')}, ${about(dirtyBytes)}`
 }
 
 function cacheText(cache: NonNullable<MountStatus['cache']>): string {
   const asked = cache.hitBytes + cache.missBytes
   const share =
     asked === 0 ? '' : `, ${Math.round((100 * cache.hitBytes) / asked)} % of what the mount read came from it`
-  const corrupt = cache.corruptBlocks === 0 ? '' : `, ${cache.corruptBlocks} blocks were corrupt and fetched again`
-  return `${about(cache.bytes)} of ${formatBytes(cache.bytesMax)} in ${cache.files} files${share}${corrupt}`
+  const corrupt = cache.corruptBlocks === 0 ? '' : `, ${counted(cache.corruptBlocks, 'corrupt block')} fetched again`
+  return `${about(cache.bytes)} of ${about(cache.bytesMax)} in ${counted(cache.files, 'file')}${share}${corrupt}`
 }
 
 function requestsText(requests: MountStatus['requests']): string {
@@ -59,6 +61,10 @@ function requestsText(requests: MountStatus['requests']): string {
   return `${total}: ${shown.join(', ')}${all.length > OPERATIONS_SHOWN ? ', …' : ''}`
 }
 
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
 /** To three figures: `12.5 MiB`. */
@@ -67,5 +73,5 @@ function about(bytes: number): string {
   let value = bytes
   for (; value >= 1000 && unit < UNITS.length - 1; unit++) value /= 1024
   const digits = value >= 100 || unit === 0 ? 0 : value >= 10 ? 1 : 2
-  return `${value.toFixed(digits)} ${UNITS[unit]}`
+  return `${Number(value.toFixed(digits))} ${UNITS[unit]}`
 }
