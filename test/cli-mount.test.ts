@@ -242,6 +242,36 @@ test('told to end by a signal, it ends under a program that uses it', { skip }, 
   }
 })
 
+test(
+  'told to end while a file is open, it says until when it waits, and ends as soon as that is closed',
+  { skip },
+  async () => {
+    const folder = join(scratch, 'waited-for')
+    const mount = startEider(['mount', bucketAt(gateway), folder, '--mkdir', '-f'], { env })
+    await present(folder)
+    const user = spawn('sh', ['-c', 'exec 9>"$0/open"; echo open; read line; printf late >&9', folder], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    try {
+      await once(user.stdout, 'data')
+      const asked = Date.now()
+      mount.child.kill('SIGTERM')
+      const [line] = await mount.complains(/^.*programs still use it, and have until then to close their files.*$/m)
+      const { why, until, openFiles } = JSON.parse(line) as { why: string; until: string; openFiles: number }
+      assert.match(why, new RegExp(`in use by .*${user.pid} `))
+      assert.equal(openFiles, 1)
+      assert.ok(Date.parse(until) > asked)
+      user.stdin.end('\n')
+      assert.equal(await mount.ended, 0)
+      assert.equal(readFileSync(join(data, 'bucket', 'open'), 'utf8'), 'late')
+      assert.doesNotMatch(mount.stderr, /"stack"/)
+    } finally {
+      mount.child.kill('SIGKILL')
+      user.kill('SIGKILL')
+    }
+  },
+)
+
 test('what cannot be stored is kept, and unmount names it and ends with 3', { skip }, async () => {
   const folder = join(scratch, 'cut')
   const away = await startGateway({

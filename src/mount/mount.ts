@@ -257,13 +257,28 @@ class StoreMount implements Mount {
       return
     } catch (error) {
       if (this.#refuses) return
-      log.warn({ err: error }, 'detached from under the programs that use it')
+      this.#tellInUse(error, deadline)
     }
     await unmountFuse(this.directory, { lazy: true, deadlineMs: graceMs }).catch((error: unknown) => {
       log.error({ err: error }, `Cannot take "${this.directory}" off the tree`)
     })
     while (!this.#refuses && this.#fileSystem.status.openFiles > 0 && performance.now() < deadline) await delay(LOOK_MS)
+    const { openFiles } = this.#fileSystem.status
+    if (!this.#refuses)
+      log.warn({ directory: this.directory, openFiles }, 'detached from under the programs that use it')
     await this.#session.destroy()
+  }
+
+  /** Who stands in it has nothing to finish; who has files open gets the time to. */
+  #tellInUse(error: unknown, deadline: number): void {
+    const { openFiles } = this.#fileSystem.status
+    const why = error instanceof Error ? error.message : String(error)
+    if (openFiles === 0) {
+      log.info({ why }, 'taking it away from programs that have nothing open in it')
+      return
+    }
+    const until = new Date(Date.now() + deadline - performance.now()).toISOString()
+    log.warn({ why, openFiles, until }, 'programs still use it, and have until then to close their files')
   }
 
   /** Files whose publish failed after their last close have nobody but this to try again. */
