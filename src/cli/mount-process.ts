@@ -211,7 +211,7 @@ async function statusOf(
   about: Pick<MountStatus, 'store' | 'since'>,
   prices: string,
 ): Promise<MountStatus> {
-  const { isServing, knownNodes: _, cache = null, ...figures } = mount.status
+  const { isServing, knownNodes: _, cache = null, failing = null, ...figures } = mount.status
   const counts = await countsOf('eider_s3_requests_total')
   const requests: Record<string, number> = {}
   for (const [count, operation = ''] of counts) requests[operation] = (requests[operation] ?? 0) + count
@@ -226,6 +226,7 @@ async function statusOf(
     state: isServing ? 'mounted' : 'storing',
     ...figures,
     cache,
+    failing,
     requests,
     cost: counts.length === 0 ? null : { usd, prices: `Amazon's list prices of ${prices} in us-east-1` },
   }

@@ -24,6 +24,8 @@ const StatusSchema = v.object({
   /** Files whose bytes or attributes are not yet in the store, and those bytes. */
   dirtyFiles: count,
   dirtyBytes: count,
+  /** Those of them whose last put failed, and why one of them did; they are tried again. */
+  failing: v.nullable(v.object({ files: count, error: v.string() })),
   memoryBytes: count,
   memoryBytesMax: count,
   cache: v.nullable(

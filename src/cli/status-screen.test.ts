@@ -10,15 +10,22 @@ const STATUS = {
   since: '2026-01-01T00:00:00.000Z',
   state: 'mounted' as const,
   openFiles: 0,
-  failing: null,
   dirtyFiles: 0,
   dirtyBytes: 0,
+  failing: null,
   memoryBytes: 0,
   memoryBytesMax: 174_483_046,
   cache: { files: 1, bytes: 4096, bytesMax: 21_810_380, hitBytes: 1, missBytes: 1, evictedBytes: 0, corruptBlocks: 1 },
   requests: {},
   cost: null,
 }
+
+test('[S118] files that the store does not take are told of, with the reason', () => {
+  const failing = { files: 2, error: 'Cannot put "f": not allowed' }
+  const lines = statusLines({ ...STATUS, dirtyFiles: 3, failing })
+  assert.match(lines, /^ {2}not stored +3 files.*\n {2}failing +2 of them, tried again: Cannot put "f": not allowed$/m)
+  assert.doesNotMatch(statusLines(STATUS), /failing/)
+})
 
 test('sizes are rounded, and one is singular', () => {
   const lines = statusLines(STATUS)

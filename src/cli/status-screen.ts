@@ -16,6 +16,10 @@ export function statusLines(status: MountStatus): string {
     ['memory', `${about(status.memoryBytes)} of ${about(status.memoryBytesMax)}`],
     ['cache', cache === null ? 'none' : cacheText(cache)],
   ]
+  if (status.failing !== null) {
+    const { files, error } = status.failing
+    rows.splice(4, 0, ['failing', `${files} of them, tried again: ${error}`])
+  }
   const requests = requestsText(status.requests)
   if (requests !== '') rows.push(['requests', requests])
   if (cost !== null)

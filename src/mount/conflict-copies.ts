@@ -35,7 +35,12 @@ export class ConflictCopies {
     published.conflict.inc()
     if (file.dirty && file.staged !== undefined) {
       await this.#completeIfPossible(node, file)
-      const kept = await staging.keep(file.staged, this.#factsOf(node))
+      const { journaled, staged } = file
+      if (journaled !== undefined && journaled.staged !== staged) {
+        const older = await staging.keep(journaled.staged, this.#factsOf(node))
+        log.warn({ path }, `Cannot publish "${path}": what was last closed or synced of it is kept in "${older}"`)
+      }
+      const kept = await staging.keep(staged, this.#factsOf(node))
       message = `Cannot publish "${path}": ${why}; what was written is kept in "${kept}"`
     }
     log.warn({ path }, message)

@@ -154,8 +154,8 @@ export class ConflictPolicy {
 
   /** What is here has nothing to do any more with the version that it was made from. */
   #goOn(node: Node, file: OpenFile): void {
-    const { staged } = file
-    staged?.writtenOutside(staged.size)
+    // The bytes stay as they are, so what was acknowledged of them still is.
+    for (const staged of new Set([file.staged, file.journaled?.staged])) staged?.standAlone()
     file.ahead?.abort()
     file.ahead = undefined
     file.reader = undefined

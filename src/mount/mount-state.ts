@@ -93,6 +93,13 @@ export class MountState {
   readonly dirty = new Set<Node>()
   dirtyBytes = 0
 
+  /** How many files the store has last refused or not answered for, and why it was one of them; undefined where none. */
+  get failing(): { readonly files: number; readonly error: string } | undefined {
+    const errors = [...this.dirty].flatMap(({ file }) => file?.failure ?? [])
+    const [error] = errors
+    return error === undefined ? undefined : { files: errors.length, error }
+  }
+
   constructor(options: StoreFileSystemOptions) {
     this.store = options.store
     this.staging = options.staging

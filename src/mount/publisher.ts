@@ -15,7 +15,7 @@
  * under `conflicts/` and a line in the log said where, or where its writer was told that they do not fit on this disk.
  */
 import { assert } from '#base/assert.ts'
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError, type ErrorCode } from '#base/errors.ts'
 import { ABSENT, ifVersion, type Attributes, type Entry, type Reading, type Source } from '#store/store.ts'
 
 import { AttributeChanges } from './attribute-changes.ts'
@@ -38,6 +38,23 @@ const NO_BYTES = new Uint8Array(0)
  */
 const SNAPSHOT_BYTES_MAX = 1 << 20
 const SNAPSHOTS_BYTES_MAX = 8 << 20
+/**
+ * Why a file can never be stored as it is. Whatever else a store answers is about the account, the clock, the room or the
+ * network: that passes, or somebody mends it, and the file is stored then.
+ */
+const OF_THE_FILE: readonly ErrorCode[] = [
+  'STORE_NOT_FOUND',
+  'STORE_NOT_DIRECTORY',
+  'STORE_IS_DIRECTORY',
+  'STORE_NAME_INVALID',
+  'STORE_NAME_TOO_LONG',
+  'STORE_FILE_TOO_LARGE',
+  'STORE_ATTRIBUTES_TOO_LARGE',
+  'STORE_UNSUPPORTED',
+]
+
+/** What of a file is put: all that was written, or only what the journal vouches for. */
+export type Extent = 'all' | 'acknowledged'
 
 export class Publisher {
   readonly #state: MountState
@@ -51,7 +68,7 @@ export class Publisher {
     this.#state = state
     this.#stager = new Stager(state)
     if (state.journal !== undefined) {
-      const publish = (node: Node, isWanted?: () => boolean): Promise<void> => this.publish(node, isWanted)
+      const publish = (node: Node, extent?: Extent): Promise<void> => this.publish(node, extent)
       const release = (node: Node): void => this.release(node)
       state.journals = new WriteBack(state, state.journal, { publish, release })
     }
@@ -112,18 +129,18 @@ export class Publisher {
   }
 
   /** Puts what is ahead of the store into it. Claims the tree. */
-  async publish(node: Node, isWanted: () => boolean = () => true): Promise<void> {
+  async publish(node: Node, extent: Extent = 'all'): Promise<void> {
     // What lost its name may get one there again, see `conflict-policy.ts`.
     const at = node.parent ?? node.origin
-    await this.#state.tree.shared(at === undefined ? [node] : [node, at], () => this.publishClaimed(node, isWanted))
+    await this.#state.tree.shared(at === undefined ? [node] : [node, at], () => this.publishClaimed(node, extent))
   }
 
-  /** As `publish`, for who has claimed the tree already. Asks again right before the put whether it `isWanted` still. */
-  publishClaimed(node: Node, isWanted: () => boolean = () => true): Promise<void> {
+  /** As `publish`, for who has claimed the tree already. */
+  publishClaimed(node: Node, extent: Extent = 'all'): Promise<void> {
     return node.lock.run(async () => {
       // Once is enough: what is written meanwhile is for the next, or somebody who goes on writing would keep this for ever.
       while (node.file !== undefined && (node.file.dirty || node.file.attributesDirty)) {
-        if (await this.#publishOnce(node, node.file, isWanted)) break
+        if (await this.#publishOnce(node, node.file, extent)) break
       }
       const refused = node.file?.refused
       if (node.file !== undefined) node.file.refused = undefined
@@ -132,8 +149,8 @@ export class Publisher {
   }
 
   /** Whether it is done; else something was learnt, by which another try may do. */
-  async #publishOnce(node: Node, file: OpenFile, isWanted: () => boolean): Promise<boolean> {
-    if (!isWanted()) return true
+  async #publishOnce(node: Node, file: OpenFile, extent: Extent): Promise<boolean> {
+    if (file.dirty && this.#toBePut(file, extent) === undefined) return true
     try {
       await this.#state.unanswered.settled(node)
     } catch (error) {
@@ -143,7 +160,7 @@ export class Publisher {
       this.#settle(node, file)
       return true
     }
-    this.#checkRoom(node)
+    if (this.#toBePut(file, extent) === file.staged) this.#checkRoom(node)
     if (node.detached === 'superseded') {
       return this.#superseded(node, file)
     }
@@ -157,9 +174,11 @@ export class Publisher {
     let sent: Attributes = {}
     try {
       const stored = this.#mustAsk(node, file) ? await this.#storedAttributes(node) : (node.attributes ?? {})
-      const ahead = await this.#sentAhead(node, file)
+      let ahead = await this.#sentAhead(node, file)
       if (node.detached !== undefined) return false
-      if (!isWanted()) return true
+      const staged = this.#toBePut(file, extent)
+      if (file.dirty && staged === undefined) return true
+      if (staged !== file.staged) ahead = undefined
       // From here to the start of the put nothing waits, so these are the changes up to the bytes that it sends.
       withBytes = file.dirty
       changes = file.changes
@@ -168,13 +187,22 @@ export class Publisher {
       file.attributesDirty = false
       if (withBytes && ahead !== undefined) sent = changes.overBegun(stored, ahead.attributes)
       else sent = withBytes || changes.isNew ? changes.over(stored) : changes.alone(stored)
-      const entry = withBytes ? await this.#put(node, file, sent, ahead) : await this.#setAttributes(node, sent)
+      let generation: number | undefined
+      let entry: Entry
+      if (withBytes) {
+        assert(staged !== undefined, 'what is dirty is staged')
+        const put = await this.#put(node, file, staged, sent, ahead)
+        entry = put.entry
+        generation = put.generation
+      } else entry = await this.#setAttributes(node, sent)
       this.published(node, entry, sent)
       file.failed = false
+      file.failure = undefined
       file.conflicts = 0
       file.conflictName = undefined
       this.#state.countDirty(node)
       this.#state.published.ok.inc()
+      if (generation !== undefined) await this.#state.journals?.stored(node, file, generation)
       return true
     } catch (error) {
       file.attributesDirty = true
@@ -220,15 +248,21 @@ export class Publisher {
     }
     if (isLost) return this.#copies.lose(node, file, failure)
     file.failed = true
+    file.failure = failure instanceof Error ? failure.message : String(failure)
     this.#state.countDirty(node)
     this.#state.published.failed.inc()
     // Nobody is there to write it anew, and trying again cannot help: it goes where its owner finds it.
-    if (file.handles === 0 && isOperationError(failure) && failure.retry === 'never' && failure.code !== 'ABORTED') {
+    if (file.handles === 0 && isOperationError(failure, ...OF_THE_FILE)) {
       await this.#copies.lose(node, file, failure.message)
     }
     const path = this.#state.table.describe(node)
     this.#state.log.error({ err: failure, path }, `Cannot publish "${path}"; what was written stays staged`)
     throw failure
+  }
+
+  /** What there is to put; undefined where only what is written just now, and was not acknowledged. */
+  #toBePut(file: OpenFile, extent: Extent): StagedFile | undefined {
+    return extent === 'all' ? file.staged : this.#state.journals?.acknowledged(file)
   }
 
   /** What was sent of the file while it was written, where that can become what is stored. */
@@ -256,7 +290,7 @@ export class Publisher {
   async #storedAttributes(node: Node): Promise<Attributes> {
     const { store, table, signal } = this.#state
     try {
-      return (await store.stat(table.pathOf(node), { signal })).attributes ?? {}
+      return (await store.stat(table.pathOf(node), { expected: node.kind, signal })).attributes ?? {}
     } catch (error) {
       // The guard of what is sent decides on what that means.
       if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return {}
@@ -279,16 +313,21 @@ export class Publisher {
     return true
   }
 
-  async #put(node: Node, file: OpenFile, attributes: Attributes, ahead: UploadAhead | undefined): Promise<Entry> {
-    const { staged } = file
-    assert(staged !== undefined, 'what is dirty is staged')
+  /** Gives what the store said, and which state of the file it has. */
+  async #put(
+    node: Node,
+    file: OpenFile,
+    staged: StagedFile,
+    attributes: Attributes,
+    ahead: UploadAhead | undefined,
+  ): Promise<{ entry: Entry; generation: number }> {
     const snapshot = ahead === undefined && file.backing === undefined ? this.#snapshotOf(staged) : undefined
     const { promise, resolve } = Promise.withResolvers<void>()
-    if (snapshot === undefined) file.publishing = promise
+    if (snapshot === undefined && staged === file.staged) file.publishing = promise
     let sent: SentState | undefined
     staged.hold()
     try {
-      await file.backing?.settle()
+      if (file.backing !== undefined) await file.backing.settle()
       sent = staged.sending()
       file.sending = { staged, sent, attributes, snapshot }
       const { store, table, signal } = this.#state
@@ -306,7 +345,7 @@ export class Publisher {
       ahead?.end()
       if (file.ahead === ahead) file.ahead = undefined
       file.reader = undefined
-      return entry
+      return { entry, generation: sent.generation }
     } catch (error) {
       if (isOperationError(error, 'STORE_CONFLICT')) {
         ahead?.end()
@@ -408,7 +447,7 @@ export class Publisher {
     const ask = askChanged(this.#state, node, changes)
     const late = (entry: Entry): void => this.published(node, entry)
     return table.changing(places, async () => {
-      const setting = store.setAttributes(table.pathOf(node), changes, { guard, signal })
+      const setting = store.setAttributes(table.pathOf(node), changes, { guard, expected: node.kind, signal })
       return setting.catch((error: unknown) => this.#state.unanswered.resultOf(places, error, ask, late))
     })
   }
@@ -439,6 +478,7 @@ export class Publisher {
         { path },
         `Dropped what was written to "${path}": not all of it found room on the staging disk`,
       )
+      if (this.#state.journals?.revert(node, file) === true) return
       this.#copies.drop(node, file)
     }
     if ((file.dirty || file.attributesDirty) && node.detached !== 'removed') return
@@ -461,6 +501,7 @@ export class Publisher {
     file.attributesDirty = false
     file.changes = new AttributeChanges()
     file.refused = undefined
+    file.failure = undefined
     file.conflicts = 0
     file.conflictName = undefined
     this.#endAhead(file)

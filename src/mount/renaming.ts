@@ -109,7 +109,7 @@ export class Renaming {
         this.#namespace.replaced(target)
       }
       table.move(source, to.parent, to.name)
-      await this.#state.journals?.rewrite(source)
+      await this.#state.journals?.renamed(source)
       return
     }
     await this.#namespace.keepDirectory(from.parent)
@@ -123,7 +123,7 @@ export class Renaming {
       () => undefined,
     )
     // What was closed meanwhile was journaled under the name that it had.
-    await this.#state.journals?.rewrite(source)
+    await this.#state.journals?.renamed(source)
   }
 
   /** It was lost while this waited for its lock: at ESTALE the kernel looks it up anew, and tries once more. */
@@ -159,14 +159,12 @@ export class Renaming {
       // Not before: who holds its lock may be the one who has asked.
       for (const node of target === undefined ? [source] : [source, target]) this.#publisher.releaseLater(node)
       for (const node of [source, ...table.below(source)]) {
-        this.#state.journals?.rewrite(node).catch((error: unknown) => {
-          this.#state.log.warn({ err: error }, 'cannot journal the new name of a file; it is known again by its bytes')
-        })
+        void this.#state.journals?.renamed(node)
       }
     }
     await table.changing(places, async () => {
       underway.set(source, { to, stored: move.stored })
-      const entry = await store.rename(path, newPath, options).catch(answerOf)
+      const entry = await store.rename(path, newPath, { ...options, expected: source.kind }).catch(answerOf)
       underway.delete(source)
       this.#moved(move, entry, cachedAs, moved)
     })
@@ -228,7 +226,7 @@ export class Renaming {
       throw error
     }
     // What was closed meanwhile was journaled under the name that it had.
-    for (const node of [...table.below(source)]) await this.#state.journals?.rewrite(node)
+    for (const node of [...table.below(source)]) await this.#state.journals?.renamed(node)
   }
 }
 

@@ -149,7 +149,7 @@ test('[S45] a large edit that the store refuses is kept whole where the edited v
   expected.write('mine', MIB)
   store.failNext('put', { kind: 'error', code: 'STORE_UNAVAILABLE' })
   assert.equal(await codeOf(it.kernel.close(file)), 'STORE_UNAVAILABLE')
-  store.failNext('put', { kind: 'error', code: 'STORE_DENIED' })
+  store.failNext('put', { kind: 'error', code: 'STORE_FILE_TOO_LARGE' })
   await it.fs.publishFailed()
   const paths = kept(it)
   assert.equal(paths.length, 1)

@@ -104,7 +104,7 @@ export class StagedFile {
     return this.#missing.isEmpty
   }
 
-  /** Counts the changes: of two equal numbers nothing lies between. */
+  /** Counts the changes, on through copies: of two equal numbers nothing lies between, and the higher one is the later. */
   get generation(): number {
     return this.#generation
   }
@@ -297,6 +297,14 @@ export class StagedFile {
     this.#dirty = new RangeSet([{ start: 0, end: size }])
   }
 
+  /** Has nothing to do any more with the base that it lay over; all of its bytes are here, and stay as they are. */
+  standAlone(): void {
+    assert(this.isComplete, 'what stands alone has all its bytes')
+    this.#baseEnd = 0
+    this.#sentEnd = 0
+    this.#dirty = new RangeSet([{ start: 0, end: this.#size }])
+  }
+
   /** Writes the body of a base of which nothing is here yet, from its start, off the thread that answers the kernel. */
   async fill(body: AsyncIterable<Uint8Array>): Promise<void> {
     for await (const chunk of body) {
@@ -361,6 +369,7 @@ export class StagedFile {
       if (copied === undefined || copied === 0) at += this.write(at, from.read(at, Math.min(DIGEST_BYTES, size - at)))
       else at += copied
     }
+    this.#generation = from.generation + 1
   }
 
   /** One more who reads the descriptor, and closes this when that is done. */

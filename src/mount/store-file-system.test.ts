@@ -390,13 +390,13 @@ test('what the store refuses for good is an error of close, and then kept where 
   await elsewhere(memory, 'file', 'before')
   const store = replacing(memory, {
     put: async () => {
-      throw new OperationError('STORE_DENIED', 'Cannot put: these credentials may not')
+      throw new OperationError('STORE_FILE_TOO_LARGE', 'Cannot put: it is too large')
     },
   })
   await using it = await rig(store)
   const file = await it.kernel.open('file', O_WRONLY | constants.O_TRUNC)
   await it.kernel.write(file, 0, 'precious')
-  assert.equal(await codeOf(it.kernel.close(file)), 'STORE_DENIED')
+  assert.equal(await codeOf(it.kernel.close(file)), 'STORE_FILE_TOO_LARGE')
   await it.fs.publishFailed()
   assert.equal(it.fs.status.dirtyFiles, 0)
   const [kept] = readdirSync(join(it.stagingDirectory, 'conflicts'))

@@ -38,7 +38,7 @@ import { Metadata } from './metadata.ts'
 import { MountState, type StoreFileSystemOptions } from './mount-state.ts'
 import { Namespace } from './namespace.ts'
 import { S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, statOf } from './node-attributes.ts'
-import type { Node } from './node.ts'
+import type { Node, OpenFile } from './node.ts'
 import { patiently } from './patience.ts'
 import { Publisher } from './publisher.ts'
 import { readOnlyError } from './refusals.ts'
@@ -58,6 +58,8 @@ export interface StoreFileSystemStatus {
   readonly openFiles: number
   readonly dirtyFiles: number
   readonly dirtyBytes: number
+  /** Of the dirty files those whose last put failed, and why one of them did. */
+  readonly failing: { readonly files: number; readonly error: string } | undefined
   readonly knownNodes: number
   readonly memoryBytes: number
   readonly memoryBytesMax: number
@@ -100,6 +102,7 @@ export class StoreFileSystem implements FileSystem {
       openFiles: this.#files.openCount,
       dirtyFiles: this.#state.dirty.size,
       dirtyBytes: this.#state.dirtyBytes,
+      failing: this.#state.failing,
       knownNodes: this.#state.table.size,
       memoryBytes: this.#state.memory.used,
       memoryBytesMax: this.#state.memory.bytesMax,
@@ -168,10 +171,11 @@ export class StoreFileSystem implements FileSystem {
 
   /** Tries again to publish what nobody has open any more: its close has failed. */
   publishFailed(): Promise<unknown[]> {
-    // What the journal vouches for is in a queue of its own until that fails.
-    return this.#publisher.publishAll(
-      ({ file }) => file?.handles === 0 && (file.journaled === undefined || file.failed),
-    )
+    const { journals } = this.#state
+    // What the journal vouches for is in a queue of its own.
+    const isQueued = (file: OpenFile): boolean =>
+      file.journaled !== undefined && journals?.acknowledged(file) === file.staged
+    return this.#publisher.publishAll(({ file }) => file?.handles === 0 && !isQueued(file))
   }
 
   /** Keeps what could not be published under `conflicts/`, at the very end; gives the paths of what could not be kept. */

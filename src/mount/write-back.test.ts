@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 
-import { OperationError } from '#base/errors.ts'
+import { OperationError, type ErrorCode } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
 import { countsOf } from '#base/metrics.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
@@ -24,7 +24,9 @@ setLogLevel('silent')
 /** A store that answers, has gone, or takes puts and loses their answers; and what each mount sees of it. */
 class Endpoint {
   readonly inner = openMemoryStore()
-  mode: 'up' | 'down' | 'losing' | 'refusing' = 'down'
+  mode: 'up' | 'down' | 'losing' = 'down'
+  /** What every put is answered with. */
+  refusal: ErrorCode | undefined
   /** What holds up a put before it takes effect. */
   gate: Gate | undefined
   puts = 0
@@ -64,7 +66,7 @@ class Endpoint {
       },
       put: async (path, source, options) => {
         check()
-        if (this.mode === 'refusing') throw new OperationError('STORE_DENIED', 'Cannot put: not allowed')
+        if (this.refusal !== undefined) throw new OperationError(this.refusal, 'Cannot put: refused')
         await this.gate?.pass()
         this.puts++
         const entry = await this.inner.put(path, source, options)
@@ -308,7 +310,7 @@ test('[S97] a put that was under way at the next close, and took effect after th
   assert.deepEqual(it.kept, [])
 })
 
-test('[S98] a put that waited for the one before it does not store a file that is being written by then', async () => {
+test('[S98] [S117] a put that waited for the one before it stores what was closed of a file that is being written by then', async () => {
   await using it = await new Machine().boot()
   it.endpoint.mode = 'up'
   const gate = new Gate()
@@ -319,9 +321,10 @@ test('[S98] a put that waited for the one before it does not store a file that i
   const third = await it.kernel.open('f', O_RDWR | constants.O_TRUNC)
   it.endpoint.gate = undefined
   gate.open()
-  await settled(() => it.endpoint.puts === 1)
+  await settled(() => it.journal.length === 0)
+  assert.equal(it.endpoint.puts, 2)
   for (let turns = 0; turns < 200; turns++) await setImmediate()
-  assert.equal(await content(it.endpoint.inner, 'f'), 'first')
+  assert.equal(await content(it.endpoint.inner, 'f'), 'second')
   await it.kernel.write(third, 0, 'third')
   await it.kernel.close(third)
   await it.stored()
@@ -331,11 +334,180 @@ test('[S98] a put that waited for the one before it does not store a file that i
 
 test('[S99] what the store refuses for good is kept, and told of', async () => {
   await using it = await new Machine().boot()
-  it.endpoint.mode = 'refusing'
+  it.endpoint.mode = 'up'
+  it.endpoint.refusal = 'STORE_FILE_TOO_LARGE'
   await it.write('f', 'bytes')
   await settled(() => it.fs.status.dirtyFiles === 0)
   assert.deepEqual(it.kept, ['bytes'])
   assert.deepEqual(it.journal, [])
+})
+
+test('[S118] what the store refuses for another reason than the file itself stays acknowledged, is told of and tried again', async () => {
+  const refusals = ['STORE_DENIED', 'CREDENTIALS_REFUSED', 'CLOCK_SKEWED', 'STORE_NO_SPACE', 'STORE_PROTOCOL'] as const
+  for (const refusal of refusals) {
+    await using it = await new Machine().boot()
+    it.endpoint.mode = 'up'
+    it.endpoint.refusal = refusal
+    await it.write('f', 'bytes')
+    await settled(() => it.fs.status.failing !== undefined)
+    assert.deepEqual(it.fs.status.failing, { files: 1, error: 'Cannot put: refused' })
+    assert.equal(it.journal.length, 2)
+    assert.deepEqual(it.kept, [])
+    assert.equal(String(await it.kernel.readFile('f')), 'bytes')
+    await it.crash()
+    await it.boot()
+    await settled(() => it.fs.status.failing !== undefined)
+    it.endpoint.refusal = undefined
+    await it.stored()
+    assert.equal(it.fs.status.failing, undefined)
+    assert.equal(await content(it.endpoint.inner, 'f'), 'bytes')
+    assert.deepEqual(it.kept, [], refusal)
+  }
+})
+
+test('[S99] [S118] what the store still refuses at the end of the mount is kept', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  it.endpoint.refusal = 'STORE_DENIED'
+  await it.write('f', 'bytes')
+  await it.fs.publishAll()
+  assert.deepEqual(await it.fs.keepUnpublished(), [])
+  assert.deepEqual(it.kept, ['bytes'])
+  assert.deepEqual(it.journal, [])
+})
+
+for (const onConflict of ['last-writer', 'keep-both'] as const) {
+  test(`[S115] ${onConflict}: what others have stored before an acknowledged file is dealt with at once`, async () => {
+    await using it = await new Machine({ onConflict }).boot()
+    it.endpoint.mode = 'up'
+    await it.write('f', 'base')
+    await settled(() => it.fs.status.dirtyFiles === 0)
+    const file = await it.kernel.open('f', O_RDWR)
+    await it.kernel.write(file, 0, 'ours')
+    await it.endpoint.inner.put('f', Buffer.from('theirs'), { guard: ANY })
+    await it.kernel.close(file)
+    await settled(() => it.fs.status.dirtyFiles === 0 && it.journal.length === 0)
+    const stored = (await Array.fromAsync(it.endpoint.inner.list(''))).flat().map(({ path }) => path)
+    const contents = await Promise.all(stored.map((path) => content(it.endpoint.inner, path)))
+    assert.deepEqual(contents.sort(), onConflict === 'last-writer' ? ['ours'] : ['ours', 'theirs'])
+    // Whatever comes later is not gone over.
+    await it.endpoint.inner.put('f', Buffer.from('newer'), { guard: ANY })
+    await it.fs.publishAll()
+    assert.equal(await content(it.endpoint.inner, 'f'), 'newer')
+    assert.deepEqual(it.kept, [])
+  })
+
+  test(`[S115] ${onConflict}: what is acknowledged and written again since is stored as it was acknowledged`, async () => {
+    await using it = await new Machine({ onConflict }).boot({ starts: false })
+    it.endpoint.mode = 'up'
+    await it.endpoint.inner.put('f', Buffer.from('base'), { guard: ANY })
+    const file = await it.kernel.open('f', O_RDWR)
+    await it.kernel.write(file, 0, 'ours')
+    await it.endpoint.inner.put('f', Buffer.from('theirs'), { guard: ANY })
+    await it.kernel.fsync(file)
+    await it.kernel.write(file, 0, 'half')
+    it.fs.start()
+    await settled(() => it.journal.length === 0)
+    const stored = async (): Promise<string[]> => {
+      const entries = (await Array.fromAsync(it.endpoint.inner.list(''))).flat()
+      return (await Promise.all(entries.map(({ path }) => content(it.endpoint.inner, path)))).sort()
+    }
+    assert.deepEqual(await stored(), onConflict === 'last-writer' ? ['ours'] : ['ours', 'theirs'])
+    await it.kernel.write(file, 4, ' whole')
+    await it.kernel.close(file)
+    await it.stored()
+    assert.deepEqual(await stored(), onConflict === 'last-writer' ? ['half whole'] : ['half whole', 'theirs'])
+    assert.deepEqual(it.kept, [])
+  })
+}
+
+test('[S115] fail: both what was acknowledged and what was written since are kept', async () => {
+  await using it = await new Machine().boot({ starts: false })
+  it.endpoint.mode = 'up'
+  const file = await it.kernel.create('f')
+  await it.kernel.write(file, 0, 'acknowledged')
+  await it.endpoint.inner.put('f', Buffer.from('theirs'), { guard: ANY })
+  await it.kernel.fsync(file)
+  await it.kernel.setattr('f', { size: 0 })
+  await it.kernel.write(file, 0, 'later')
+  it.fs.start()
+  await settled(() => it.fs.status.dirtyFiles === 0)
+  assert.equal(await content(it.endpoint.inner, 'f'), 'theirs')
+  assert.deepEqual(it.kept.sort(), ['acknowledged', 'later'])
+  assert.deepEqual(it.journal, [])
+})
+
+for (const onConflict of ['last-writer', 'fail'] as const) {
+  test(`[S116] ${onConflict}: what others put on top of what was stored stays after a crash`, async () => {
+    await using it = await new Machine({ onConflict }).boot()
+    it.endpoint.mode = 'up'
+    await it.write('f', 'base')
+    await settled(() => it.fs.status.dirtyFiles === 0)
+    const file = await it.kernel.open('f', O_RDWR)
+    await it.kernel.write(file, 0, 'line one')
+    const gate = new Gate()
+    it.endpoint.gate = gate
+    await it.kernel.fsync(file)
+    await gate.reached
+    await it.kernel.write(file, 8, ', not synced')
+    it.endpoint.gate = undefined
+    gate.open()
+    await settled(() => it.journal.length === 0)
+    assert.equal(it.fs.status.dirtyFiles, 1)
+    await it.endpoint.inner.put('f', Buffer.from('line one, and theirs'), { guard: ANY })
+    await it.crash()
+    await it.boot()
+    await it.stored()
+    assert.equal(await content(it.endpoint.inner, 'f'), 'line one, and theirs')
+    assert.deepEqual(it.kept, [])
+  })
+}
+
+test('[S116] a close during the put of the one before it is over what that put stored', async () => {
+  await using it = await new Machine().boot()
+  it.endpoint.mode = 'up'
+  const gate = new Gate()
+  it.endpoint.gate = gate
+  const file = await it.kernel.create('f')
+  await it.kernel.write(file, 0, 'first')
+  await it.kernel.fsync(file)
+  await gate.reached
+  await it.kernel.write(file, 0, 'later')
+  await it.kernel.fsync(file)
+  const second = new Gate()
+  it.endpoint.gate = second
+  gate.open()
+  await second.reached
+  const { version } = await it.endpoint.inner.stat('f')
+  const [record = ''] = it.journal.filter((name) => name.endsWith('.json'))
+  const told: unknown = JSON.parse(readFileSync(join(it.staging, 'journal', record), 'utf8'))
+  assert.ok(typeof told === 'object' && told !== null && 'version' in told)
+  assert.equal(told.version, version)
+  await it.crash()
+  it.endpoint.gate = undefined
+  second.open()
+  await it.boot()
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'f'), 'later')
+  assert.deepEqual(it.kept, [])
+})
+
+test('[S117] what was synced of a file that its writer goes on with is stored while it is open', async () => {
+  await using it = await new Machine().boot({ starts: false })
+  it.endpoint.mode = 'up'
+  const file = await it.kernel.create('log')
+  await it.kernel.write(file, 0, 'committed')
+  await it.kernel.fsync(file)
+  await it.kernel.write(file, 9, ' and half a li')
+  it.fs.start()
+  await settled(() => it.journal.length === 0)
+  assert.equal(await content(it.endpoint.inner, 'log'), 'committed')
+  assert.equal((await it.kernel.read(file, 0, 100)).toString(), 'committed and half a li')
+  await it.kernel.write(file, 23, 'ne')
+  await it.kernel.close(file)
+  await it.stored()
+  assert.equal(await content(it.endpoint.inner, 'log'), 'committed and half a line')
+  assert.deepEqual(it.kept, [])
 })
 
 test('[S97] what others stored meanwhile is dealt with by the policy', async () => {

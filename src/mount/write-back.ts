@@ -7,13 +7,15 @@
  *                        |--written to--> dirty, on a copy: what the journal vouches for stays as it is
  *                        '--publish: conflict--> as the policy says, then forgotten
  *
- * A file that is larger than UNSHARE_BYTES_MAX is written to in place, as on a local disk. What leaves no room on the
- * staging disk, or is one too many, is published before its close returns.
+ * What is put is what the journal vouches for, also while the copy is being written: so what was acknowledged gets stored
+ * however long its writer goes on, and nothing that was not. A file that is larger than UNSHARE_BYTES_MAX is written to in
+ * place, as on a local disk: it waits for its next close or fsync. What leaves no room on the staging disk, or is one too
+ * many, is published before its close returns.
  *
- * Invariant: the record of a file is removed only when nothing of it is ahead of the store any more, or after another record
- * stands for it.
+ * Invariant: the record of a file is removed only when the store has what it vouches for, or something newer, or after
+ * another record stands for it; and it is not older than what the store has of the file from here.
  */
-import { openSync, constants, fstatSync, statfsSync } from 'node:fs'
+import { openSync, constants, fstatSync, readFileSync, statfsSync } from 'node:fs'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
@@ -24,8 +26,9 @@ import { IMPLICIT_VERSION, type Attributes, type Entry, type Version } from '#st
 import type { Journal, Journaled, LeftRecord } from './journal.ts'
 import { Mutex } from './locks.ts'
 import type { MountState } from './mount-state.ts'
-import { OpenFile, type Node } from './node.ts'
+import { OpenFile, type Node, type Sending } from './node.ts'
 import { attemptOf, withAttempt, type Attempt } from './own-puts.ts'
+import type { Extent } from './publisher.ts'
 import { RangeSet } from './ranges.ts'
 import { StagedFile } from './staged-file.ts'
 import { isSameFile, look, type Ask, type Elsewhere, type Stored } from './unanswered.ts'
@@ -37,8 +40,11 @@ const PUBLISHES_AT_ONCE = 64
 /** What is larger puts its parts side by side already, and counts for so many. */
 const SMALL_BYTES_MAX = 16 * 1024 * 1024
 const LARGE_WEIGHT = 8
-/** Each has a descriptor. */
 const PENDING_FILES_MAX = 4096
+/** Each has a descriptor, and a second one while it is written again. */
+const PENDING_DESCRIPTORS = 2
+/** For connections, the cache, and what is open and not pending. */
+const OTHER_DESCRIPTORS_MIN = 256
 /** So much is left free on the staging disk for what is being written: a tenth of it, at most this. */
 const FREE_BYTES_MAX = 1 << 30
 const RETRY_MS_MIN = 1000
@@ -51,13 +57,15 @@ export interface JournaledFile extends Journaled {
   readonly attributes: Attributes | undefined
   readonly path: string
   readonly version: Version | undefined
+  /** The put that was under way, and that the record knows of. */
+  readonly sending: Sending | undefined
   /** Its bytes must not be changed: a writer takes a copy. */
   isFixed: boolean
 }
 
 export interface Publishing {
-  /** Resolves when the store has the file, or it is not wanted there any more when its turn comes. */
-  readonly publish: (node: Node, isWanted?: () => boolean) => Promise<void>
+  /** Resolves when the store has that much of the file. */
+  readonly publish: (node: Node, extent?: Extent) => Promise<void>
   /** Lets go of a file that nobody holds. */
   readonly release: (node: Node) => void
 }
@@ -69,6 +77,7 @@ export class WriteBack {
   readonly #locks = new WeakMap<OpenFile, Mutex>()
   readonly #queue = new Set<Node>()
   readonly #failures = new WeakMap<Node, number>()
+  readonly #pendingMax = pendingFilesMax(descriptorsMax())
   #running = 0
   #started = false
 
@@ -82,21 +91,87 @@ export class WriteBack {
   async acknowledge(node: Node): Promise<void> {
     const { file } = node
     if (file === undefined || !file.dirty || node.detached !== undefined) return this.#publishing.publish(node)
-    if (!this.#isCurrent(node, file, file.staged) && this.#isFull()) return this.#publishing.publish(node)
+    if (await this.#isJournaled(node, file)) this.#enqueue(node)
+    else await this.#publishing.publish(node)
+  }
+
+  /** Journals a file as it is; false where there is no room for that, or the disk fails. */
+  async #isJournaled(node: Node, file: OpenFile): Promise<boolean> {
     try {
+      if (!this.#isCurrent(node, file, file.staged) && this.#isFull()) return false
       await this.#write(node, file, () => file.staged)
+      return true
     } catch (error) {
       this.#state.log.warn({ err: error }, `Cannot journal "${this.#state.table.describe(node)}"; it is stored at once`)
-      return this.#publishing.publish(node)
+      return false
     }
-    this.#enqueue(node)
-    return undefined
   }
 
   /** Brings the record of a file in line with its name and attributes, where it has one; it goes on to be of the same bytes. */
   async rewrite(node: Node): Promise<void> {
     const { file } = node
     if (file?.journaled !== undefined) await this.#write(node, file, () => file.journaled?.staged)
+  }
+
+  /** As `rewrite`, of a file that has another name by now: that is so, whether it can be journaled or not. */
+  async renamed(node: Node): Promise<void> {
+    try {
+      await this.rewrite(node)
+    } catch (error) {
+      const path = this.#state.table.describe(node)
+      this.#state.log.error(
+        { err: error, path },
+        `Cannot journal the new name of "${path}"; after a crash before it is stored it has its old one`,
+      )
+      this.#enqueue(node)
+    }
+  }
+
+  /** The store has a state of the file: the record of that, or of an older one, goes, and a newer one is brought in line. */
+  async stored(node: Node, file: OpenFile, generation: number): Promise<void> {
+    const { journaled } = file
+    if (journaled === undefined || journaled.generation <= generation) {
+      this.forget(file)
+      return
+    }
+    try {
+      await this.rewrite(node)
+    } catch (error) {
+      const path = this.#state.table.describe(node)
+      this.#state.log.warn({ err: error, path }, `Cannot journal which version of "${path}" is stored`)
+    }
+  }
+
+  /** What the journal vouches for, as long as it is whole here. */
+  acknowledged({ staged, journaled }: OpenFile): StagedFile | undefined {
+    if (journaled === undefined) return undefined
+    return journaled.staged !== staged || journaled.generation === staged.generation ? journaled.staged : undefined
+  }
+
+  /**
+   * Of a file that nobody has open any more, and whose last write found no room: goes back to what was acknowledged before;
+   * of one that is written in place, to what is here. False where nothing was acknowledged.
+   */
+  revert(node: Node, file: OpenFile): boolean {
+    const { journaled, staged } = file
+    if (journaled === undefined || node.detached !== undefined) return false
+    if (journaled.staged !== staged) {
+      staged?.close()
+      file.staged = journaled.staged
+      journaled.ownsBytes = false
+    }
+    file.lacksRoom = false
+    file.ahead?.abort()
+    file.ahead = undefined
+    node.size = journaled.staged.size
+    node.cachedVersion = undefined
+    this.#state.table.touch(node)
+    this.#state.countDirty(node)
+    this.#write(node, file, () => file.staged).then(
+      () => this.#enqueue(node),
+      (error: unknown) => this.#state.log.warn({ err: error }, `Cannot journal "${this.#state.table.describe(node)}"`),
+    )
+    return true
   }
 
   /** `node` takes the name of `replaced`: its record, once it has one, stands for that of the other, which stays until then. */
@@ -119,7 +194,7 @@ export class WriteBack {
   }
 
   #isFull(): boolean {
-    if (this.#state.dirty.size > PENDING_FILES_MAX) return true
+    if (this.#state.dirty.size > this.#pendingMax) return true
     const { bavail, blocks, bsize } = statfsSync(this.#state.staging.directory)
     return bavail * bsize < Math.min(FREE_BYTES_MAX, (blocks * bsize) / 10)
   }
@@ -140,9 +215,11 @@ export class WriteBack {
     })
   }
 
-  #isCurrent(node: Node, { journaled, replaced }: OpenFile, staged: StagedFile | undefined): boolean {
+  #isCurrent(node: Node, { journaled, replaced, sending }: OpenFile, staged: StagedFile | undefined): boolean {
     if (journaled === undefined || staged === undefined || journaled.staged !== staged || replaced.length > 0)
       return false
+    // A put of older bytes has begun while the record was written: after a crash it must be known for ours.
+    if (sending !== undefined && sending.staged !== staged && journaled.sending !== sending) return false
     const { generation, attributes, path, version } = journaled
     const isSame = generation === staged.generation && attributes === node.attributes && version === node.version
     return isSame && path === this.#state.table.pathOf(node)
@@ -153,6 +230,7 @@ export class WriteBack {
     const isSame = before?.staged === staged
     const id = isSame ? before.id : this.#journal.newId()
     const replaced = [...file.replaced, ...(before === undefined || isSame ? [] : [before])]
+    const { sending } = file
     const attempts = await this.#attemptsOf(file, staged)
     const { generation, size, baseEnd } = staged
     const { attributes, version } = node
@@ -181,7 +259,7 @@ export class WriteBack {
     }
     const done = replaced.filter((each) => (each === before ? isKnown : file.replaced.includes(each)))
     const ownsBytes = before?.staged === staged && before.ownsBytes
-    file.journaled = { id, staged, ownsBytes, generation, attributes, path, version, isFixed: true }
+    file.journaled = { id, staged, ownsBytes, generation, attributes, path, version, sending, isFixed: true }
     file.replaced = file.replaced.filter((each) => !replaced.includes(each))
     for (const each of done) this.#journal.remove(each)
     // It was stored, or removed, while the record was written.
@@ -238,7 +316,7 @@ export class WriteBack {
   async #makeRoom(): Promise<void> {
     const pending = [...this.#state.dirty].filter(({ file }) => file?.journaled !== undefined)
     for (const node of pending) {
-      await this.#publishing.publish(node, () => node.file !== undefined && !this.#isBeingWritten(node.file))
+      await this.#publishing.publish(node, 'acknowledged')
       this.#publishing.release(node)
     }
   }
@@ -265,7 +343,7 @@ export class WriteBack {
     const { file } = node
     if (file === undefined || !node.isAhead) return
     try {
-      await this.#publishing.publish(node, () => !this.#isBeingWritten(file))
+      await this.#publishing.publish(node, 'acknowledged')
       this.#failures.delete(node)
     } catch {
       // The publisher has told the log. What was lost to another writer is settled, and anything else is tried again.
@@ -278,11 +356,6 @@ export class WriteBack {
     const failures = (this.#failures.get(node) ?? 0) + 1
     this.#failures.set(node, failures)
     setTimeout(() => this.#enqueue(node), Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** (failures - 1))).unref()
-  }
-
-  /** Its close, or its next fsync, comes back: nobody elsewhere sees it half written. */
-  #isBeingWritten({ staged, journaled }: OpenFile): boolean {
-    return journaled !== undefined && (journaled.staged !== staged || journaled.generation !== staged.generation)
   }
 
   /** Begins to publish. */
@@ -324,7 +397,7 @@ export class WriteBack {
     file.replayed = { staged, sent, attributes, snapshot: undefined }
     file.journaled = {
       ...{ id, staged, ownsBytes: false, isFixed: true },
-      ...{ generation, attributes, path, version },
+      ...{ generation, attributes, path, version, sending: undefined },
     }
     table.settle(node)
     table.touch(node)
@@ -398,4 +471,16 @@ export class WriteBack {
     this.#started = false
     return this.#journal.close()
   }
+}
+
+/** So many files may wait, where a process may have so many descriptors. */
+export function pendingFilesMax(descriptors: number): number {
+  const spare = Math.max(descriptors / 2, descriptors - OTHER_DESCRIPTORS_MIN)
+  return Math.min(PENDING_FILES_MAX, Math.floor(spare / PENDING_DESCRIPTORS))
+}
+
+/** How many descriptors this process may have (proc_pid_limits(5)). */
+function descriptorsMax(): number {
+  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]
+  return limit === undefined ? Infinity : Number(limit)
 }
