@@ -366,6 +366,27 @@ for (const [what, wrong, message] of [
   })
 }
 
+for (const how of ['background', 'foreground'] as const) {
+  test(
+    `a log file has lines of JSON alone, also where the mount does not come up in the ${how}`,
+    { skip },
+    async () => {
+      const log = join(scratch, `${how}.log`)
+      const unreached = 's3://bucket?endpoint=http://127.0.0.1:1&region=us-east-1'
+      const args = ['mount', unreached, join(scratch, 'none'), '--mkdir', `--log=${log}`]
+      const outcome = await eider(how === 'foreground' ? [...args, '-f'] : args, { env })
+      const [, message] = /^eider: (.*)$/m.exec(outcome.stderr) ?? []
+      const lines = readFileSync(log, 'utf8')
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { level: string; msg: string; hint?: string })
+      const failure = lines.find(({ level }) => level === 'error')
+      assert.equal(failure?.msg, message)
+      assert.match(failure?.hint ?? '', /endpoint/)
+    },
+  )
+}
+
 test('[S32] no credentials at all are one sentence with a hint', async () => {
   const outcome = await eider(['mount', bucketAt(gateway), join(scratch, 'none'), '--mkdir'], {
     env: { XDG_STATE_HOME: state, HOME: scratch },

@@ -27,6 +27,10 @@ class LogTarget {
   #owned = false
   #pretty = false
 
+  get isFile(): boolean {
+    return this.#owned
+  }
+
   write(line: string): void {
     const text = this.#pretty ? readable(line) : line
     try {
@@ -44,12 +48,23 @@ class LogTarget {
   }
 }
 
+/**
+ * An error as it is logged: its own message, which has what its cause says where that matters, and the stacks of both. Pino's own
+ * would put the message of each cause behind it, and say most of it twice.
+ */
+function loggedError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  const { type, stack, raw: _, ...fields } = pino.stdSerializers.err(error)
+  return { ...fields, type, message: error.message, stack }
+}
+
 const target = new LogTarget()
 const root = pino(
   {
     level: 'info',
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
+    serializers: { err: loggedError },
     formatters: { level: (label) => ({ level: label }) },
     redact: { paths: REDACTED.flatMap((name) => [`["${name}"]`, `*["${name}"]`]), censor: '[redacted]' },
   },
@@ -83,6 +98,11 @@ export function stepLogLevel(): LogLevel {
 /** Sends lines to a file (appended) instead of stderr. */
 export function logToFile(path: string): void {
   target.to(openSync(path, 'a', 0o640), true, false)
+}
+
+/** Whether lines go to a file of their own. */
+export function logsToFile(): boolean {
+  return target.isFile
 }
 
 /** Sends lines to stderr, readable where that is a terminal. */

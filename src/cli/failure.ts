@@ -3,7 +3,7 @@
  * debug, and for a defect of the program always, as nothing else would tell where it is.
  */
 import { type ErrorCode, isOperationError } from '#base/errors.ts'
-import { logger } from '#base/log.ts'
+import { logger, logsToFile } from '#base/log.ts'
 import { EXIT, type ExitCode } from './command.ts'
 
 const log = logger('cli')
@@ -43,11 +43,17 @@ export function failureOf(error: unknown): Failure {
   }
 }
 
-/** Tells a failure on stderr and in the log, and gives the exit code for it. */
+/** Whether another process of this program started this one: it tells the failure, and standard error is the log. */
+const IS_STARTED = process.send !== undefined
+
+/** Tells a failure on stderr, in a log that is a file as a line of that, and gives the exit code for it. */
 export function reportFailure(error: unknown): ExitCode {
   const failure = failureOf(error)
-  if (error instanceof ChildFailure || isOperationError(error)) log.debug({ err: error }, 'command failed')
-  else log.error({ err: error }, 'command failed by a defect')
-  process.stderr.write(`eider: ${failure.message}\n${failure.hint === '' ? '' : `  hint: ${failure.hint}\n`}`)
-  return failure.exitCode
+  const { code, message, hint, exitCode } = failure
+  if (error instanceof ChildFailure || isOperationError(error)) {
+    if (IS_STARTED || logsToFile()) log.error({ code, hint }, message)
+    log.debug({ err: error }, 'command failed')
+  } else log.error({ err: error }, 'command failed by a defect')
+  if (!IS_STARTED) process.stderr.write(`eider: ${message}\n${hint === '' ? '' : `  hint: ${hint}\n`}`)
+  return exitCode
 }
