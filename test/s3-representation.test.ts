@@ -247,13 +247,42 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     }
   })
 
-  test('a key that is both a file and a directory: the file to who asks for it, the directory to who lists', async () => {
+  test('[S127] a name that is a file and a directory is the directory, to who looks and to who lists, and told of once', async () => {
+    const shadowed = async (): Promise<number> =>
+      (await registry.getSingleMetric('eider_s3_shadowed_keys_total')?.get())?.values[0]?.value ?? 0
+    const start = await shadowed()
     await put('root/two/both', 'file')
     await put('root/two/both/inner', 'inner')
-    assert.deepEqual(await list('two'), ['two/both/'])
+    await put('root/two/made', 'file')
+    await store.makeDirectory('two/made', { guard: ABSENT, seenAbsent: true, attributes: { mode: 0o711 } })
+    assert.equal((await store.stat('two/both')).kind, 'directory')
+    const made = await store.stat('two/made')
+    assert.deepEqual([made.kind, made.attributes?.mode], ['directory', 0o711])
+    assert.deepEqual(await list('two'), ['two/both/', 'two/made/'])
     assert.deepEqual(await list('two/both'), ['two/both/inner'])
-    assert.equal((await (await store.read('two/both')).bytes()).toString(), 'file')
+    const page = await store.listTree?.('two', {})
+    assert.ok(!page?.entries.some(({ kind, path }) => kind === 'file' && path !== 'two/both/inner'))
     assert.equal((await (await store.read('two/both/inner')).bytes()).toString(), 'inner')
+    assert.equal((await shadowed()) - start, 2)
+    assert.equal(await get('root/two/both'), 'file')
+    await store.rename('two/both', 'two/moved', { guard: ANY, targetGuard: ABSENT })
+    assert.equal((await (await store.read('two/moved/inner')).bytes()).toString(), 'inner')
+    assert.equal((await store.stat('two/both')).kind, 'file')
+  })
+
+  test('[S127] what is known to be a file costs one request to look at, and what is not known two', async () => {
+    await put('root/looks/file', 'x')
+    const requests = async (work: () => Promise<unknown>): Promise<number> => {
+      proxy.clear()
+      await work()
+      return proxy.noted.length
+    }
+    const missing = (path: string): Promise<unknown> =>
+      assert.rejects(store.stat(path), (error) => isOperationError(error, 'STORE_NOT_FOUND'))
+    assert.equal(await requests(() => store.stat('looks/file')), 2)
+    assert.equal(await requests(() => store.stat('looks/file', { expected: 'file' })), 1)
+    assert.equal(await requests(() => store.stat('looks')), 2)
+    assert.equal(await requests(() => missing('looks/none')), 2)
   })
 
   test('a key that is a file and has keys under it is listed once, as the directory, however far apart they are', async () => {
@@ -361,20 +390,24 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     }
     await counted(['PUT'], () => store.put('n/file', Buffer.from('x'), { guard: ANY, attributes: { mode: 0o644 } }))
     await counted(['HEAD', 'PUT'], () => store.put('n/new', Buffer.from('x'), { guard: ABSENT }))
-    await counted(['HEAD'], () => store.stat('n/file'))
-    await counted(['HEAD', 'HEAD', 'LIST'], () => store.stat('n'))
-    await counted(['HEAD', 'HEAD', 'LIST'], () => store.stat('nothing').catch(() => undefined))
+    await counted(['HEAD', 'LIST'], () => store.stat('n/file'))
+    await counted(['HEAD'], () => store.stat('n/file', { expected: 'file' }))
+    await counted(['HEAD', 'LIST'], () => store.stat('n'))
+    await counted(['HEAD', 'LIST'], () => store.stat('nothing').catch(() => undefined))
     await counted(['HEAD'], () => store.stat(''))
     await counted(['LIST'], () => list('n'))
     await counted(['GET'], async () => (await store.read('n/file')).bytes())
     await counted(['GET'], async () => (await store.read('n/file', { offset: 0, length: 100 })).bytes())
     await counted(['GET'], () => store.readLink('link'))
-    await counted(['HEAD', 'PUT'], () => store.setAttributes('n/file', { mode: 0o600 }, { guard: ANY }))
-    await counted(['HEAD', 'PUT'], () => store.copy('n/file', 'n/copy', { guard: ANY }))
-    await counted(['HEAD', 'HEAD', 'PUT', 'HEAD', 'DELETE'], () =>
-      store.rename('n/copy', 'n/file', { guard: ANY, targetGuard: ANY }),
+    await counted(['HEAD', 'PUT'], () =>
+      store.setAttributes('n/file', { mode: 0o600 }, { guard: ANY, expected: 'file' }),
     )
-    await counted(['HEAD', 'HEAD', 'HEAD', 'LIST', 'PUT', 'HEAD', 'DELETE'], () =>
+    await counted(['HEAD', 'PUT'], () => store.copy('n/file', 'n/copy', { guard: ANY }))
+    const target = ifVersion((await store.stat('n/file')).version)
+    await counted(['HEAD', 'HEAD', 'HEAD', 'PUT', 'HEAD', 'DELETE'], () =>
+      store.rename('n/copy', 'n/file', { guard: ANY, targetGuard: target, expected: 'file' }),
+    )
+    await counted(['HEAD', 'LIST', 'HEAD', 'LIST', 'PUT', 'HEAD', 'DELETE'], () =>
       store.rename('n/file', 'n/moved', { guard: ANY, targetGuard: ANY }),
     )
     await counted(['HEAD', 'DELETE'], () => store.remove('n/moved', { guard: ANY }))

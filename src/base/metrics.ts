@@ -41,6 +41,11 @@ export const METRICS = {
     labels: [],
     help: 'Listed S3 keys that can be no path, and are not shown.',
   },
+  eider_s3_shadowed_keys_total: {
+    kind: 'counter',
+    labels: [],
+    help: 'S3 objects found hidden, each once: their name is a directory, too.',
+  },
   eider_fuse_requests_total: { kind: 'counter', labels: ['operation'], help: 'Requests of the kernel by operation.' },
   eider_fuse_errors_total: {
     kind: 'counter',

@@ -137,7 +137,7 @@ export class Metadata {
           this.#state.cached.follow(cachedAs)
         }
         const ask = askChanged(this.#state, node, changes)
-        const setting = store.setAttributes(table.pathOf(node), changes, { guard, signal })
+        const setting = store.setAttributes(table.pathOf(node), changes, { guard, expected: node.kind, signal })
         take(await setting.catch((error: unknown) => this.#state.unanswered.resultOf(places, error, ask, take)))
       })
     } catch (error) {

@@ -216,11 +216,11 @@ export interface PutOptions extends CallOptions {
   readonly seenAbsent?: boolean
 }
 
-export interface MutateOptions extends CallOptions {
+export interface MutateOptions extends StatOptions {
   readonly guard: Guard
 }
 
-export interface RenameOptions extends CallOptions {
+export interface RenameOptions extends StatOptions {
   /** Of the source. */
   readonly guard: Guard
   /** Of the target. A directory replaces only an empty directory, else `STORE_NOT_EMPTY`. */

@@ -3,10 +3,11 @@
  * S3's conditions (`guards.ts`). This file has the calls of the port; what each sends is in the files that it names.
  *
  * The key space is flat and no call looks at the directories above a path, which would cost a request each: a put under a
- * file, or over a directory, is not refused. A path that has both then shows as the file to `stat` and as the directory in
- * listings.
+ * file, or over a directory, is not refused. A path that has both then is the directory to who looks or lists; the file can
+ * still be read, copied and removed by its version.
  *
- * Requests, at best: stat of a file 1, of a directory or nothing 3 (1 for a directory that was made, where one is expected);
+ * Requests, at best: stat of a file or nothing 2, of a directory 2 or 3 (1 for a file or a directory that was made, where one
+ * is expected);
  * list 1 for 1,000 keys; read 1 for up to two parts; put 1 for up to two parts, else 2 and one for each part, and up to 2 that
  * note the upload; remove 1 under a version, else 2; removeAll 1 for 1,000; symlink, fifo and socket 1, or 3 where the path has
  * to be free and was not seen so; setAttributes 2; copy 2; rename of a file 4 or 6, of a directory some 10 and one for each key;
@@ -232,7 +233,7 @@ export class BucketStore implements Store {
   async copy(from: string, to: string, options: CopyOptions): Promise<Entry> {
     const { signal, guard, version, attributes } = options
     const toKey = this.#context.keys.file(to)
-    const found = await this.#require('copy', from, options)
+    const found = await this.#require('copy', from, { ...options, expected: 'file' })
     const { head, key, entry } = found
     if (entry.kind === 'directory' || head === undefined) throw isDirectory('copy', from)
     if (isSpecial(entry.kind)) throw withoutBytes('copy', entry)
@@ -265,7 +266,7 @@ export class BucketStore implements Store {
         if (!isOperationError(error, 'STORE_CONFLICT')) throw error
       }
     }
-    const found = await this.#require('remove', path, options)
+    const found = await this.#require('remove', path, { ...options, expected: 'file' })
     if (found.entry.kind === 'directory') throw isDirectory('remove', path)
     checkGuard('remove', path, found.entry.version, guard)
     // Looked at just now: where the server checks nothing, looking again would make the race no shorter by much.

@@ -9,6 +9,7 @@ import type { S3Context } from './context.ts'
 import { decodeMetadata, encodeMetadata, type StoredMetadata } from './metadata.ts'
 import { headObject, type ObjectHead, type Written } from './objects.ts'
 import { listPage } from './listing.ts'
+import { tellShadowed } from './shadowed.ts'
 import type { Header } from './signer.ts'
 
 const ATTR = 'x-amz-meta-attr'
@@ -156,8 +157,9 @@ export interface Found {
 }
 
 /**
- * Looks a path up. One request for a file or the root; three, in two steps, for a directory or nothing. One also for a
- * directory that was made, where one is `expected`.
+ * Looks a path up; where it is a file and a directory, it is the directory. Two requests at once for a file, a directory that
+ * nobody made, or nothing, and one more for a directory that was made. One for the root, and for what is there as `expected`:
+ * a file that is expected to be one is not asked about what lies under it.
  */
 export async function find(
   context: S3Context,
@@ -167,14 +169,29 @@ export async function find(
 ): Promise<Found | undefined> {
   if (path === '') return findDirectory(context, path, signal)
   const key = context.keys.file(path)
-  if (expected === 'directory' && context.keys.directoryFits(path)) {
+  const canBeDirectory = context.keys.directoryFits(path)
+  if (expected === 'directory' && canBeDirectory) {
     const directoryKey = context.keys.directory(path)
     const marker = await headObject(context.client, directoryKey, signal)
     if (marker !== undefined) return { entry: directoryEntry(context, path, marker), key: directoryKey, head: marker }
+  } else if (expected !== undefined || !canBeDirectory) {
+    const head = await headObject(context.client, key, signal)
+    if (head !== undefined) return { entry: fileEntry(context, path, head), key, head }
+    return findDirectory(context, path, signal)
   }
-  const head = await headObject(context.client, key, signal)
-  if (head !== undefined) return { entry: fileEntry(context, path, head), key, head }
-  return findDirectory(context, path, signal)
+  const query = { prefix: context.keys.under(path), delimited: false, keysMax: 1, signal }
+  const [head, { items }] = await Promise.all([
+    headObject(context.client, key, signal),
+    listPage(context.client, query),
+  ])
+  const [first] = items
+  if (first === undefined) return head === undefined ? undefined : { entry: fileEntry(context, path, head), key, head }
+  if (head !== undefined) tellShadowed(context, key)
+  const directoryKey = context.keys.directory(path)
+  const isMade = expected !== 'directory' && 'key' in first && first.key === directoryKey
+  const marker = isMade ? await headObject(context.client, directoryKey, signal) : undefined
+  const entry = marker === undefined ? implicitEntry(context, path) : directoryEntry(context, path, marker)
+  return { entry, key: directoryKey, head: marker }
 }
 
 /** Looks a directory up. Two requests at once; one for the root, which always exists. */

@@ -15,6 +15,7 @@ import type { Entry, ListOptions, TreeOptions, TreePage } from '#store/store.ts'
 import type { S3Context } from './context.ts'
 import { implicitEntry } from './entries.ts'
 import { listPage, listPages, type Listed } from './listing.ts'
+import { tellShadowed } from './shadowed.ts'
 
 const log = logger('store/s3')
 const hiddenKeys = counter('eider_s3_hidden_keys_total')
@@ -209,9 +210,15 @@ class Shadows {
       }
       const from = open.find((each) => each >= heldCount) ?? items.length
       this.#held = items.slice(from)
+      this.#tell(items, hidden)
       return items.slice(0, from).filter((_, index) => !hidden.has(index))
     }
+    this.#tell(items, hidden)
     return hidden.size === 0 ? items : items.filter((_, index) => !hidden.has(index))
+  }
+
+  #tell(items: readonly Listed[], hidden: ReadonlySet<number>): void {
+    for (const index of hidden) tellShadowed(this.#context, keyOf(items[index]))
   }
 
   async #isDirectory(key: string): Promise<boolean> {

@@ -16,8 +16,10 @@ import { removeGuarded } from './removal.ts'
 /** Renames a file, a symlink or a directory. */
 export async function rename(context: S3Context, from: string, to: string, options: RenameOptions): Promise<Entry> {
   if (from === '' || to === '') throw new OperationError('INPUT_INVALID', `Cannot rename "${from}": it is the root`)
-  const { signal } = options
-  const [source, target] = await Promise.all([find(context, from, signal), find(context, to, signal)])
+  const { signal, expected, targetGuard } = options
+  // What replaces another thing is of its kind.
+  const replaced = targetGuard.kind === 'version' ? expected : undefined
+  const [source, target] = await Promise.all([find(context, from, signal, expected), find(context, to, signal, replaced)])
   if (source === undefined) throw new OperationError('STORE_NOT_FOUND', `Cannot rename "${from}": nothing is there`)
   checkGuard('rename', from, source.entry.version, options.guard)
   const directory = source.entry.kind === 'directory'
