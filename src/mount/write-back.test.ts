@@ -1,7 +1,16 @@
 /** Write-back: what was closed survives a crash, once, whole, and under its name; without real power failures. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { constants, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  constants,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -616,6 +625,97 @@ test(
     }
   },
 )
+
+test(
+  '[S117] what was synced before a write that found no room is stored after the last close',
+  { skip: process.getuid?.() === 0 ? false : 'only root makes a small disk' },
+  async () => {
+    await using it = new Machine()
+    const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'eider-test', it.staging])
+    assert.equal(status, 0, String(stderr))
+    try {
+      await it.boot({ starts: false })
+      it.endpoint.mode = 'up'
+      const file = await it.kernel.create('f')
+      await it.kernel.write(file, 0, 'synced')
+      await it.kernel.fsync(file)
+      it.endpoint.mode = 'down'
+      await it.kernel.write(file, 0, 'WRITTEN SINCE')
+      const filler = Buffer.alloc(1 << 20, 'x')
+      for (let failed = false, at = 13; !failed;) {
+        await it.kernel.write(file, at, filler).then(
+          (written) => (at += written),
+          () => (failed = true),
+        )
+      }
+      assert.equal(await codeOf(it.kernel.close(file)), 'STAGING_NO_SPACE')
+      assert.equal(String(await it.kernel.readFile('f')), 'synced')
+      it.fs.start()
+      await it.stored()
+      assert.equal(await content(it.endpoint.inner, 'f'), 'synced')
+      assert.deepEqual(it.kept, [])
+    } finally {
+      await it.crash()
+      spawnSync('umount', ['-l', it.staging])
+    }
+  },
+)
+
+test('[S119] pending files leave descriptors for everything else', () => {
+  const script = `
+    import { openMemoryStore } from '#store/memory-store.ts'
+    import { setLogLevel } from '#base/log.ts'
+    import { codeOf, replacing, rig } from '#mount/kernel-double.ts'
+    import { OperationError } from '#base/errors.ts'
+    setLogLevel('silent')
+    const down = async () => { throw new OperationError('STORE_UNAVAILABLE', 'Cannot reach it') }
+    await using it = await rig(replacing(openMemoryStore(), { put: down }), { writeBack: true })
+    let answered = 0
+    let code
+    while (code === undefined) {
+      const file = await it.kernel.create('f' + answered)
+      await it.kernel.write(file, 0, 'x')
+      code = await it.kernel.close(file).then(() => undefined, (error) => error.code)
+      if (code === undefined) answered++
+    }
+    console.log(JSON.stringify([answered, code]))
+    process.exit()`
+  const limited = 'ulimit -n 256 && exec "$0" --input-type=module-typescript -e "$1"'
+  const { stdout, stderr } = spawnSync('bash', ['-c', limited, process.execPath, script], { timeout: 60_000 })
+  assert.equal(String(stdout).trim(), '[64,"STORE_UNAVAILABLE"]', String(stderr))
+})
+
+test('[S119] a rename has succeeded once the name has moved, whether it can be journaled or not', async (t) => {
+  await using it = await new Machine().boot({ starts: false })
+  it.endpoint.mode = 'up'
+  await it.write('a', 'bytes')
+  const failing = t.mock.method(Journal.prototype, 'write', async () => {
+    throw new OperationError('STAGING_NO_SPACE', 'Cannot journal: no space is left')
+  })
+  await it.kernel.rename('a', 'b')
+  assert.equal(failing.mock.callCount(), 1)
+  failing.mock.restore()
+  assert.deepEqual(await it.kernel.names(''), ['b'])
+  it.fs.start()
+  await settled(() => it.fs.status.dirtyFiles === 0)
+  assert.equal(await content(it.endpoint.inner, 'b'), 'bytes')
+  assert.deepEqual(it.journal, [])
+})
+
+test('[S119] where the staging disk tells nothing of its room a close waits for the store', async () => {
+  await using it = await new Machine().boot({ starts: false })
+  it.endpoint.mode = 'up'
+  const file = await it.kernel.create('f')
+  await it.kernel.write(file, 0, 'bytes')
+  renameSync(it.staging, `${it.staging}.away`)
+  try {
+    await it.kernel.close(file)
+  } finally {
+    renameSync(`${it.staging}.away`, it.staging)
+  }
+  assert.equal(await content(it.endpoint.inner, 'f'), 'bytes')
+  assert.equal(it.fs.status.dirtyFiles, 0)
+})
 
 test('[S98] a file that is written again keeps what was closed until it is closed again', async () => {
   for (const flags of [O_RDWR, O_RDWR | constants.O_TRUNC]) {
