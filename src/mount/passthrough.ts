@@ -216,7 +216,7 @@ export class Passthrough {
         return undefined
       }
       this.#begin(file, fd, false)
-      return this.#backingOf(node, file, true)
+      return await this.#backingOf(node, file, true)
     } finally {
       this.#choosing.delete(file)
       resolve()
