@@ -39,7 +39,7 @@ export type OnShortage = (bytes: number) => void
 
 /** How much of a bound on the memory of buffers can be lent, so that they stay below it with all that comes with them. */
 export function lendable(bytesMax: number): number {
-  return Math.floor(bytesMax * 0.65)
+  return Math.floor(bytesMax * 0.55)
 }
 
 const lentGauge = gauge('eider_memory_bytes')

@@ -60,7 +60,7 @@ export const MOUNT_OPTIONS = {
     defaultText: 'a directory in /var/lib/eider, or in ~/.local/state/eider',
   }),
   memory: bytes({
-    help: 'The most memory for what is read ahead, waits for readers or is on its way up: two thirds are lent to it, the rest is what comes with it; the program itself takes some 150 MiB more',
+    help: 'The most memory for what is read ahead, waits for readers or is on its way up: about half is lent to it, the rest is for what comes with it; the program itself takes some 150 MiB more',
     group: 'Mount',
     default: 256 * 1024 ** 2,
     min: 32 * 1024 ** 2,
