@@ -293,6 +293,36 @@ test('what cannot be stored is kept, and unmount names it and ends with 3', { sk
   assert.deepEqual(mountsOf(folder), [])
 })
 
+test('unmount tells of a program that waits for a store which is gone, and how to end that', { skip }, async () => {
+  const folder = join(scratch, 'blocked')
+  const uploads = join(scratch, 'gone')
+  const away = await startGateway({ store, host: '127.0.0.1', port: 0, ...KEYS, stagingDirectory: uploads })
+  await eider(['mount', bucketAt(away), folder, '--mkdir'], { env })
+  const pid = servingProcess(folder)
+  const user = spawn('sh', ['-c', 'exec 9>"$0/blocked"; printf 12345 >&9; echo open; read line; exec 9>&-', folder], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  try {
+    await once(user.stdout, 'data')
+    await away.close()
+    user.stdin.end('\n')
+    const waits = async (): Promise<boolean> => {
+      const { stdout } = await eider(['status', '--json', `--mount=${folder}`], { env })
+      const { mounts: told } = JSON.parse(stdout) as { mounts: { waiting: { pid: number } | null }[] }
+      return told.some(({ waiting }) => waiting?.pid === user.pid)
+    }
+    while (!(await waits()));
+    assert.match((await eider(['status', `--mount=${folder}`], { env })).stdout, /^ {2}waiting +1 request of programs/m)
+    const { code, stderr } = await eider(['unmount', folder], { env })
+    assert.equal(code, 1)
+    const who = `in use; process ${user.pid} waits for s3:\\S+ since \\S+Z \\(not stored: 1 file, 5 B\\)`
+    assert.match(stderr, new RegExp(`^eider: Cannot unmount '${folder}': it is ${who}\n  hint: .*"kill -TERM ${pid}"`))
+  } finally {
+    process.kill(pid, 'SIGKILL')
+    user.kill('SIGKILL')
+  }
+})
+
 test('unmount leaves alone what is not its own', { skip }, async () => {
   const nothing = await eider(['unmount', scratch], { env })
   assert.equal(nothing.code, 1)

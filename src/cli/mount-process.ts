@@ -211,7 +211,7 @@ async function statusOf(
   about: Pick<MountStatus, 'store' | 'since'>,
   prices: string,
 ): Promise<MountStatus> {
-  const { isServing, knownNodes: _, cache = null, failing = null, ...figures } = mount.status
+  const { isServing, knownNodes: _, cache = null, failing = null, waiting, ...figures } = mount.status
   const counts = await countsOf('eider_s3_requests_total')
   const requests: Record<string, number> = {}
   for (const [count, operation = ''] of counts) requests[operation] = (requests[operation] ?? 0) + count
@@ -227,6 +227,10 @@ async function statusOf(
     ...figures,
     cache,
     failing,
+    waiting:
+      waiting === undefined
+        ? null
+        : { requests: waiting.requests, pid: waiting.pid, since: new Date(Date.now() - waiting.ms).toISOString() },
     requests,
     cost: counts.length === 0 ? null : { usd, prices: `Amazon's list prices of ${prices} in us-east-1` },
   }

@@ -26,6 +26,8 @@ const StatusSchema = v.object({
   dirtyBytes: count,
   /** Those of them whose last put failed, and why one of them did; they are tried again. */
   failing: v.nullable(v.object({ files: count, error: v.string() })),
+  /** Requests of programs without an answer so far; whose the oldest is (0: not known), and since when, in ISO 8601. */
+  waiting: v.nullable(v.object({ requests: count, pid: count, since: v.string() })),
   memoryBytes: count,
   memoryBytesMax: count,
   cache: v.nullable(

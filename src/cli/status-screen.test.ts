@@ -13,6 +13,7 @@ const STATUS = {
   dirtyFiles: 0,
   dirtyBytes: 0,
   failing: null,
+  waiting: null,
   memoryBytes: 0,
   memoryBytesMax: 174_483_046,
   cache: { files: 1, bytes: 4096, bytesMax: 21_810_380, hitBytes: 1, missBytes: 1, evictedBytes: 0, corruptBlocks: 1 },

@@ -20,6 +20,7 @@ export function statusLines(status: MountStatus): string {
     const { files, error } = status.failing
     rows.splice(4, 0, ['failing', `${files} of them, tried again: ${error}`])
   }
+  if (status.waiting !== null) rows.push(['waiting', waitingText(status.waiting)])
   const requests = requestsText(status.requests)
   if (requests !== '') rows.push(['requests', requests])
   if (cost !== null)
@@ -47,6 +48,12 @@ function heading({ directory, store }: { readonly directory: string; readonly st
 export function notStored({ dirtyFiles, dirtyBytes }: Pick<MountStatus, 'dirtyFiles' | 'dirtyBytes'>): string {
   if (dirtyFiles === 0) return 'nothing'
   return `${counted(dirtyFiles, 'file')}, ${about(dirtyBytes)}`
+}
+
+/** `2 requests of programs, the oldest since 12:00 (process 12)`. */
+function waitingText({ requests, pid, since }: NonNullable<MountStatus['waiting']>): string {
+  const who = pid === 0 ? '' : ` (process ${pid})`
+  return `${counted(requests, 'request')} of programs, the oldest since ${since}${who}`
 }
 
 function cacheText(cache: NonNullable<MountStatus['cache']>): string {

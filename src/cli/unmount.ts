@@ -1,6 +1,6 @@
 /** `eider unmount`: ends a mount, and returns when all that was written in it is in the store. */
 import { resolve } from 'node:path'
-import { OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import { command, EXIT, type ExitCode } from './command.ts'
 import type { MountRecord } from './mount-records.ts'
 import { duration } from './options.ts'
@@ -42,7 +42,9 @@ export const unmount = command({
         return EXIT.done
       }
       const { unmountFuse } = await import('#os/fuse-unmount.ts')
-      await unmountFuse(target)
+      await unmountFuse(target).catch(async (error: unknown) => {
+        throw served && isOperationError(error, 'MOUNT_BUSY') ? await busy(error, record) : error
+      })
     }
     if (record === undefined || !served) {
       process.stderr.write(
@@ -54,6 +56,22 @@ export const unmount = command({
     return stored ? outcome(target, record.process.pid) : EXIT.partly
   },
 })
+
+/**
+ * The error with what of the mount waits for the store: a program in `close` has the file open no more, so that /proc does not
+ * tell of it.
+ */
+async function busy(error: OperationError, { process: server, socket, store }: MountRecord): Promise<OperationError> {
+  if (socket === undefined) return error
+  const [{ askStatus }, { notStored }] = await Promise.all([import('./mount-status.ts'), import('./status-screen.ts')])
+  const status = await askStatus(socket).catch(() => undefined)
+  if (status === undefined || status.waiting === null) return error
+  const { pid, since } = status.waiting
+  const who = pid === 0 ? 'a program' : `process ${pid}`
+  const message = `${error.message}; ${who} waits for ${store} since ${since} (not stored: ${notStored(status)})`
+  const hint = `Wait until the store answers, or end the mount by "kill -TERM ${server.pid}": what cannot be stored is then kept, and its log says where.`
+  return new OperationError('MOUNT_BUSY', message, { cause: error, hint })
+}
 
 /** How often progress is shown. */
 const STEP_MS = 500

@@ -25,6 +25,12 @@ const DIRECTORY_BYTES_MAX = 256 * 4096
 /** Encodes and sends the answer `value`; false where the kernel no longer takes it. */
 export type Answer<T> = (dispatcher: Dispatcher, request: Request, value: T) => void
 
+/** A request that has no answer yet: whose it is, 0 where the kernel does not tell, and for how long. */
+export interface Waiting {
+  readonly pid: number
+  readonly waitedMs: number
+}
+
 export class Dispatcher {
   readonly fileSystem: FileSystem
   readonly replier: Replier
@@ -45,6 +51,12 @@ export class Dispatcher {
   /** Requests that the file system has not answered yet. */
   get inFlight(): number {
     return this.#inFlight.size
+  }
+
+  /** The one of them that waits longest. */
+  get oldest(): Waiting | undefined {
+    const [request] = this.#inFlight.values()
+    return request && { pid: request.pid, waitedMs: performance.now() - request.waitsFrom }
   }
 
   /** Takes one frame: true where the file system keeps its buffer until the answer. Never throws. */
@@ -73,6 +85,7 @@ export class Dispatcher {
       return
     }
     request.frame = frame
+    request.waitsFrom = performance.now()
     this.#inFlight.set(request.unique, request)
     result.then(
       (value) => {

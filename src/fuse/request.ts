@@ -15,6 +15,8 @@ export class Request implements Caller {
   readonly pid: number
   /** The frame whose bytes the file system still reads (WRITE), to be given back with the answer. */
   frame: RequestFrame | undefined
+  /** When it was found to need a wait, by `performance.now()`. */
+  waitsFrom = 0
   #controller: AbortController | undefined
   #abortReason: OperationError | undefined
 

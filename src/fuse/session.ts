@@ -13,7 +13,7 @@
 import { closeSync } from 'node:fs'
 import { DeviceBackingFiles } from './backing-files.ts'
 import { RequestFrame, decodeInit } from './decode.ts'
-import { Dispatcher } from './dispatcher.ts'
+import { Dispatcher, type Waiting } from './dispatcher.ts'
 import { encodeInit } from './encode.ts'
 import type { BackingFiles, FileSystem, KernelNotifier } from './file-system.ts'
 import { type NegotiatedInit, negotiate } from './negotiate.ts'
@@ -60,6 +60,8 @@ export interface Session {
   readonly backing: BackingFiles | undefined
   /** Requests that the file system has not answered yet. */
   readonly inFlight: number
+  /** The one of them that waits longest. */
+  readonly oldest: Waiting | undefined
   /** Ends it now, from this side: signals of requests under way fire, the kernel gets EIO. The mount point stays, dead. */
   destroy(): Promise<void>
 }
@@ -116,6 +118,10 @@ class DeviceSession implements Session {
 
   get inFlight(): number {
     return this.#dispatcher.inFlight
+  }
+
+  get oldest(): Waiting | undefined {
+    return this.#dispatcher.oldest
   }
 
   async destroy(): Promise<void> {

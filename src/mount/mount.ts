@@ -74,6 +74,8 @@ export interface MountOptions {
 /** What a mount has in hand; `isServing` until it is unmounted, after which it stores what is left. */
 export interface MountStatus extends StoreFileSystemStatus {
   readonly isServing: boolean
+  /** Requests of programs that wait for an answer, whose the oldest is (0: not known), and for how long it waits. */
+  readonly waiting: { readonly requests: number; readonly pid: number; readonly ms: number } | undefined
 }
 
 /** How a mount ended. */
@@ -228,7 +230,9 @@ class StoreMount implements Mount {
   }
 
   get status(): MountStatus {
-    return { ...this.#fileSystem.status, isServing: !this.#refuses }
+    const { inFlight: requests, oldest } = this.#session
+    const waiting = oldest && { requests, pid: oldest.pid, ms: oldest.waitedMs }
+    return { ...this.#fileSystem.status, isServing: !this.#refuses, waiting }
   }
 
   async stop({ graceMs, publishMs }: StopOptions): Promise<MountEnd> {
