@@ -270,6 +270,27 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     assert.equal((await store.stat('two/both')).kind, 'file')
   })
 
+  test('[S128] a symlink whose target is too long, or no text, is an error rather than another target', async () => {
+    const header: Header[] = [['content-type', 'application/x-symlink']]
+    const link = async (name: string, body: Buffer): Promise<string> => {
+      await raw.send(
+        { operation: 'PutObject', method: 'PUT', key: `root/links/${name}`, body, headers: header },
+        () => 0,
+      )
+      return store.readLink(`links/${name}`)
+    }
+    assert.equal((await link('longest', Buffer.alloc(4095, 'x'))).length, 4095)
+    await assert.rejects(link('long', Buffer.alloc(4096, 'x')), (error) =>
+      isOperationError(error, 'STORE_NAME_TOO_LONG'),
+    )
+    await assert.rejects(link('huge', Buffer.alloc(99999, 'x')), (error) =>
+      isOperationError(error, 'STORE_NAME_TOO_LONG'),
+    )
+    await assert.rejects(link('latin', Buffer.from([0x61, 0xe9])), (error) =>
+      isOperationError(error, 'STORE_NAME_INVALID'),
+    )
+  })
+
   test('[S127] what is known to be a file costs one request to look at, and what is not known two', async () => {
     await put('root/looks/file', 'x')
     const requests = async (work: () => Promise<unknown>): Promise<number> => {

@@ -62,6 +62,12 @@ const attributes = fc.record(
   { requiredKeys: [], noNullPrototype: true },
 )
 
+test('what no record holds is not remembered', () => {
+  const mtime = { seconds: 999_999_999_999_999, nanoseconds: 0 }
+  assert.equal(encodeAttributes(entryOf('a'), { mtime }), undefined)
+  assert.equal(encodeAttributes(entryOf('a'), { uid: 2 ** 32 }), undefined)
+})
+
 test('a record gives back every attribute, and nothing for another version or time, or when it is cut', () => {
   fc.assert(
     fc.property(

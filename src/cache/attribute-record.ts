@@ -30,6 +30,16 @@ export interface KnownAttributes {
 
 /** The record of an entry whose attributes are known; undefined where it has what no record holds. */
 export function encodeAttributes(entry: Entry, attributes: Attributes): Buffer | undefined {
+  try {
+    return encode(entry, attributes)
+  } catch (error) {
+    // A number is out of range, such as a time of more than 48 bits.
+    if (error instanceof RangeError) return undefined
+    throw error
+  }
+}
+
+function encode(entry: Entry, attributes: Attributes): Buffer | undefined {
   const isHex = HEX_VERSION.test(entry.version)
   const version = Buffer.from(entry.version, isHex ? 'hex' : 'utf8')
   const xattrs = [...(attributes.xattrs ?? [])].map(([name, value]) => [Buffer.from(name), value] as const)

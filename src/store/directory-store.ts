@@ -35,6 +35,7 @@ import { removeEmptyAt, removeFileAt, removeMany } from './directory/removing.ts
 import { openSegments } from './directory/stored-segments.ts'
 import { checkGuard, inodeEntry, lookUp, makePlace, openPlace, openToRead, withInode } from './directory/tree.ts'
 import { writeSource } from './directory/write-source.ts'
+import { linkTarget } from './link-target.ts'
 import { checkPath, OWN_NAME } from './path.ts'
 import {
   isStored,
@@ -170,7 +171,7 @@ class DirectoryStore implements Store {
         inodeEntry(path, fd, status, action)
         throw new OperationError('INPUT_INVALID', `Cannot ${action}: it is not a symlink`)
       }
-      return readLinkAt(fd, '').toString()
+      return linkTarget(path, readLinkAt(fd, ''))
     })
   }
 

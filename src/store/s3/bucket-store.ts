@@ -15,6 +15,7 @@
  * not check costs one more.
  */
 import { checkAborted } from '#store/abort.ts'
+import { linkTarget } from '#store/link-target.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import {
   ABSENT,
@@ -68,7 +69,7 @@ import type { UploadRecovery } from './upload-recovery.ts'
 /** What S3 holds in one object: 48.8 TiB since December 2025. */
 const FILE_BYTES_MAX = PARTS_MAX * PART_BYTES_MAX
 /** Longest target of a symlink that Linux has. */
-const TARGET_BYTES_MAX = 4096
+const TARGET_BYTES_MAX = 4095
 
 export class BucketStore implements Store {
   readonly url: string
@@ -144,9 +145,15 @@ export class BucketStore implements Store {
       if (isOperationError(error, 'STORE_IS_DIRECTORY')) throw notSymlink(path)
       throw error
     })
-    if (reading.entry.kind === 'symlink') return (await reading.bytes()).toString()
+    if (reading.entry.kind === 'symlink' && reading.length <= TARGET_BYTES_MAX) {
+      return linkTarget(path, await reading.bytes())
+    }
     reading.cancel()
-    throw notSymlink(path)
+    if (reading.entry.kind !== 'symlink') throw notSymlink(path)
+    throw new OperationError(
+      'STORE_NAME_TOO_LONG',
+      `Cannot read the link "${path}": its target has ${reading.entry.size} bytes, Linux has ${TARGET_BYTES_MAX}`,
+    )
   }
 
   async put(path: string, source: Source, options: PutOptions): Promise<Entry> {

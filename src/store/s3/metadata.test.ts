@@ -75,6 +75,16 @@ test('nonsense counts as not told', () => {
   }
 })
 
+test('[S128] an owner that no user or group can be counts as not told', () => {
+  for (const id of ['4294967295', '4294967296', '9007199254740991', '"4294967295"', '-1', '1.5']) {
+    assert.deepEqual(decodeMetadata(`{"st_uid": ${id}, "st_gid": ${id}, "st_mode": 33152}`, undefined).attributes, {
+      mode: 0o600,
+    })
+  }
+  const { attributes } = decodeMetadata('{"st_uid": 4294967294, "st_gid": 65534}', undefined)
+  assert.deepEqual(attributes, { uid: 4294967294, gid: 65534 })
+})
+
 test('nothing to say is no header', () => {
   assert.deepEqual(encodeMetadata('p', 'file', 3, {}), {})
   assert.deepEqual(encodeMetadata('p', 'file', 3, { xattrs: new Map() }), {})
@@ -112,8 +122,8 @@ test('all that is written is read again, in printable ASCII without two spaces i
   const all = fc.record(
     {
       mode: fc.integer({ min: 0, max: 0o7777 }),
-      uid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
-      gid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+      uid: fc.integer({ min: 0, max: 2 ** 32 - 2 }),
+      gid: fc.integer({ min: 0, max: 2 ** 32 - 2 }),
       atime: times,
       mtime: times,
       ctime: times,
@@ -141,8 +151,8 @@ test('extended attributes that the check lets pass fit, whatever the others beco
   const others = fc.record(
     {
       mode: fc.integer({ min: 0, max: 0o7777 }),
-      uid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
-      gid: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+      uid: fc.integer({ min: 0, max: 2 ** 32 - 2 }),
+      gid: fc.integer({ min: 0, max: 2 ** 32 - 2 }),
       atime: times,
       mtime: times,
       ctime: times,

@@ -14,9 +14,14 @@
 import { isUtf8 } from 'node:buffer'
 
 import { OperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
 import type { Timestamp } from '#base/time.ts'
 import type { Attributes, Kind } from '#store/store.ts'
 
+const log = logger('store/s3')
+let hasToldOwner = false
+/** The number after it means "none" to chown(2). */
+const ID_MAX = 0xffff_fffe
 const S_IFMT = 0o170000
 const TYPE_BITS: Readonly<Record<Kind, number>> = {
   file: 0o100000,
@@ -51,9 +56,9 @@ export function decodeMetadata(attr: string | undefined, xattr: string | undefin
   const attributes: { -readonly [K in keyof Attributes]: Attributes[K] } = {}
   const mode = naturalOf(members.get('st_mode'))
   if (mode !== undefined) attributes.mode = mode & 0o7777
-  const uid = naturalOf(members.get('st_uid'))
+  const uid = ownerOf(members.get('st_uid'))
   if (uid !== undefined) attributes.uid = uid
-  const gid = naturalOf(members.get('st_gid'))
+  const gid = ownerOf(members.get('st_gid'))
   if (gid !== undefined) attributes.gid = gid
   for (const name of ['atime', 'mtime', 'ctime'] as const) {
     const time = timeOf(members.get(`st_${name}`))
@@ -183,6 +188,15 @@ function naturalOf(literal: string | undefined): number | undefined {
   if (literal === undefined) return undefined
   const value = Number(unquoted(literal))
   return Number.isSafeInteger(value) && value >= 0 ? value : undefined
+}
+
+/** A user or a group; one that Linux has none of counts as not told, since the kernel refuses a file of such a one. */
+function ownerOf(literal: string | undefined): number | undefined {
+  const id = naturalOf(literal)
+  if (id === undefined || id <= ID_MAX) return id
+  if (!hasToldOwner) log.warn({ id }, 'ignores an owner that no user or group can be; this is told only once')
+  hasToldOwner = true
+  return undefined
 }
 
 function unquoted(literal: string): string {

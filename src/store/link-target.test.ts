@@ -1,0 +1,23 @@
+import assert from 'node:assert/strict'
+import { symlinkSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+
+import { isOperationError } from '#base/errors.ts'
+import { openDirectoryStore } from './directory-store.ts'
+
+test('[S128] a symlink in a directory whose target is no text is an error rather than another target', async () => {
+  const root = await mkdtemp(join(tmpdir(), 'eider-directory-'))
+  const store = await openDirectoryStore(root)
+  try {
+    symlinkSync(Buffer.from([0x61, 0xe9]), join(root, 'latin'))
+    symlinkSync('zi\u00e9l', join(root, 'text'))
+    assert.equal(await store.readLink('text'), 'zi\u00e9l')
+    await assert.rejects(store.readLink('latin'), (error) => isOperationError(error, 'STORE_NAME_INVALID'))
+  } finally {
+    await store.close()
+    await rm(root, { recursive: true, force: true })
+  }
+})
