@@ -18,6 +18,7 @@ import { NodeTable } from './node-table.ts'
 import type { Node } from './node.ts'
 import type { Owner } from './node-attributes.ts'
 import type { Journal } from './journal.ts'
+import { pendingFilesMax } from './pending-files.ts'
 import { Passthrough } from './passthrough.ts'
 import type { StagingArea } from './staging.ts'
 import { Unanswered } from './unanswered.ts'
@@ -92,6 +93,8 @@ export class MountState {
   /** Files with bytes or attributes that are not yet in the store. */
   readonly dirty = new Set<Node>()
   dirtyBytes = 0
+  /** More files than that do not wait for the store, where that can be helped. */
+  readonly pendingMax = pendingFilesMax()
 
   /** How many files the store has last refused or not answered for, and why it was one of them; undefined where none. */
   get failing(): { readonly files: number; readonly error: string } | undefined {

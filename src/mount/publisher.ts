@@ -252,12 +252,19 @@ export class Publisher {
     this.#state.countDirty(node)
     this.#state.published.failed.inc()
     // Nobody is there to write it anew, and trying again cannot help: it goes where its owner finds it.
-    if (file.handles === 0 && isOperationError(failure, ...OF_THE_FILE)) {
+    if (file.handles === 0 && isOperationError(failure) && this.#isForGood(file, failure)) {
       await this.#copies.lose(node, file, failure.message)
     }
     const path = this.#state.table.describe(node)
     this.#state.log.error({ err: failure, path }, `Cannot publish "${path}"; what was written stays staged`)
     throw failure
+  }
+
+  /** Whether a refusal is the end of a file: of too many that wait, also one that may pass, where its closer was told. */
+  #isForGood({ journaled }: OpenFile, { code, retry }: OperationError): boolean {
+    if (OF_THE_FILE.includes(code)) return true
+    const isTooMany = this.#state.dirty.size > this.#state.pendingMax
+    return isTooMany && journaled === undefined && retry === 'never' && code !== 'ABORTED'
   }
 
   /** What there is to put; undefined where only what is written just now, and was not acknowledged. */

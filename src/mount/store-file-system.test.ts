@@ -10,6 +10,7 @@ import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
 
 import { CALLER, codeOf, content, Gate, O_RDONLY, O_RDWR, O_WRONLY, replacing, rig } from './kernel-double.ts'
+import { pendingFilesMax } from './pending-files.ts'
 
 // What is tested here is what callers see; the lines about conflicts and failures would hide the report.
 setLogLevel('silent')
@@ -383,6 +384,32 @@ test('a failed close says so, loses nothing, and is made good later', async () =
   assert.deepEqual(await it.fs.publishFailed(), [])
   assert.equal(await content(memory, 'file'), 'precious')
   assert.equal(it.fs.status.dirtyFiles, 0)
+})
+
+test('[S118] what the store refuses for now is an error of close and is tried again, but for what is too much', async () => {
+  const memory = openMemoryStore()
+  let denies = true
+  const store = replacing(memory, {
+    put: async (...args) => {
+      if (denies) throw new OperationError('STORE_DENIED', 'Cannot put: these credentials may not')
+      return memory.put(...args)
+    },
+  })
+  await using it = await rig(store)
+  const waiting = pendingFilesMax()
+  const files = waiting + 10
+  for (let number = 0; number < files; number++) {
+    assert.equal(await codeOf(it.kernel.writeFile(`f${number}`, String(number))), 'STORE_DENIED')
+  }
+  await it.fs.publishFailed()
+  const kept = readdirSync(join(it.stagingDirectory, 'conflicts')).length
+  const left = it.fs.status.dirtyFiles
+  assert.equal(kept + left, files)
+  assert.ok(kept > 0 && left > 0 && left <= waiting, `${left} wait`)
+  denies = false
+  assert.deepEqual(await it.fs.publishFailed(), [])
+  assert.equal(it.fs.status.dirtyFiles, 0)
+  assert.equal((await Array.fromAsync(memory.list(''))).flat().length, left)
 })
 
 test('what the store refuses for good is an error of close, and then kept where its owner finds it', async () => {

@@ -15,7 +15,7 @@
  * Invariant: the record of a file is removed only when the store has what it vouches for, or something newer, or after
  * another record stands for it; and it is not older than what the store has of the file from here.
  */
-import { openSync, constants, fstatSync, readFileSync, statfsSync } from 'node:fs'
+import { openSync, constants, fstatSync, statfsSync } from 'node:fs'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
@@ -30,7 +30,7 @@ import { OpenFile, type Node, type Sending } from './node.ts'
 import { attemptOf, withAttempt, type Attempt } from './own-puts.ts'
 import type { Extent } from './publisher.ts'
 import { RangeSet } from './ranges.ts'
-import { StagedFile } from './staged-file.ts'
+import { StagedFile, stagingError } from './staged-file.ts'
 import { isSameFile, look, type Ask, type Elsewhere, type Stored } from './unanswered.ts'
 
 /** A copy of so much takes some milliseconds, and nothing where the disk shares blocks. */
@@ -40,11 +40,6 @@ const PUBLISHES_AT_ONCE = 64
 /** What is larger puts its parts side by side already, and counts for so many. */
 const SMALL_BYTES_MAX = 16 * 1024 * 1024
 const LARGE_WEIGHT = 8
-const PENDING_FILES_MAX = 4096
-/** Each has a descriptor, and a second one while it is written again. */
-const PENDING_DESCRIPTORS = 2
-/** For connections, the cache, and what is open and not pending. */
-const OTHER_DESCRIPTORS_MIN = 256
 /** So much is left free on the staging disk for what is being written: a tenth of it, at most this. */
 const FREE_BYTES_MAX = 1 << 30
 const RETRY_MS_MIN = 1000
@@ -77,7 +72,6 @@ export class WriteBack {
   readonly #locks = new WeakMap<OpenFile, Mutex>()
   readonly #queue = new Set<Node>()
   readonly #failures = new WeakMap<Node, number>()
-  readonly #pendingMax = pendingFilesMax(descriptorsMax())
   #running = 0
   #started = false
 
@@ -194,7 +188,7 @@ export class WriteBack {
   }
 
   #isFull(): boolean {
-    if (this.#state.dirty.size > this.#pendingMax) return true
+    if (this.#state.dirty.size > this.#state.pendingMax) return true
     const { bavail, blocks, bsize } = statfsSync(this.#state.staging.directory)
     return bavail * bsize < Math.min(FREE_BYTES_MAX, (blocks * bsize) / 10)
   }
@@ -460,7 +454,12 @@ export class WriteBack {
   }
 
   #restored(id: string, { size, baseEnd, dirty, missing }: LeftRecord['record']): StagedFile {
-    const fd = openSync(this.#journal.dataPath(id), constants.O_RDWR)
+    let fd: number
+    try {
+      fd = openSync(this.#journal.dataPath(id), constants.O_RDWR)
+    } catch (error) {
+      throw stagingError('open', error)
+    }
     // A large file may have been cut in place by who died before its close.
     const there = Math.min(size, fstatSync(fd).size)
     return StagedFile.restored(fd, there, { baseEnd, dirty, missing })
@@ -471,16 +470,4 @@ export class WriteBack {
     this.#started = false
     return this.#journal.close()
   }
-}
-
-/** So many files may wait, where a process may have so many descriptors. */
-export function pendingFilesMax(descriptors: number): number {
-  const spare = Math.max(descriptors / 2, descriptors - OTHER_DESCRIPTORS_MIN)
-  return Math.min(PENDING_FILES_MAX, Math.floor(spare / PENDING_DESCRIPTORS))
-}
-
-/** How many descriptors this process may have (proc_pid_limits(5)). */
-function descriptorsMax(): number {
-  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]
-  return limit === undefined ? Infinity : Number(limit)
 }
