@@ -141,11 +141,13 @@ export interface Upload {
   abort(): Promise<void>
 }
 
-/** One entry that `removeAll` is to remove: this version of it. */
+/** One entry that `removeAll` is to remove: this version of it. Given once more, as the same object, it may have been removed. */
 export interface Removal {
   readonly path: string
   readonly kind: Kind
   readonly version: Version
+  /** As far as it is known: tells it, where it is asked for again, from what others have made since. */
+  readonly modified?: Timestamp
 }
 
 export interface CallOptions {

@@ -224,7 +224,7 @@ export class AheadUpload implements Upload {
       const found = await headObject(context.client, key, signal)
       const wanted = newHeaders(context, path, 'file', size, attributes)
       const isOurs = found?.size === size && isSame(attributesIn(found.header), attributesIn(nameIn(wanted)))
-      return found !== undefined && isOurs ? { version: found.version, modified: found.modified, attempts: 1 } : written
+      return found !== undefined && isOurs ? { version: found.version, modified: found.modified } : written
     }
   }
 
@@ -233,7 +233,7 @@ export class AheadUpload implements Upload {
     if (this.#asked === undefined) return undefined
     const head = await headObject(this.#context.client, this.#key, signal)
     if (head?.version !== this.#asked) return undefined
-    return { version: head.version, modified: head.modified, attempts: 1, size: head.size }
+    return { version: head.version, modified: head.modified, size: head.size }
   }
 
   /** Aborts what the server knows of; a new upload is begun with the next part. Never rejects. */

@@ -20,6 +20,7 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import {
   ABSENT,
   ANY,
+  ifVersion,
   IMPLICIT_VERSION,
   isSpecial,
   isStored,
@@ -60,7 +61,7 @@ import { checkMetadata } from './metadata.ts'
 import { PARTS_MAX, PART_BYTES_MAX } from './multipart.ts'
 import { headObject } from './objects.ts'
 import type { Recovery } from './recovery.ts'
-import { removeEntries, removeGuarded } from './removal.ts'
+import { removeEntries, removeGuarded, type Asked } from './removal.ts'
 import { rename } from './rename.ts'
 import { putSegments } from './stored-put.ts'
 import { putFrom, putWhole, type PutRequest } from './upload.ts'
@@ -264,9 +265,10 @@ export class BucketStore implements Store {
     const { guard, signal } = options
     const { honoured, keys } = this.#context
     const decided = guard.kind === 'version' && guard.version !== IMPLICIT_VERSION && honoured.remove && path !== ''
+    const asked: Asked = {}
     if (decided) {
       try {
-        await removeGuarded(this.#context, path, keys.file(path), guard, signal)
+        await removeGuarded(this.#context, { path, key: keys.file(path), guard, asked, signal })
         return
       } catch (error) {
         // What is there instead, if anything, decides below on what is said.
@@ -276,8 +278,11 @@ export class BucketStore implements Store {
     const found = await this.#require('remove', path, { ...options, expected: 'file' })
     if (found.entry.kind === 'directory') throw isDirectory('remove', path)
     checkGuard('remove', path, found.entry.version, guard)
-    // Looked at just now: where the server checks nothing, looking again would make the race no shorter by much.
-    await removeGuarded(this.#context, path, found.key, decided ? guard : ANY, signal)
+    const { version } = found.entry
+    // What an attempt before has not removed may be what somebody else has made since.
+    const modified = asked.sentAt === undefined ? found.entry.modified : undefined
+    const seen = { path, key: found.key, guard: ifVersion(version), looked: true, modified, asked, signal }
+    await removeGuarded(this.#context, seen)
   }
 
   async removeDirectory(path: string, options: CallOptions = {}): Promise<void> {
@@ -296,7 +301,7 @@ export class BucketStore implements Store {
     if (second !== undefined || !('key' in first) || first.key !== key) {
       throw new OperationError('STORE_NOT_EMPTY', `Cannot remove the directory "${path}": it has entries`)
     }
-    await removeGuarded(this.#context, path, key, { kind: 'any' }, signal)
+    await removeGuarded(this.#context, { path, key, guard: ANY, modified: first.modified, signal })
   }
 
   async exchange(path: string, other: string, options: ExchangeOptions): Promise<void> {

@@ -2,8 +2,8 @@
  * Sends S3 requests: signs them, retries what can be retried within the shared budget, follows a bucket to its region once,
  * and turns refusals into errors. Knows no operation by itself; those are in `operations.ts`.
  *
- * A request is sent again only where that cannot do harm by itself: every operation of this store is idempotent or guarded. An
- * error after more than one attempt says so (`attempts`), since an attempt that seemed to fail may have taken effect.
+ * A request is sent again only where that cannot do harm by itself: every operation of this store is idempotent or guarded. Whoever
+ * sends is asked before each attempt (`before`), and told whether an earlier one may have taken effect: its answer was lost.
  */
 import { performance } from 'node:perf_hooks'
 import type { Pool } from 'undici'
@@ -13,7 +13,7 @@ import { logger } from '#base/log.ts'
 import { counter, histogram } from '#base/metrics.ts'
 import { credentialSource, type CredentialSource } from './credentials.ts'
 import { endpointOf, requestPath, type Endpoint, type S3Location } from './endpoint.ts'
-import { canRetry, connectionError, isOutage, refusalOf, S3Error, s3ErrorOf } from './errors.ts'
+import { canRetry, connectionError, isOutage, mayHaveActed, refusalOf, S3Error, s3ErrorOf } from './errors.ts'
 import { longestPauseMs, pause, pauseMs, RetryBudget } from './retry.ts'
 import { Signer, type Header } from './signer.ts'
 import { exchange, openPool, type Answer, type Sink } from './transport.ts'
@@ -28,7 +28,13 @@ export interface S3Request {
   readonly query?: string
   /** Beside those that every request has; a function is asked before each attempt. */
   readonly headers?: readonly Header[] | (() => readonly Header[])
-  readonly body?: Uint8Array | undefined
+  /** A function is asked before each attempt. */
+  readonly body?: Uint8Array | (() => Uint8Array) | undefined
+  /**
+   * Runs before each attempt, from 1, and ends the request where it rejects: what only the sender can check must hold when it is
+   * sent, not minutes before. `unanswered` says that an earlier attempt may have taken effect.
+   */
+  readonly before?: BeforeAttempt | undefined
   readonly sink?: Sink
   /** Statuses of 300 and more that are answers rather than errors. */
   readonly accept?: readonly number[]
@@ -39,10 +45,7 @@ export interface S3Request {
   readonly signal?: AbortSignal | undefined
 }
 
-export interface S3Answer extends Answer {
-  /** How often it was sent. */
-  readonly attempts: number
-}
+export type BeforeAttempt = (attempt: number, unanswered: boolean) => Promise<void>
 
 /** An S3 listing of 1,000 keys of 1,024 bytes, each encoded in three, is 4 MB. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -78,6 +81,8 @@ export class S3Client {
   readonly #credentials: CredentialSource
   readonly #signer = new Signer()
   readonly #budget = new RetryBudget()
+  /** What the endpoint last said of its time, and when that came. */
+  #date: { readonly text: string; readonly at: number } | undefined
   readonly #metrics = new Map<string, OperationMetrics>()
   readonly #fixedHeaders: readonly Header[]
   readonly #timeoutMs: number
@@ -122,17 +127,26 @@ export class S3Client {
     await this.#pool.destroy()
   }
 
+  /** The earliest that it can have been by the endpoint's clock at a moment of `performance.now()`; at most a second after that. */
+  serverMs(at: number): number | undefined {
+    const date = this.#date
+    const ms = Date.parse(date?.text ?? '')
+    return date === undefined || Number.isNaN(ms) ? undefined : ms + at - date.at
+  }
+
   /** Sends a request until `read` makes something of its answer; an error of `read` that can be retried is. */
-  async send<T>(request: S3Request, read: (answer: S3Answer) => T): Promise<T> {
+  async send<T>(request: S3Request, read: (answer: Answer) => T): Promise<T> {
+    let unanswered = false
     let failures = 0
     let progress = 0
     const begin = performance.now()
     for (let attempts = 1; ; attempts++) {
-      const outcome = await this.#attempt(request, attempts, read)
+      await request.before?.(attempts, unanswered)
+      const outcome = await this.#attempt(request, read)
       if ('value' in outcome) return outcome.value
       const { error } = outcome
       if (this.#follow(error)) continue
-      if (error instanceof S3Error) error.attempts = attempts
+      unanswered ||= mayHaveActed(error)
       // A body that breaks again and again gets there in the end, as long as each attempt brings some of it.
       const before = progress
       progress = request.sink?.taken ?? 0
@@ -158,13 +172,13 @@ export class S3Client {
     return `do ${request.operation} of ${what} at ${this.#endpoint.origin}`
   }
 
-  async #attempt<T>(request: S3Request, attempts: number, read: (answer: S3Answer) => T): Promise<Attempt<T>> {
+  async #attempt<T>(request: S3Request, read: (answer: Answer) => T): Promise<Attempt<T>> {
     const metrics = this.#metricsOf(request.operation)
     try {
       const answer = await this.#exchange(request, metrics)
       if (answer.status >= 300 && request.accept?.includes(answer.status) !== true) throw this.#refusal(request, answer)
       if (request.errorIn200 === true && answer.body.includes('<Error>')) throw this.#refusal(request, answer)
-      const value = read({ ...answer, attempts })
+      const value = read(answer)
       this.#budget.give()
       count(metrics, 'ok')
       return { value }
@@ -180,7 +194,8 @@ export class S3Client {
     const credentials = found instanceof Promise ? await found : found
     const endpoint = this.#endpoint
     const extra = typeof request.headers === 'function' ? request.headers() : (request.headers ?? [])
-    const { method, body, query = '' } = request
+    const { method, query = '' } = request
+    const body = typeof request.body === 'function' ? request.body() : request.body
     const path = requestPath(endpoint, request.key)
     const headers = this.#signer.sign(
       { method, path, query, headers: [...this.#fixedHeaders, ...extra], body },
@@ -201,7 +216,10 @@ export class S3Client {
       sink: request.sink,
       bodyBytesMax: BODY_BYTES_MAX,
     })
-    metrics.seconds.observe((performance.now() - startMs) / 1000)
+    const endMs = performance.now()
+    metrics.seconds.observe((endMs - startMs) / 1000)
+    const date = headerOf(answer, 'date')
+    if (date !== undefined) this.#date = { text: date, at: endMs }
     return answer
   }
 

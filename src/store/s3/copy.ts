@@ -6,7 +6,7 @@ import type { Attributes, Guard, Kind } from '#store/store.ts'
 import type { S3Context } from './context.ts'
 import { fileEntry, keptHeaders, replacedHeaders } from './entries.ts'
 import { S3Error } from './errors.ts'
-import { conditions, conflict, guardedWrite } from './guards.ts'
+import { conflict, guardedWrite } from './guards.ts'
 import { uploadParts, type PartSource, type PartToSend } from './multipart.ts'
 import { copyObject, headObject, type ObjectHead, type Written } from './objects.ts'
 import { canonicalQuery } from './sigv4.ts'
@@ -54,19 +54,13 @@ async function copyWhole(
   const { path, from, head, to, guard, signal } = request
   const headers: Header[] =
     replaced === undefined ? keptHeaders(context, head) : [['x-amz-metadata-directive', 'REPLACE'], ...replaced]
-  return guardedWrite(
-    'copy to',
-    path,
-    guard,
-    async () => {
-      const guards = await conditions(client, context.honoured, 'copy', to, guard, signal)
-      return copyObject(client, from, head.version, to, [...headers, ...guards], head.size, signal)
-    },
-    {
-      look: () => headObject(client, to, signal),
-      take: (found) => (isCopy(found, head, replaced) ? { ...found, attempts: 1 } : undefined),
-    },
-  )
+  return guardedWrite(context, {
+    ...{ action: 'copy to', path, write: 'copy', key: to, guard, signal },
+    send: (conditions, before) =>
+      copyObject(client, from, head.version, to, [...headers, ...conditions], head.size, signal, before),
+    look: () => headObject(client, to, signal),
+    take: (found) => (isCopy(found, head, replaced) ? found : undefined),
+  })
 }
 
 /** Whether an object is the copy that was asked for: by version and attributes. */

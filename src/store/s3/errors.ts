@@ -14,8 +14,6 @@ export class S3Error extends OperationError {
   readonly region: string | undefined
   /** Whether the same request may be sent again after a pause. */
   readonly again: boolean
-  /** How often the request had been sent: an attempt before the last may have taken effect. */
-  attempts = 1
 
   constructor(code: ErrorCode, message: string, refusal: Refusal, again: boolean) {
     super(code, message)
@@ -155,6 +153,18 @@ function errorCode(error: unknown): string {
 /** Whether the endpoint is out of reach, too slow or in trouble by its own words, which passes. */
 export function isOutage(error: OperationError): boolean {
   return error.code === 'STORE_UNAVAILABLE' || error.code === 'STORE_TIMEOUT' || error.code === 'STORE_THROTTLED'
+}
+
+/** S3's words for what was not begun, though their status or code is that of a server in trouble. */
+const NOT_BEGUN: ReadonlySet<string> = new Set(['ServiceUnavailable', 'OperationAborted'])
+/** Nothing was sent. */
+const NOT_REACHED: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT'])
+
+/** Whether a request that failed may have taken effect all the same: it was sent, and not refused. */
+export function mayHaveActed(error: OperationError): boolean {
+  if (!(error instanceof S3Error)) return !NOT_REACHED.has(errorCode(error.cause))
+  if (error.code !== 'STORE_UNAVAILABLE' && error.code !== 'STORE_TIMEOUT') return false
+  return !NOT_BEGUN.has(error.s3Code)
 }
 
 /** Whether the same request may be sent again. */

@@ -1,10 +1,11 @@
 /**
- * Guards on S3: sent as conditions where the server honours them, else looked at just before. Which it honours is found
- * out by `probe.ts`.
+ * Guards on S3: sent as conditions where the server honours them, else looked at just before each time that the write is sent.
+ * Which it honours is found out by `probe.ts`.
  */
-import { OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import type { Guard, GuardStrength } from '#store/store.ts'
-import type { S3Client } from './client.ts'
+import type { BeforeAttempt } from './client.ts'
+import type { S3Context } from './context.ts'
 import { S3Error } from './errors.ts'
 import { guardHeaders, headObject, type ObjectHead } from './objects.ts'
 import type { Header } from './signer.ts'
@@ -67,49 +68,60 @@ export function checkGuard(action: string, path: string, found: string | undefin
   if (guard.kind === 'version' && found !== guard.version) throw conflict(action, path)
 }
 
-/** The conditions to send; where the server would ignore them the key is looked at (one request). */
-export async function conditions(
-  client: S3Client,
-  honoured: Honoured,
-  write: Write,
-  key: string,
-  guard: Guard,
-  signal: AbortSignal | undefined,
-): Promise<Header[]> {
-  if (guard.kind === 'any') return []
-  const [create, replace] = HONOURED_BY[write]
-  if (honoured[guard.kind === 'absent' ? create : replace]) return guardHeaders(guard)
-  const head = await headObject(client, key, signal)
-  checkGuard('write', key, head?.version, guard)
-  return []
-}
-
-/** Whether an error of a write says that its guard did not hold; with a version, a key that is gone says so too. */
-function isGuardFailure(error: unknown, guard: Guard): error is S3Error {
-  if (!(error instanceof S3Error) || guard.kind === 'any') return false
-  return error.code === 'STORE_CONFLICT' || (guard.kind === 'version' && error.s3Code === 'NoSuchKey')
+/** A write of one key under a guard. */
+export interface GuardedWrite<T> {
+  /** For messages. */
+  readonly action: string
+  readonly path: string
+  readonly write: Write
+  readonly key: string
+  readonly guard: Guard
+  readonly signal: AbortSignal | undefined
+  /** Sends it with these conditions, and `before` before each attempt. */
+  readonly send: (conditions: readonly Header[], before: BeforeAttempt) => Promise<T>
+  /** Looks at what is stored. */
+  readonly look: () => Promise<ObjectHead | undefined>
+  /** What is to be said where what is stored is what was sent. */
+  readonly take: (head: ObjectHead) => T | undefined
 }
 
 /**
- * Sends a guarded write. Where it fails by its guard after an attempt that may have taken effect, what is stored decides:
- * `isOurs` says whether it is what was sent.
+ * Sends a guarded write; where the server would ignore the guard, the key is looked at before each attempt (one request). Where it
+ * fails by its guard after an attempt whose answer was lost, what is stored decides.
  */
-export async function guardedWrite<T>(
-  action: string,
-  path: string,
-  guard: Guard,
-  write: () => Promise<T>,
-  ours: { readonly look: () => Promise<ObjectHead | undefined>; readonly take: (head: ObjectHead) => T | undefined },
-): Promise<T> {
+export async function guardedWrite<T>(context: S3Context, request: GuardedWrite<T>): Promise<T> {
+  const { action, path, write, key, guard, signal, send, look, take } = request
+  const [create, replace] = HONOURED_BY[write]
+  const isHonoured = guard.kind === 'any' || context.honoured[guard.kind === 'absent' ? create : replace]
+  let mayBeDone = false
+  const before: BeforeAttempt = async (_attempt, unanswered) => {
+    mayBeDone ||= unanswered
+    if (!isHonoured) checkGuard('write', key, (await headObject(context.client, key, signal))?.version, guard)
+  }
   try {
-    return await write()
+    return await send(isHonoured ? guardHeaders(guard) : [], before)
   } catch (error) {
     if (!isGuardFailure(error, guard)) throw error
-    if (error.attempts > 1) {
-      const head = await ours.look()
-      const taken = head === undefined ? undefined : ours.take(head)
+    if (mayBeDone) {
+      const head = await look()
+      const taken = head === undefined ? undefined : take(head)
       if (taken !== undefined) return taken
     }
     throw conflict(action, path, error)
   }
+}
+
+/**
+ * Whether an object that another has made can be told from ours of the same bytes: where no attributes are kept it cannot. It is
+ * taken for theirs then, so that of two that make a name one succeeds at most.
+ */
+export function isTellable({ metadata }: S3Context, guard: Guard): boolean {
+  return metadata || guard.kind !== 'absent'
+}
+
+/** Whether an error of a write says that its guard did not hold; with a version, a key that is gone says so too. */
+function isGuardFailure(error: unknown, guard: Guard): boolean {
+  if (guard.kind === 'any') return false
+  if (isOperationError(error, 'STORE_CONFLICT')) return true
+  return guard.kind === 'version' && error instanceof S3Error && error.s3Code === 'NoSuchKey'
 }

@@ -95,15 +95,50 @@ function merged(objects: readonly ListedObject[], prefixes: readonly string[]): 
   return items
 }
 
+/** Empty pages with a token, one after another: some servers leave out what was removed, and none has a million of that in a row. */
+const EMPTY_PAGES_MAX = 1000
+
+/** Finds a server that gives the same again and again, which would never end. */
+class Progress {
+  readonly #action: string
+  #end: string | undefined
+  #token: string | undefined
+  #empty = 0
+
+  constructor(action: string) {
+    this.#action = action
+  }
+
+  /** @throws OperationError `STORE_PROTOCOL` unless a page goes further than those before it. */
+  check({ items, token }: ListPage): void {
+    const last = items.at(-1)
+    const end = last === undefined ? undefined : 'key' in last ? last.key : last.prefix
+    if (end !== undefined && this.#end !== undefined && compareUtf8(end, this.#end) <= 0) {
+      throw this.#stuck('a page does not go on from the one before it')
+    }
+    if (token !== undefined && token === this.#token) throw this.#stuck('the store repeats a continuation token')
+    this.#empty = end === undefined ? this.#empty + 1 : 0
+    if (this.#empty > EMPTY_PAGES_MAX) throw this.#stuck(`${EMPTY_PAGES_MAX} pages have nothing in them`)
+    this.#end = end ?? this.#end
+    this.#token = token
+  }
+
+  #stuck(detail: string): OperationError {
+    return new OperationError('STORE_PROTOCOL', `Cannot ${this.#action}: ${detail}`)
+  }
+}
+
 /** All pages; the next is under way while one is worked on. */
 export async function* listPages(client: S3Client, query: ListQuery): AsyncGenerator<ListPage> {
   // What is under way when the listing is left is given up.
   const left = new AbortController()
   const signal = query.signal === undefined ? left.signal : AbortSignal.any([query.signal, left.signal])
+  const progress = new Progress(client.action({ operation: 'ListObjectsV2' }))
   let pending: Promise<ListPage> | undefined = listPage(client, { ...query, signal })
   try {
     while (pending !== undefined) {
       const page: ListPage = await pending
+      progress.check(page)
       pending = page.token === undefined ? undefined : listPage(client, { ...query, signal }, page.token)
       // Waited for above, or given up below.
       pending?.catch(() => undefined)

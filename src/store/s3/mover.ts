@@ -16,7 +16,7 @@ import { copyGuarded } from './copy.ts'
 import { download } from './download.ts'
 import { conflict } from './guards.ts'
 import { listPages, type ListedObject } from './listing.ts'
-import { headObject, type ObjectHead } from './objects.ts'
+import { headObject, type ObjectHead, type Written } from './objects.ts'
 import { inParallel } from './parallel.ts'
 import { firstKept, removeKeys, type KeyRemoval, type Outcome } from './removal.ts'
 import type { Move } from './rename-intents.ts'
@@ -30,6 +30,12 @@ const COMPARED_BYTES = 8 * 2 ** 20
 export interface Change {
   readonly before: Version
   readonly after: Version
+}
+
+/** When both were made tells them, where their removal is sent again, from what others have made since. */
+interface Copied extends Change {
+  readonly madeBefore: Timestamp
+  readonly madeAfter: Timestamp
 }
 
 /** What is under the same name on both sides. */
@@ -61,7 +67,7 @@ export class Mover {
   /** Those that are no longer of the version that they were, by name. */
   readonly changed = new Map<string, Change>()
   /** All copies that this has made, by name; undefined once they are too many. */
-  #copied: Map<string, Change> | undefined
+  #copied: Map<string, Copied> | undefined
   #own: Version | undefined
   #signal: AbortSignal | undefined
 
@@ -110,7 +116,9 @@ export class Mover {
     const known = this.#copied
     if (known !== undefined && this.#context.honoured.removeBulk) {
       await this.#options.hold?.()
-      const removals = [...known].map(([name, { before }]) => ({ key: this.#from + name, version: before }))
+      const removals = [...known].map(([name, { before, madeBefore }]) => ({
+        ...{ key: this.#from + name, version: before, modified: madeBefore },
+      }))
       return firstKept(await removeKeys(this.#context, removals, true, signal))
     }
     let stayed: OperationError | undefined
@@ -121,7 +129,7 @@ export class Mover {
         const { name, source } = pair
         if (source === undefined || this.#isLater(source)) return
         const done = known === undefined ? await this.#isDone(pair) : known.get(name)?.before === source.version
-        if (done) removals.push({ key: source.key, version: source.version })
+        if (done) removals.push(removalOf(source))
         else if (known === undefined || known.has(name)) stayed ??= conflict('move', source.key)
       })
       stayed ??= firstKept(await removeKeys(this.#context, removals, true, signal))
@@ -137,7 +145,7 @@ export class Mover {
     if (this.#copied !== undefined) {
       const removals = [...this.#copied]
         .filter(([name]) => !stays(name))
-        .map(([name, { after }]) => ({ key: this.#to + name, version: after }))
+        .map(([name, { after, madeAfter }]) => ({ key: this.#to + name, version: after, modified: madeAfter }))
       check(await removeKeys(this.#context, removals, false, signal))
       return
     }
@@ -145,7 +153,7 @@ export class Mover {
       const removals: KeyRemoval[] = []
       await inParallel(page, COPIES_AT_ONCE, async (pair) => {
         if (pair.copy === undefined || stays(pair.name) || !(await this.#isDone(pair))) return
-        removals.push({ key: pair.copy.key, version: pair.copy.version })
+        removals.push(removalOf(pair.copy))
       })
       check(await removeKeys(this.#context, removals, true, signal))
     }
@@ -157,9 +165,9 @@ export class Mover {
     if (source === undefined) return
     if (copy !== undefined && guard.kind !== 'version' && (await this.#isDone(pair))) return
     try {
-      const after = await copyListed(this.#context, source, this.#to + name, guard, this.#signal)
+      const { version: after, modified } = await copyListed(this.#context, source, this.#to + name, guard, this.#signal)
       const change = { before: source.version, after }
-      this.#copied?.set(name, change)
+      this.#copied?.set(name, { ...change, madeBefore: source.modified, madeAfter: modified })
       if (name === '/' || name === '') this.#own = after
       if (this.#copied !== undefined && this.#copied.size > this.#context.limits.movedKeysMax) this.#copied = undefined
       if (after !== source.version && !name.endsWith('/')) this.changed.set(name, change)
@@ -222,6 +230,10 @@ export class Mover {
       yield items.filter((item) => 'key' in item)
     }
   }
+}
+
+function removalOf({ key, version, modified }: ListedObject): KeyRemoval {
+  return { key, version, modified }
 }
 
 function check(outcomes: readonly Outcome[]): void {
@@ -318,7 +330,7 @@ async function copyListed(
   to: string,
   guard: Guard,
   signal: AbortSignal | undefined,
-): Promise<Version> {
+): Promise<Written> {
   const { key, size, version, modified } = object
   const header = (): undefined => undefined
   const answer = { status: 200, headers: {}, body: Buffer.alloc(0) }
@@ -328,6 +340,5 @@ async function copyListed(
   if (head === undefined || head.version !== version) {
     throw new OperationError('STORE_CONFLICT', `Cannot rename "${key}": it has changed meanwhile`)
   }
-  const written = await copyGuarded(context, { path: to, kind: 'file', from: key, head, to, guard, signal })
-  return written.version
+  return copyGuarded(context, { path: to, kind: 'file', from: key, head, to, guard, signal })
 }

@@ -14,7 +14,7 @@ import { logger } from '#base/log.ts'
 import { untilAborted } from '#store/abort.ts'
 import type { Version } from '#store/store.ts'
 import { combineCrc32, crc32Base64, crc32OfBase64 } from './checksum.ts'
-import { headerOf, type S3Client } from './client.ts'
+import { headerOf, type BeforeAttempt, type S3Client } from './client.ts'
 import { copySource } from './endpoint.ts'
 import { httpDate, readXml, versionOf, withChecksum, type Written } from './objects.ts'
 import type { Header } from './signer.ts'
@@ -278,6 +278,7 @@ export function completeUpload(
   upload: Upload,
   conditions: readonly Header[],
   signal: AbortSignal | undefined,
+  before?: BeforeAttempt,
 ): Promise<Written> {
   const request = { operation: 'CompleteMultipartUpload', method: 'POST', key } as const
   const headers: Header[] = [...conditions, ['content-type', 'application/xml']]
@@ -298,11 +299,11 @@ export function completeUpload(
   const query = canonicalQuery([['uploadId', upload.id]])
   const body = Buffer.from(document)
   return client.send(
-    { ...request, query, headers, body, errorIn200: true, workBytes: upload.bytes, signal },
+    { ...request, query, headers, body, errorIn200: true, workBytes: upload.bytes, before, signal },
     (answer) => {
       const root = readXml(client.action(request), answer, 'CompleteMultipartUploadResult')
       const modified = httpDate(headerOf(answer, 'date'))
-      return { version: versionOf(textOf(root, 'ETag')), modified, attempts: answer.attempts }
+      return { version: versionOf(textOf(root, 'ETag')), modified }
     },
   )
 }

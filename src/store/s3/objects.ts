@@ -6,7 +6,7 @@ import { OperationError } from '#base/errors.ts'
 import { timestamp, type Timestamp } from '#base/time.ts'
 import type { Guard, Version } from '#store/store.ts'
 import { crc32Header } from './checksum.ts'
-import { headerOf, type S3Answer, type S3Client } from './client.ts'
+import { headerOf, type BeforeAttempt, type S3Client } from './client.ts'
 import { copySource } from './endpoint.ts'
 import type { Header } from './signer.ts'
 import type { Answer } from './transport.ts'
@@ -65,8 +65,6 @@ export function headObject(
 export interface Written {
   readonly version: Version
   readonly modified: Timestamp
-  /** More than one: an earlier one may have taken effect. */
-  readonly attempts: number
 }
 
 /** PUT of a whole body. One request. */
@@ -76,19 +74,20 @@ export async function putObject(
   body: Uint8Array,
   headers: readonly Header[],
   signal: AbortSignal | undefined,
+  before?: BeforeAttempt,
 ): Promise<Written> {
   return withChecksum(client, (checksums) => {
     const crc = checksums ? [crc32Header(body)] : []
     return client.send(
-      { operation: 'PutObject', method: 'PUT', key, headers: [...headers, ...crc], body, signal },
+      { operation: 'PutObject', method: 'PUT', key, headers: [...headers, ...crc], body, before, signal },
       writtenOf,
     )
   })
 }
 
-function writtenOf(answer: S3Answer): Written {
+function writtenOf(answer: Answer): Written {
   const modified = httpDate(headerOf(answer, 'date'))
-  return { version: versionOf(headerOf(answer, 'etag')), modified, attempts: answer.attempts }
+  return { version: versionOf(headerOf(answer, 'etag')), modified }
 }
 
 /** Sends with a checksum, or without for ever where the endpoint says that it knows of none. */
@@ -115,8 +114,9 @@ export function deleteObject(
   key: string,
   headers: readonly Header[],
   signal: AbortSignal | undefined,
-): Promise<number> {
-  return client.send({ operation: 'DeleteObject', method: 'DELETE', key, headers, signal }, (answer) => answer.attempts)
+  before?: BeforeAttempt,
+): Promise<void> {
+  return client.send({ operation: 'DeleteObject', method: 'DELETE', key, headers, before, signal }, () => undefined)
 }
 
 /** CopyObject of at most 5 GiB. One request. */
@@ -128,6 +128,7 @@ export function copyObject(
   headers: readonly Header[],
   workBytes: number,
   signal: AbortSignal | undefined,
+  before?: BeforeAttempt,
 ): Promise<Written> {
   const source: Header[] = [['x-amz-copy-source', copySource(client.endpoint, from)]]
   source.push(['x-amz-copy-source-if-match', `"${fromVersion}"`])
@@ -140,12 +141,13 @@ export function copyObject(
       body: new Uint8Array(0),
       errorIn200: true,
       workBytes,
+      before,
       signal,
     },
     (answer) => {
       const root = readXml(client.action({ operation: 'CopyObject', key: to }), answer, 'CopyObjectResult')
       const modified = httpDate(textOf(root, 'LastModified') ?? headerOf(answer, 'date'))
-      return { version: versionOf(textOf(root, 'ETag')), modified, attempts: answer.attempts }
+      return { version: versionOf(textOf(root, 'ETag')), modified }
     },
   )
 }

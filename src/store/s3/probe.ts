@@ -79,7 +79,9 @@ async function probeObjects(client: S3Client, key: string, signal: Signal): Prom
         : undefined
     const current = copied ?? put ?? first
     const removeRefused = await refused(deleteObject(client, key, [WRONG], signal))
-    const removed = removeRefused ? await taken(deleteObject(client, key, [ifMatch(current)], signal)) : undefined
+    const removed = removeRefused
+      ? await taken(deleteObject(client, key, [ifMatch(current)], signal).then(() => true))
+      : undefined
     return {
       ...{ create, replace: put !== undefined, copyCreate, copyReplace: copied !== undefined },
       remove: removed !== undefined,

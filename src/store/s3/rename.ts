@@ -19,7 +19,10 @@ export async function rename(context: S3Context, from: string, to: string, optio
   const { signal, expected, targetGuard } = options
   // What replaces another thing is of its kind.
   const replaced = targetGuard.kind === 'version' ? expected : undefined
-  const [source, target] = await Promise.all([find(context, from, signal, expected), find(context, to, signal, replaced)])
+  const [source, target] = await Promise.all([
+    find(context, from, signal, expected),
+    find(context, to, signal, replaced),
+  ])
   if (source === undefined) throw new OperationError('STORE_NOT_FOUND', `Cannot rename "${from}": nothing is there`)
   checkGuard('rename', from, source.entry.version, options.guard)
   const directory = source.entry.kind === 'directory'
@@ -50,7 +53,8 @@ async function renameFile(
   const toKey = context.keys.file(to)
   const copied = await copyGuarded(context, { path: to, kind, from: key, head, to: toKey, guard: targetGuard, signal })
   // Only what was copied is removed: a version written meanwhile stays under the old name.
-  await removeGuarded(context, from, key, ifVersion(head.version), signal)
+  const { version, modified } = head
+  await removeGuarded(context, { path: from, key, guard: ifVersion(version), modified, signal })
   return writtenEntry(context, { path: to, kind, size, attributes }, copied)
 }
 
@@ -80,7 +84,7 @@ async function renameDirectory(
   const implicit = implicitEntry(context, to)
   const { modified, attributes = {} } = source.entry
   if (mover?.own === undefined) return implicit
-  const written = { version: mover.own, modified, attempts: 1 }
+  const written = { version: mover.own, modified }
   return writtenEntry(context, { path: to, kind: 'directory', size: 0, attributes }, written)
 }
 

@@ -13,7 +13,7 @@ import { crc32Base64 } from './checksum.ts'
 import type { S3Context } from './context.ts'
 import { newHeaders, writtenEntry } from './entries.ts'
 import { S3Error } from './errors.ts'
-import { conditions, guardedWrite } from './guards.ts'
+import { conflict, guardedWrite, isTellable } from './guards.ts'
 import {
   abortUpload,
   completeUpload,
@@ -119,19 +119,12 @@ export async function putWhole(
 ): Promise<Entry> {
   const { path, key, kind, attributes, guard, signal } = request
   const { client } = context
-  const written = await guardedWrite(
-    'put',
-    path,
-    guard,
-    async () => {
-      const guards = await conditions(client, context.honoured, 'put', key, guard, signal)
-      return putObject(client, key, body, [...headers, ...guards], signal)
-    },
-    {
-      look: () => headObject(client, key, signal, [['x-amz-checksum-mode', 'ENABLED']]),
-      take: (head) => (holds(head, body, headers) ? writtenAt(head) : undefined),
-    },
-  )
+  const written = await guardedWrite(context, {
+    ...{ action: 'put', path, write: 'put', key, guard, signal },
+    send: (conditions, before) => putObject(client, key, body, [...headers, ...conditions], signal, before),
+    look: () => headObject(client, key, signal, [['x-amz-checksum-mode', 'ENABLED']]),
+    take: (head) => (isTellable(context, guard) && holds(head, body, headers) ? writtenAt(head) : undefined),
+  })
   return writtenEntry(context, { path, kind, size: body.length, attributes }, written)
 }
 
@@ -145,7 +138,7 @@ function holds(head: ObjectHead, body: Buffer, headers: readonly Header[]): bool
 }
 
 function writtenAt(head: ObjectHead): Written {
-  return { version: head.version, modified: head.modified, attempts: 1 }
+  return { version: head.version, modified: head.modified }
 }
 
 async function putParts(
@@ -246,21 +239,16 @@ export async function completeGuarded(
     // Under KMS an etag does not follow from those of the parts, but the checksum of the whole still tells.
     const same = checksum !== undefined && head.header('x-amz-checksum-crc32') === checksum
     const ours = head.size === upload.bytes && (same || head.version === upload.versionExpected)
-    return ours ? writtenAt(head) : undefined
+    return ours && isTellable(context, guard) ? writtenAt(head) : undefined
   }
   const look = (): Promise<ObjectHead | undefined> =>
     headObject(client, key, signal, [['x-amz-checksum-mode', 'ENABLED']])
   try {
-    const written = await guardedWrite(
-      'put',
-      path,
-      guard,
-      async () => {
-        const guards = await conditions(client, context.honoured, 'complete', key, guard, signal)
-        return completeUpload(client, key, upload, guards, signal)
-      },
-      { look, take },
-    )
+    const written = await guardedWrite(context, {
+      ...{ action: 'put', path, write: 'complete', key, guard, signal },
+      send: (conditions, before) => completeUpload(client, key, upload, conditions, signal, before),
+      ...{ look, take },
+    })
     upload.note?.end()
     if (written.version !== '') return written
     // Some servers tell no etag of what was completed.
@@ -270,6 +258,7 @@ export async function completeGuarded(
     if (!isNoUpload(error)) throw error
     // An earlier attempt may have completed it, and its answer was lost.
     const head = await look()
+    if (head !== undefined && !isTellable(context, guard)) throw conflict('put', path, error)
     const taken = head === undefined ? undefined : take(head)
     if (taken === undefined) throw error
     upload.note?.end()
