@@ -35,7 +35,7 @@ function detailOf(code: string | undefined, port: number): string | undefined {
 const LISTEN = '0A'
 
 /** `1234 (node)`: who listens at the port; undefined where nobody does who can be seen. */
-export function listenerAt(port: number): string | undefined {
+function listenerAt(port: number): string | undefined {
   const sockets = new Set<string>()
   for (const table of ['tcp', 'tcp6']) {
     for (const line of readText(`/proc/self/net/${table}`).split('\n').slice(1)) {
