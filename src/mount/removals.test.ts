@@ -320,6 +320,50 @@ test('[S86] removals that the store could not take are told to who asks, and tri
   assert.equal(await content(memory, 'f1'), 'new')
 })
 
+for (const code of ['STORE_DENIED', 'CREDENTIALS_REFUSED', 'CLOCK_SKEWED', 'STORE_NO_SPACE'] as const) {
+  test(`[S122] removals that the store refuses (${code}) stay gone here, are told, and are tried again`, async () => {
+    const memory = openMemoryStore()
+    await fill(memory, 'dir/f', 6)
+    const error = new OperationError(code, 'Cannot remove: refused')
+    let [rejects, refuses] = [true, true]
+    const removeAll: Store['removeAll'] = async (removals, options) => {
+      if (rejects) throw error
+      return refuses ? removals.map(() => error) : memory.removeAll(removals, options)
+    }
+    const removeDirectory: Store['removeDirectory'] = async (...args) => {
+      if (refuses) throw error
+      await memory.removeDirectory(...args)
+    }
+    await using it = await rig(replacing(memory, { removeAll, removeDirectory }))
+    await it.kernel.names('dir')
+    await warmUp(it)
+    for (let index = 0; index < 6; index++) await it.kernel.unlink(`dir/f${index}`)
+    for (const each of [true, false]) {
+      rejects = each
+      assert.equal(await codeOf(it.fs.fsyncdir() ?? Promise.resolve()), code)
+      assert.deepEqual(await it.kernel.names('dir'), [])
+      assert.equal(await codeOf(it.kernel.rmdir('dir')), code)
+      assert.equal((await it.fs.publishAll()).length, 1)
+    }
+    assert.equal((await paths(memory)).length, 7)
+    refuses = false
+    await it.kernel.rmdir('dir')
+    await it.fs.fsyncdir()
+    assert.deepEqual(await paths(memory), [])
+    assert.deepEqual(it.fs.giveUpRemovals(), [])
+  })
+}
+
+test('[S86] a removal of a process of another namespace is waited for, whatever came before it', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const store = openMemoryStore()
+  await fill(store, 'f', 5)
+  await using it = await rig(store)
+  const kernel = new KernelDouble(it.fs, { ...CALLER, pid: 0 })
+  for (let index = 0; index < 5; index++) await kernel.unlink(`f${index}`)
+  assert.deepEqual(await paths(store), [])
+})
+
 test('[S28] a directory whose last entries go in bulk stays, and is not made when it goes itself', async () => {
   const memory = openMemoryStore()
   await fill(memory, 'stays/f', 3)

@@ -6,7 +6,8 @@
  * A queue is sent when it is long enough for one request, or BULK_DELAY_MS after its first entry, or, while it grows fast,
  * GROWING_MS_MAX after that; and before that whenever
  * somebody makes something under one of its names, moves a directory, asks for fsync, or unmounts. What somebody else has
- * replaced meanwhile stays theirs: the next look finds it. What the store does not answer for stays queued, and is tried again.
+ * replaced meanwhile stays theirs: the next look finds it. All else that keeps the store from it, an outage, a refusal, the room,
+ * leaves it queued: it is told to whoever waits, and tried again.
  *
  * A directory that is there only because of its entries is made to stay when they go (`keep`), but only once it is clear that
  * it is not removed itself in the same breath.
@@ -39,6 +40,10 @@ const QUEUE_ENTRIES_MAX = 20_000
 const REMOVERS_MAX = 256
 /** After a failure that may pass. The store itself has tried for as long as it was told to. */
 const RETRY_MS = 10_000
+/** What the store says where something else is there by now. */
+const ANOTHER: ReadonlySet<string> = new Set([
+  ...['STORE_CONFLICT', 'STORE_NOT_EMPTY', 'STORE_IS_DIRECTORY', 'STORE_NOT_DIRECTORY'],
+])
 /** Directories that are made to stay, at a time. */
 const KEEPS_AT_ONCE = 16
 
@@ -61,6 +66,8 @@ export class Removals {
   /** By process: a lone `rm` is waited for whatever others remove just then. In the order of their last removal. */
   readonly #removers = new Map<number, { count: number; endedAt: number }>()
   #sending: Promise<void> | undefined
+  /** The last batch was not taken. */
+  #isFailing = false
   #timer: NodeJS.Timeout | undefined
   readonly #outcomes = {
     ok: counter('eider_mount_removals_total', 'ok'),
@@ -80,6 +87,8 @@ export class Removals {
 
   /** Notes that a process begins to remove a name; gives whether that follows others of its own, and is to be queued. */
   begin(pid: number): boolean {
+    // Of another namespace of processes, so that its removals cannot be told from anybody else's.
+    if (pid === 0) return false
     const before = this.#removers.get(pid)
     const now = this.#state.now()
     const count = before !== undefined && now - before.endedAt <= PAUSE_MS ? before.count + 1 : 1
@@ -89,7 +98,8 @@ export class Removals {
       if (this.#removers.size <= REMOVERS_MAX) break
       this.#removers.delete(oldest)
     }
-    return count > SINGLES
+    // While the store takes none, whoever removes more is told at once.
+    return count > SINGLES && !this.#isFailing
   }
 
   /** Notes that it has ended. */
@@ -101,13 +111,13 @@ export class Removals {
   /** Takes the name off `node` here, now, and in the store a little later. Waits where too much is queued. */
   add(parent: Node, name: string, node: Node): Promise<void> | undefined {
     const { table } = this.#state
-    const { kind, version } = node
+    const { kind, version, modified } = node
     if (version === undefined) throw new OperationError('INPUT_INVALID', `Cannot queue "${name}": it is not stored`)
     const queued: Queued = {
       parent,
       name,
       number: ++this.#numberLast,
-      removal: { path: table.pathOf(node), kind, version },
+      removal: { path: table.pathOf(node), kind, version, modified },
       ended: Promise.withResolvers<void>(),
       sent: () => this.#sent(queued),
     }
@@ -179,6 +189,7 @@ export class Removals {
       if (first === undefined || first.number > this.#numberWanted) return
       const batch = this.#queue.slice(0, BATCH_ENTRIES)
       const failure = await this.#sendBatch(batch)
+      this.#isFailing = failure !== undefined
       if (failure !== undefined) throw failure
     }
   }
@@ -194,18 +205,20 @@ export class Removals {
         { signal },
       )
     } catch (error) {
-      if (isTransient(error)) return error
-      outcomes = batch.map(() => asOperationError(error))
+      if (!isOperationError(error)) throw error
+      outcomes = batch.map(() => error)
     }
     let failure: OperationError | undefined
     const left = new Set<Queued>()
     for (const [index, queued] of batch.entries()) {
       const error = outcomes[index]
       if (error === undefined || error.code === 'STORE_NOT_FOUND') this.#removed(queued)
-      else if (isTransient(error)) {
+      else if (isAnother(error)) this.#kept(queued, error)
+      else {
+        this.#outcomes.failed.inc()
         failure = error
         left.add(queued)
-      } else this.#kept(queued, error)
+      }
     }
     this.#queue = [...left, ...this.#queue.slice(batch.length)]
     return failure
@@ -220,13 +233,9 @@ export class Removals {
 
   /** It is there again: the next look asks the store. */
   #kept({ parent, name, removal, ended }: Queued, error: OperationError): void {
-    const isConflict = error.code === 'STORE_CONFLICT' || error.code === 'STORE_NOT_EMPTY'
-    this.#outcomes[isConflict ? 'conflict' : 'failed'].inc()
-    const why = isConflict ? 'somebody else has changed it meanwhile' : 'the store refuses it'
-    this.#state.log.warn(
-      { err: error, path: removal.path },
-      `Cannot remove "${removal.path}": ${why}; it is there again`,
-    )
+    this.#outcomes.conflict.inc()
+    const detail = 'somebody else has changed it meanwhile; it is there again'
+    this.#state.log.warn({ err: error, path: removal.path }, `Cannot remove "${removal.path}": ${detail}`)
     stateOf(parent).removing.delete(name)
     ended.reject(error)
   }
@@ -257,7 +266,7 @@ function isTransient(error: unknown): error is OperationError {
   return isOperationError(error) && (error.retry !== 'never' || error.code === 'ABORTED')
 }
 
-function asOperationError(error: unknown): OperationError {
-  if (isOperationError(error)) return error
-  throw error
+/** Whether what is there is not what was removed. */
+function isAnother({ code }: OperationError): boolean {
+  return ANOTHER.has(code)
 }

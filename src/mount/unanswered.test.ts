@@ -317,8 +317,8 @@ for (const validityMs of VALIDITIES) {
     await it.kernel.unlink('c')
     await it.kernel.close(file)
     assert.equal(await content(at.inner, 'written'), 'Text')
-    await it.fs.publishAll()
-    assert.deepEqual(await it.kernel.names(''), ['c', 'written'])
+    assert.equal((await it.fs.publishAll()).length, 1)
+    assert.deepEqual(await it.kernel.names(''), ['written'])
   })
 
   test(`[S111] a file that is at neither name after its rename is kept (validity ${validityMs} ms)`, async () => {
