@@ -12,6 +12,7 @@ import { ANY } from '#store/store.ts'
 
 import { codeOf, content, Gate, O_RDWR } from './kernel-double.ts'
 import { Journal } from './journal.ts'
+import { StagedFile } from './staged-file.ts'
 import { Machine, settled } from './write-back-double.ts'
 
 setLogLevel('silent')
@@ -305,4 +306,35 @@ test('[S119] where the staging disk tells nothing of its room a close waits for 
   }
   assert.equal(await content(it.endpoint.inner, 'f'), 'bytes')
   assert.equal(it.fs.status.dirtyFiles, 0)
+})
+
+test('[S117] what is written in place waits for its next close, and is stored as it is where that has no room', async (t) => {
+  const base = 'b'.repeat(100_000)
+  const edited = (text: string): string => base.slice(0, 50_000) + text + base.slice(50_000 + text.length)
+  for (const isFull of [false, true]) {
+    await using it = await new Machine({ wholeBytesMax: 1000 }).boot({ starts: false })
+    it.endpoint.mode = 'up'
+    await it.endpoint.inner.put('f', Buffer.from(base), { guard: ANY })
+    const file = await it.kernel.open('f', O_RDWR)
+    await it.kernel.write(file, 50_000, 'edit')
+    await it.kernel.fsync(file)
+    await it.kernel.write(file, 50_000, 'LATER')
+    it.fs.start()
+    for (let turns = 0; turns < 200; turns++) await setImmediate()
+    assert.equal(await content(it.endpoint.inner, 'f'), base)
+    assert.equal(it.journal.length, 2)
+    if (isFull) {
+      const writing = t.mock.method(StagedFile.prototype, 'write', () => {
+        throw new OperationError('STAGING_NO_SPACE', 'Cannot write: no space is left')
+      })
+      assert.equal(await codeOf(it.kernel.write(file, 60_000, 'MORE')), 'STAGING_NO_SPACE')
+      writing.mock.restore()
+      assert.equal(await codeOf(it.kernel.close(file)), 'STAGING_NO_SPACE')
+    } else {
+      await it.kernel.close(file)
+    }
+    await settled(() => it.fs.status.dirtyFiles === 0 && it.journal.length === 0)
+    assert.equal(await content(it.endpoint.inner, 'f'), edited('LATER'))
+    assert.deepEqual(it.kept, [])
+  }
 })
