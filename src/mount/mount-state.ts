@@ -13,6 +13,7 @@ import type { Store } from '#store/store.ts'
 import { CachedVersions } from './cached-versions.ts'
 import type { OnConflict } from './conflict-policy.ts'
 import type { HoldsOpen } from './descriptors.ts'
+import { isDying } from './dying.ts'
 import { TreeLock } from './locks.ts'
 import { NodeTable } from './node-table.ts'
 import type { Node } from './node.ts'
@@ -45,6 +46,8 @@ export interface StoreFileSystemOptions {
   readonly hedge?: boolean
   /** Whether a process that closes a descriptor has another one of that file; not asked where absent. */
   readonly holdsOpen?: HoldsOpen
+  /** Whether the thread that waits in a call is being killed; asked of the kernel where absent. */
+  readonly isDying?: (pid: number) => boolean
   /** Of files that were closed and are not yet in the store; closed with the file system. */
   readonly journal?: Journal
   /** Whether closes are answered when the journal has the file; else it only stores what it has. */
@@ -67,6 +70,7 @@ export class MountState {
   readonly signal: AbortSignal
   readonly now: () => number
   readonly holdsOpen: HoldsOpen
+  readonly isDying: (pid: number) => boolean
   readonly table = new NodeTable()
   readonly tree = new TreeLock()
   readonly memory: MemoryBudget
@@ -113,6 +117,7 @@ export class MountState {
     this.attributeIndex = options.attributeIndex
     this.now = options.now ?? (() => performance.now())
     this.holdsOpen = options.holdsOpen ?? (() => false)
+    this.isDying = options.isDying ?? isDying
     this.cached = new CachedVersions(options.cache, this.table)
     this.hedge = options.hedge ?? false
     this.journal = options.journal

@@ -8,7 +8,7 @@
  *
  * Calls that the kernel makes often (lookup, getattr, read and write of staged files) answer at once wherever what is
  * known is fresh. Interrupts of mutations are not passed on: one given up half-way may have happened or not, and programs
- * expect the calls of a local disk, which do not end by EINTR.
+ * expect the calls of a local disk, which do not end by EINTR. Only who is being killed is not held up by one.
  */
 import { assert } from '#base/assert.ts'
 import type { FileCacheStatus } from '#cache/file-cache.ts'
@@ -39,7 +39,7 @@ import { MountState, type StoreFileSystemOptions } from './mount-state.ts'
 import { Namespace } from './namespace.ts'
 import { S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, statOf } from './node-attributes.ts'
 import type { Node, OpenFile } from './node.ts'
-import { patiently } from './patience.ts'
+import { patiently, untilKilled } from './patience.ts'
 import { Publisher } from './publisher.ts'
 import { readOnlyError } from './refusals.ts'
 import { Renaming } from './renaming.ts'
@@ -215,7 +215,7 @@ export class StoreFileSystem implements FileSystem {
 
   symlink(parent: NodeId, name: string, target: string, caller: Caller): Promise<EntryAnswer> {
     const directory = this.#changing(parent, 'make a symlink in', true)
-    return this.#namespace.symlink(directory, name, target, caller).then((node) => {
+    return this.#change(caller, this.#namespace.symlink(directory, name, target, caller)).then((node) => {
       node.target = target
       return this.#entryAnswer(node)
     })
@@ -232,34 +232,45 @@ export class StoreFileSystem implements FileSystem {
     const directory = this.#changing(parent, 'make a file in', true)
     const type = mode & S_IFMT
     if (type === S_IFREG || type === 0) {
-      return this.#entryAnswer(await this.#namespace.makeFile(directory, name, mode & ~umask, caller))
+      const made = this.#namespace.makeFile(directory, name, mode & ~umask, caller)
+      return this.#entryAnswer(await this.#change(caller, made))
     }
     const kind = type === S_IFIFO ? 'fifo' : type === S_IFSOCK ? 'socket' : undefined
     if (kind === undefined || !this.#state.store.capabilities.specials) {
       const what = kind ?? 'device'
       throw new OperationError('OPERATION_NOT_PERMITTED', `Cannot make "${name}": the store holds no ${what}s`)
     }
-    return this.#entryAnswer(await this.#namespace.makeSpecial(directory, name, kind, mode & ~umask, caller))
+    const made = this.#namespace.makeSpecial(directory, name, kind, mode & ~umask, caller)
+    return this.#entryAnswer(await this.#change(caller, made))
   }
 
   async mkdir(parent: NodeId, name: string, mode: number, umask: number, caller: Caller): Promise<EntryAnswer> {
     const directory = this.#changing(parent, 'make a directory in', true)
-    return this.#entryAnswer(await this.#namespace.makeDirectory(directory, name, mode & ~umask, caller))
+    const made = this.#namespace.makeDirectory(directory, name, mode & ~umask, caller)
+    return this.#entryAnswer(await this.#change(caller, made))
   }
 
   unlink(parent: NodeId, name: string, caller: Caller): Promise<void> {
-    return this.#namespace.unlink(this.#changing(parent, 'unlink in', true), name, caller)
+    return this.#change(caller, this.#namespace.unlink(this.#changing(parent, 'unlink in', true), name, caller))
   }
 
   rmdir(parent: NodeId, name: string, caller: Caller): Promise<void> {
-    return this.#namespace.removeDirectory(this.#changing(parent, 'remove a directory in', true), name, caller)
+    const directory = this.#changing(parent, 'remove a directory in', true)
+    return this.#change(caller, this.#namespace.removeDirectory(directory, name, caller))
   }
 
-  rename(parent: NodeId, name: string, newParent: NodeId, newName: string, flags: number): Promise<void> {
+  rename(
+    parent: NodeId,
+    name: string,
+    newParent: NodeId,
+    newName: string,
+    flags: number,
+    caller?: Caller,
+  ): Promise<void> {
     const from = { parent: this.#changing(parent, 'rename in', true), name }
     const to = { parent: this.#changing(newParent, 'rename to', true), name: newName }
-    if (flags === RENAME_EXCHANGE) return this.#exchanging.exchange(from, to)
-    return this.#renaming.rename(from, to, flags)
+    if (flags === RENAME_EXCHANGE) return this.#change(caller, this.#exchanging.exchange(from, to))
+    return this.#change(caller, this.#renaming.rename(from, to, flags))
   }
 
   link(node: NodeId): never {
@@ -280,8 +291,13 @@ export class StoreFileSystem implements FileSystem {
     })
   }
 
-  async setattr(node: NodeId, request: AttributeRequest): Promise<AttributesAnswer> {
+  async setattr(node: NodeId, request: AttributeRequest, caller?: Caller): Promise<AttributesAnswer> {
     const found = this.#changing(node, 'change')
+    await this.#change(caller, this.#setattr(found, request))
+    return this.#attributesAnswer(found)
+  }
+
+  async #setattr(found: Node, request: AttributeRequest): Promise<void> {
     await this.#metadata.setattr(found, request)
     const { file } = found
     // A size that was set while nobody has the file open has no close to publish it.
@@ -289,7 +305,6 @@ export class StoreFileSystem implements FileSystem {
       await this.#publisher.acknowledge(found)
       this.#publisher.release(found)
     }
-    return this.#attributesAnswer(found)
   }
 
   readlink(node: NodeId, caller: Caller): Promise<string> {
@@ -304,12 +319,12 @@ export class StoreFileSystem implements FileSystem {
     return this.#metadata.listxattr(this.#state.table.get(node))
   }
 
-  setxattr(node: NodeId, name: string, value: Uint8Array, flags: number): Promise<void> {
-    return this.#metadata.setxattr(this.#changing(node, 'change'), name, value, flags)
+  setxattr(node: NodeId, name: string, value: Uint8Array, flags: number, caller?: Caller): Promise<void> {
+    return this.#change(caller, this.#metadata.setxattr(this.#changing(node, 'change'), name, value, flags))
   }
 
-  removexattr(node: NodeId, name: string): Promise<void> {
-    return this.#metadata.removexattr(this.#changing(node, 'change'), name)
+  removexattr(node: NodeId, name: string, caller?: Caller): Promise<void> {
+    return this.#change(caller, this.#metadata.removexattr(this.#changing(node, 'change'), name))
   }
 
   statfs(): Promise<StatfsAnswer> {
@@ -318,8 +333,23 @@ export class StoreFileSystem implements FileSystem {
 
   // Open files.
 
-  open(node: NodeId, flags: number): MaybePromise<OpenAnswer> {
-    return this.#files.open(this.#state.table.get(node), flags)
+  open(node: NodeId, flags: number, caller?: Caller): MaybePromise<OpenAnswer> {
+    const opening = this.#files.open(this.#state.table.get(node), flags)
+    if (!(opening instanceof Promise)) return opening
+    return this.#change(caller, opening, ({ handle }) => this.#abandon(handle))
+  }
+
+  /** What goes on though its caller was killed. */
+  #change<T>(caller: Caller | undefined, work: Promise<T>, late?: (value: T) => void): Promise<T> {
+    if (caller === undefined) return work
+    return untilKilled(work, caller, this.#state.isDying, late)
+  }
+
+  /** Closes a file that nobody has got. */
+  #abandon(handle: Handle): void {
+    void Promise.resolve(this.#files.release(handle)).catch((error: unknown) => {
+      this.#state.log.warn({ err: error }, 'Cannot close a file whose opener was killed')
+    })
   }
 
   async create(
@@ -331,7 +361,8 @@ export class StoreFileSystem implements FileSystem {
     caller: Caller,
   ): Promise<EntryAnswer & OpenAnswer> {
     const directory = this.#changing(parent, 'create a file in', true)
-    const { node, opened } = await this.#files.create(directory, name, mode & ~umask, flags, caller)
+    const creating = this.#files.create(directory, name, mode & ~umask, flags, caller)
+    const { node, opened } = await this.#change(caller, creating, ({ opened: { handle } }) => this.#abandon(handle))
     return { ...this.#entryAnswer(node), ...opened }
   }
 
