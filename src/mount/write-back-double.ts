@@ -19,7 +19,7 @@ import { StagingArea } from './staging.ts'
 import { StoreFileSystem } from './store-file-system.ts'
 
 /** A store that answers, has gone, or takes puts and loses their answers; and what each mount sees of it. */
-export class Endpoint {
+class Endpoint {
   readonly inner = openMemoryStore()
   mode: 'up' | 'down' | 'losing' = 'down'
   /** What every put is answered with. */
