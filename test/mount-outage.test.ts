@@ -170,6 +170,11 @@ test(
         Object.fromEntries(OPERATION_NAMES.toSorted().map((name) => [name, 'done'])),
       )
       await mount.sh(doneOf('one'))
+      // Whoever looks after the mount is told once when it began, and once when it was over.
+      assert.deepEqual(mount.log.match(/the endpoint (does not answer|answers again)/g), [
+        'the endpoint does not answer',
+        'the endpoint answers again',
+      ])
     })
   },
 )

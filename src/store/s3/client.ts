@@ -14,6 +14,7 @@ import { counter, histogram } from '#base/metrics.ts'
 import { credentialSource, type CredentialSource } from './credentials.ts'
 import { endpointOf, requestPath, type Endpoint, type S3Location } from './endpoint.ts'
 import { canRetry, connectionError, isOutage, mayHaveActed, refusalOf, S3Error, s3ErrorOf } from './errors.ts'
+import { Outage } from './outage.ts'
 import { longestPauseMs, pause, pauseMs, RetryBudget } from './retry.ts'
 import { Signer, type Header } from './signer.ts'
 import { exchange, openPool, type Answer, type Sink } from './transport.ts'
@@ -81,6 +82,7 @@ export class S3Client {
   readonly #credentials: CredentialSource
   readonly #signer = new Signer()
   readonly #budget = new RetryBudget()
+  readonly #outage = new Outage()
   /** What the endpoint last said of its time, and when that came. */
   #date: { readonly text: string; readonly at: number } | undefined
   readonly #metrics = new Map<string, OperationMetrics>()
@@ -180,10 +182,12 @@ export class S3Client {
       if (request.errorIn200 === true && answer.body.includes('<Error>')) throw this.#refusal(request, answer)
       const value = read(answer)
       this.#budget.give()
+      this.#outage.ended()
       count(metrics, 'ok')
       return { value }
     } catch (cause) {
       const error = connectionError(this.action(request), cause)
+      if (isOutage(error)) this.#outage.seen(error, this.location.bucket, performance.now())
       count(metrics, error.code)
       return { error }
     }
