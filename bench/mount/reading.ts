@@ -78,7 +78,7 @@ async function coldRead(run: Run): Promise<BenchRow[]> {
       ...{ s3fs: rate(found.s3fs), rclone: rate(found.rclone), against: 'peers', target: 3 },
       requests: found.eider && countsText(found.eider.byKind),
     }),
-    rowOf({ name: 'against the store client alone', ...common, limit: alone, against: 'limit', target: 0.8 }),
+    rowOf({ name: 'cold read against the store client alone', ...common, limit: alone, against: 'limit', target: 0.8 }),
   ]
 }
 

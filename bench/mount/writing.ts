@@ -179,7 +179,7 @@ async function largeWrite(run: Run): Promise<BenchRow[]> {
       ...{ s3fs: rate(found.s3fs), rclone: rate(found.rclone), against: 'peers', target: 1 },
       requests: found.eider && countsText(found.eider.byKind),
     }),
-    rowOf({ name: 'against the store client alone', ...common, limit: alone, against: 'limit', target: 0.8 }),
+    rowOf({ name: 'write against the store client alone', ...common, limit: alone, against: 'limit', target: 0.8 }),
   ]
 }
 
