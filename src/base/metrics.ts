@@ -86,7 +86,7 @@ export const METRICS = {
   eider_mount_removals_total: {
     kind: 'counter',
     labels: ['outcome'],
-    help: 'Removals that went in bulk, by outcome (ok, conflict, failed).',
+    help: 'Removals that went in bulk, by outcome: ok, conflict, or failed (not taken, and tried again).',
   },
   eider_cache_hit_bytes_total: { kind: 'counter', labels: [], help: 'Bytes that were read from the disk cache.' },
   eider_cache_miss_bytes_total: {
