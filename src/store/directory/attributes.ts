@@ -18,6 +18,8 @@ import { errnoNameOf } from './failure.ts'
 
 /** "UID:GID" of a file whose owner the process could not set. */
 const OWNER_XATTR = 'user.eider.owner'
+/** The number after it means "none" to chown(2). */
+const ID_MAX = 0xffff_fffe
 
 /** Reads what is kept beside the inode; `names` are those of its extended attributes, `path` the way to read them. */
 export function keptAttributes(path: string, names: readonly string[], link = false): KeptAttributes {
@@ -140,5 +142,8 @@ function keepOtherHalf(fd: number, path: string, uid: number | undefined, gid: n
 
 function decodeOwner(value: Buffer): { uid: number; gid: number } | undefined {
   const match = /^(\d{1,10}):(\d{1,10})$/.exec(value.toString('latin1'))
-  return match === null ? undefined : { uid: Number(match[1]), gid: Number(match[2]) }
+  if (match === null) return undefined
+  const [uid, gid] = [Number(match[1]), Number(match[2])]
+  // Somebody else has written it: the kernel would refuse the file, and so would chown.
+  return uid > ID_MAX || gid > ID_MAX ? undefined : { uid, gid }
 }
