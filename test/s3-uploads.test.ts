@@ -317,8 +317,11 @@ for (const [name, start] of Object.entries(SERVERS)) {
       await again.send(0, local.fd)
       proxy.fault(isComplete, { kind: 'lose' }, 1)
       proxy.fault(isComplete, { kind: 'answer', status: 500, body: errorDocument('InternalError') }, 3)
-      await assert.rejects(again.commit(local.whole(), NONE, { guard: ABSENT }), { code: 'STORE_UNAVAILABLE' })
-      const done = await again.commit(local.whole(), NONE, { guard: ABSENT })
+      const commit = (): Promise<Entry> => again.commit(local.whole(), NONE, { guard: ABSENT })
+      // Where the guard is looked at before each attempt, the second finds what the first has put.
+      const isFound = store.capabilities.guards.create === 'checked'
+      if (!isFound) await assert.rejects(commit(), { code: 'STORE_UNAVAILABLE' })
+      const done = await commit()
       assert.equal((await store.stat('asked-again')).version, done.version)
       assert.ok((await content('asked-again')).equals(local.bytes))
       assert.deepEqual(await left(), [])
