@@ -7,7 +7,7 @@
  * outside, or inside: then it is told as a subtree, since nobody knows for how long it went unseen.
  */
 import { closeSync, constants, readlinkSync } from 'node:fs'
-import { ERRNO, OperationError } from '#base/errors.ts'
+import { ERRNO } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { O_PATH, openAt, openBeneath } from '#os/at.ts'
 import {
@@ -30,31 +30,20 @@ import {
 } from '#os/fanotify-events.ts'
 import { fileSystemId, type HandleKey, handleOf, openHandle } from '#os/file-handle.ts'
 import { SystemCallError } from '#os/libc.ts'
-import { readNow } from '#os/read-write.ts'
-import { S_IFDIR, S_IFMT, statusAt, statusOf } from '#os/status.ts'
+import { statusAt, statusOf } from '#os/status.ts'
 import { isWithin, joinPath, nameOf, parentOf } from '#store/path.ts'
 import { nameFrom, shownBytes } from './entry-name.ts'
+import { KernelWatcher } from './kernel-watcher.ts'
 import { HandleTree, type KnownDirectory } from './handle-tree.ts'
-import { OpenFiles } from './open-files.ts'
-import { Outbox } from './outbox.ts'
-import { PolledSubtrees } from './polled-subtrees.ts'
-import { isMissing, readAllEntries } from './polled-tree.ts'
-import { Root, RootGone } from './root.ts'
-import { Slices, WatchLoop } from './watch-loop.ts'
-import {
-  type Change,
-  type Degraded,
-  WATCH_DEFAULTS,
-  type Watcher,
-  type WatcherCounts,
-  type WatchOptions,
-} from './watcher.ts'
+import { isMissing } from './polled-tree.ts'
+import { RootGone } from './root.ts'
+import { Slices } from './watch-loop.ts'
+import type { WatchOptions } from './watcher.ts'
 
 const log = logger('sync')
 const MASK = FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE_WRITE | FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ONDIR
 const SELF_MASK = FAN_DELETE_SELF | FAN_MOVE_SELF | FAN_ONDIR
 const EVENTS_BYTES = 262_144
-const ENTRIES_BYTES = 65_536
 const FSID_BYTES = 8
 const O_DIRECTORY_ONLY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
 const O_DIRECTORY_PATH = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW
@@ -68,26 +57,13 @@ interface Volume {
   readonly top: KnownDirectory
 }
 
-export class FanotifyWatcher implements Watcher {
+export class FanotifyWatcher extends KernelWatcher {
   readonly kind = 'fanotify'
-  readonly counts: WatcherCounts = { events: 0, changes: 0, overflows: 0 }
-  readonly #options: WatchOptions
-  readonly #root: Root
-  readonly #fd: number
-  readonly #outbox = new Outbox()
-  readonly #loop = new WatchLoop(this.#outbox)
-  readonly #open: OpenFiles
-  readonly #polled: PolledSubtrees
   /** By the identity of the file system, each byte a character. */
   readonly #volumes = new Map<string, Volume>()
   readonly #rootKey: HandleKey
   #tree: HandleTree
-  readonly #events = Buffer.allocUnsafeSlow(EVENTS_BYTES)
-  readonly #entries = Buffer.allocUnsafeSlow(ENTRIES_BYTES)
-  #mounts = new Map<string, string>()
-  /** What is in the queue may be older than what the last walk of the whole tree has seen: renames are told as subtrees. */
-  #isStale = true
-  #isClosed = false
+  readonly #event = emptyFanotifyEvent()
 
   /**
    * Listens from here on.
@@ -95,14 +71,10 @@ export class FanotifyWatcher implements Watcher {
    *   EXDEV, EMFILE; OperationError where there is no such directory
    */
   constructor(directory: string, options: Partial<WatchOptions> = {}) {
-    this.#options = { ...WATCH_DEFAULTS, ...options }
-    this.#open = new OpenFiles(this.#options.openEveryMs)
-    this.#root = new Root(directory)
-    this.#polled = new PolledSubtrees(this.#root, this.#outbox)
-    this.#fd = openFanotify()
+    super(directory, options, openFanotify, EVENTS_BYTES)
     let rootFd: number | undefined
     try {
-      rootFd = this.#root.open()
+      rootFd = this.root.open()
       const fsid = fileSystemId(rootFd)
       this.#rootKey = handleOf(rootFd, fsid).key
       this.#tree = new HandleTree(this.#rootKey)
@@ -111,22 +83,18 @@ export class FanotifyWatcher implements Watcher {
         const opened = openHandle(readable, this.#rootKey, O_DIRECTORY_PATH)
         if (opened === undefined) throw new SystemCallError('open_by_handle_at', ERRNO.ESTALE)
         closeSync(opened)
-        markFileSystem(this.#fd, readable, MASK)
-        markDirectory(this.#fd, readable, SELF_MASK)
+        markFileSystem(this.fd, readable, MASK)
+        markDirectory(this.fd, readable, SELF_MASK)
       } finally {
         closeSync(readable)
       }
       this.#volumes.set(fsid.toString('latin1'), { fsid, top: this.#tree.root })
     } catch (error) {
-      closeSync(this.#fd)
+      closeSync(this.fd)
       throw error
     } finally {
       if (rootFd !== undefined) closeSync(rootFd)
     }
-  }
-
-  get degraded(): readonly Degraded[] {
-    return this.#polled.degraded
   }
 
   /** Directories that are known by their handles. */
@@ -134,68 +102,14 @@ export class FanotifyWatcher implements Watcher {
     return this.#tree.size
   }
 
-  async arm(): Promise<void> {
-    try {
-      await this.#loop.run(async () => {
-        this.#mounts = this.#root.mountsBelow()
-        await this.#walkAll(false)
-        // What happened during the walk; renames from here on are told as such.
-        await this.#drain()
-      })
-    } catch (error) {
-      if (!(error instanceof RootGone)) throw error
-      throw new OperationError('INPUT_INVALID', `Cannot watch "${this.#root.directory}": ${error.message}`, {
-        cause: error,
-      })
-    }
-    this.#loop.listen(this.#fd, () => this.#drain())
-    this.#loop.every(this.#options.openEveryMs, () => this.#tellOpen())
-    this.#loop.every(this.#options.pollEveryMs, () => this.#polled.poll())
-    this.#loop.every(this.#options.checkEveryMs, () => this.#check())
+  protected decode(at: number): number {
+    return decodeFanotify(this.events, at, this.#event)
   }
 
-  async *changes(signal?: AbortSignal): AsyncIterable<readonly Change[]> {
-    for await (const batch of this.#outbox.batches(signal)) {
-      this.counts.changes += batch.length
-      yield batch
-    }
-  }
-
-  async close(): Promise<void> {
-    if (this.#isClosed) return
-    this.#isClosed = true
-    await this.#loop.close()
-    closeSync(this.#fd)
-  }
-
-  /** Reads all that is in the queue. */
-  async #drain(): Promise<number> {
-    const slices = new Slices()
-    const event = emptyFanotifyEvent()
-    let count = 0
-    while (!this.#loop.isClosed && !this.#outbox.isFull) {
-      const length = readNow(this.#fd, this.#events)
-      if (length === -ERRNO.EINTR) continue
-      if (length === -ERRNO.EAGAIN) {
-        this.#isStale = false
-        break
-      }
-      if (length < 0) throw new SystemCallError('read', -length).toOperationError('read what changed')
-      for (let at = 0; at < length && !this.#loop.isClosed; count++) {
-        this.counts.events++
-        at = decodeFanotify(this.#events, at, event)
-        const walking = this.#take(event)
-        if (walking !== undefined) await walking
-      }
-      await slices.pause()
-    }
-    return count
-  }
-
-  /** Takes in one event; a promise where directories are to be walked for it. */
-  #take(event: FanotifyEvent): Promise<void> | undefined {
+  protected take(): Promise<void> | undefined {
+    const event = this.#event
     const { mask } = event
-    if ((mask & FAN_Q_OVERFLOW) !== 0) return this.#overflowed()
+    if ((mask & FAN_Q_OVERFLOW) !== 0) return this.overflowed()
     if ((mask & (FAN_DELETE_SELF | FAN_MOVE_SELF)) !== 0) throw new RootGone('the root was removed or renamed')
     if (event.directory === undefined) return undefined
     if ((mask & FAN_RENAME) !== 0) return this.#renamed(event)
@@ -207,11 +121,11 @@ export class FanotifyWatcher implements Watcher {
       if (isDirectory && (mask & FAN_DELETE) !== 0 && event.target !== undefined) this.#tree.remove(event.target)
       return undefined
     }
-    const name = nameFrom(this.#events, event.nameStart, event.nameEnd)
+    const name = nameFrom(this.events, event.nameStart, event.nameEnd)
     if (name === undefined) {
       if (mask !== FAN_DELETE) this.#skip(above, event.nameStart, event.nameEnd)
     } else if (name === '.') {
-      this.#outbox.written(above, false)
+      this.outbox.written(above, false)
     } else if (isDirectory) {
       this.#directoryChanged(event, directory, joinPath(above, name), name)
     } else {
@@ -225,30 +139,30 @@ export class FanotifyWatcher implements Watcher {
     const { mask, target } = event
     if ((mask & FAN_DELETE) !== 0) {
       if (target !== undefined) this.#tree.remove(target)
-      this.#polled.forget(path)
-      this.#outbox.gone(path, true)
+      this.polled.forget(path)
+      this.outbox.gone(path, true)
       return
     }
     if ((mask & FAN_CREATE) !== 0 && target !== undefined) this.#tree.place(target, parent, name)
-    this.#outbox.written(path, false)
+    this.outbox.written(path, false)
   }
 
   /** The events of one name of one file may be merged, in whatever order they came: who looks finds what came last. */
   #fileChanged(mask: number, path: string): void {
     if ((mask & FAN_DELETE) !== 0) {
-      this.#open.closed(path)
-      this.#outbox.gone(path, false)
-      if ((mask & FAN_CREATE) !== 0) this.#outbox.written(path, false)
+      this.open.closed(path)
+      this.outbox.gone(path, false)
+      if ((mask & FAN_CREATE) !== 0) this.outbox.written(path, false)
     } else if ((mask & FAN_CLOSE_WRITE) !== 0) {
-      this.#open.closed(path)
-      this.#outbox.written(path, false)
+      this.open.closed(path)
+      this.outbox.written(path, false)
     } else if ((mask & FAN_CREATE) !== 0) {
-      this.#open.modified(path, Date.now())
-      this.#outbox.written(path, true)
+      this.open.modified(path, Date.now())
+      this.outbox.written(path, true)
     } else if ((mask & FAN_MODIFY) !== 0) {
-      if (this.#open.modified(path, Date.now())) this.#outbox.written(path, true)
+      if (this.open.modified(path, Date.now())) this.outbox.written(path, true)
     } else if ((mask & FAN_ATTRIB) !== 0) {
-      this.#outbox.written(path, false)
+      this.outbox.written(path, false)
     }
   }
 
@@ -260,29 +174,29 @@ export class FanotifyWatcher implements Watcher {
     if (to === undefined) {
       if (isDirectory && target !== undefined) this.#tree.leave(target)
       if (from === undefined) return undefined
-      this.#polled.forget(from.path)
-      this.#open.closed(from.path)
-      this.#outbox.gone(from.path, isDirectory)
+      this.polled.forget(from.path)
+      this.open.closed(from.path)
+      this.outbox.gone(from.path, isDirectory)
       return undefined
     }
     if (from === undefined) {
       if (!isDirectory) {
-        this.#outbox.written(to.path, false)
+        this.outbox.written(to.path, false)
         return undefined
       }
       return this.#arrived(target, to)
     }
-    this.#open.closed(to.path)
-    this.#open.moved(from.path, to.path)
+    this.open.closed(to.path)
+    this.open.moved(from.path, to.path)
     if (isDirectory) {
       if (target !== undefined) this.#tree.place(target, to.parent, to.name)
-      this.#polled.moved(from.path, to.path)
+      this.polled.moved(from.path, to.path)
     }
-    if (!this.#isStale) this.#outbox.moved(from.path, to.path, isDirectory)
+    if (!this.isStale) this.outbox.moved(from.path, to.path, isDirectory)
     else {
-      this.#outbox.gone(from.path, isDirectory)
-      if (isDirectory) this.#outbox.subtree(to.path)
-      else this.#outbox.written(to.path, false)
+      this.outbox.gone(from.path, isDirectory)
+      if (isDirectory) this.outbox.subtree(to.path)
+      else this.outbox.written(to.path, false)
     }
     return undefined
   }
@@ -300,7 +214,7 @@ export class FanotifyWatcher implements Watcher {
       const fd = this.#openKey(target, O_DIRECTORY_ONLY)
       if (fd !== undefined && volume !== undefined) await this.#walk(fd, volume, top, to.path, true)
     }
-    this.#outbox.subtree(to.path)
+    this.outbox.subtree(to.path)
   }
 
   /** Where an entry lies in the tree; undefined where it lies outside, or has a name that no path can have. */
@@ -312,23 +226,15 @@ export class FanotifyWatcher implements Watcher {
     const parent = key === undefined ? undefined : this.#locate(key)
     const above = parent === undefined ? undefined : this.#tree.pathOf(parent)
     if (parent === undefined || above === undefined) return undefined
-    const name = nameFrom(this.#events, start, end)
+    const name = nameFrom(this.events, start, end)
     if (name !== undefined) return { parent, name, path: joinPath(above, name) }
     this.#skip(above, start, end)
     return undefined
   }
 
   #skip(directory: string, start: number, end: number): void {
-    const path = joinPath(directory, shownBytes(this.#events.subarray(start, end)))
-    this.#outbox.other({ kind: 'skipped', path, reason: 'not-utf8', detail: 'its name is not UTF-8' })
-  }
-
-  async #overflowed(): Promise<void> {
-    this.counts.overflows++
-    log.warn({ directory: this.#root.directory }, 'the queue of changes overflowed: everything is looked at again')
-    this.#isStale = true
-    await this.#walkAll(false)
-    this.#outbox.other({ kind: 'lost' })
+    const path = joinPath(directory, shownBytes(this.events.subarray(start, end)))
+    this.outbox.other({ kind: 'skipped', path, reason: 'not-utf8', detail: 'its name is not UTF-8' })
   }
 
   #volumeOf(key: HandleKey): Volume | undefined {
@@ -340,7 +246,7 @@ export class FanotifyWatcher implements Watcher {
     const volume = this.#volumeOf(key)
     const top = volume === undefined ? undefined : this.#tree.pathOf(volume.top)
     if (top === undefined) return undefined
-    const rootFd = this.#root.open()
+    const rootFd = this.root.open()
     let mount: number | undefined
     try {
       mount = openBeneath(rootFd, top === '' ? '.' : top, O_DIRECTORY_ONLY)
@@ -367,10 +273,10 @@ export class FanotifyWatcher implements Watcher {
         return undefined
       }
       const path = this.#tree.pathOf(found)
-      if (path !== undefined) this.#outbox.subtree(path)
+      if (path !== undefined) this.outbox.subtree(path)
       return found
     }
-    this.#outbox.subtree('')
+    this.outbox.subtree('')
     return undefined
   }
 
@@ -384,11 +290,11 @@ export class FanotifyWatcher implements Watcher {
     try {
       const bytes = readlinkSync(`/proc/self/fd/${fd}`, { encoding: 'buffer' })
       let path = bytes.toString('utf8')
-      const { directory } = this.#root
+      const { directory } = this.root
       if (!isWithin(path, directory === '/' ? '' : directory)) return undefined
       if (nameFrom(bytes, 0, bytes.length) === undefined) {
         const shown = shownBytes(bytes).slice(directory === '/' ? 1 : directory.length + 1)
-        this.#outbox.other({ kind: 'skipped', path: shown, reason: 'not-utf8', detail: 'its path is not UTF-8' })
+        this.outbox.other({ kind: 'skipped', path: shown, reason: 'not-utf8', detail: 'its path is not UTF-8' })
         return undefined
       }
       for (let at = fd, atKey = key; path !== directory && path.length > 1; path = parentOf(path)) {
@@ -412,8 +318,7 @@ export class FanotifyWatcher implements Watcher {
     }
   }
 
-  /** Learns all directories anew. */
-  async #walkAll(tells: boolean): Promise<void> {
+  protected async walkAll(tells: boolean): Promise<void> {
     this.#tree = new HandleTree(this.#rootKey)
     const rootKey = this.#rootKey.slice(0, FSID_BYTES)
     const volume = this.#volumes.get(rootKey)
@@ -421,8 +326,8 @@ export class FanotifyWatcher implements Watcher {
     if (volume === undefined) return
     const own = { fsid: volume.fsid, top: this.#tree.root }
     this.#volumes.set(rootKey, own)
-    this.#polled.forget('')
-    const rootFd = this.#root.open()
+    this.polled.forget('')
+    const rootFd = this.root.open()
     let fd: number
     try {
       fd = openAt(rootFd, '.', O_DIRECTORY_ONLY)
@@ -454,9 +359,9 @@ export class FanotifyWatcher implements Watcher {
           const found = next.isTop
             ? { directory: top, volume, mount }
             : this.#placed(fd, next.parent, nameOf(path), volume, mount)
-          if (typeof found === 'string') await this.#polled.add(full, found, tells)
+          if (typeof found === 'string') await this.polled.add(full, found, tells)
           else {
-            for (const name of this.#directoriesIn(fd)) {
+            for (const name of this.directoriesIn(fd)) {
               left.push({
                 path: joinPath(path, name),
                 parent: found.directory,
@@ -492,7 +397,7 @@ export class FanotifyWatcher implements Watcher {
       const fsid = fileSystemId(fd)
       const id = fsid.toString('latin1')
       if (this.#volumes.has(id)) return 'it is a second mount of a file system that is watched already'
-      markFileSystem(this.#fd, fd, MASK)
+      markFileSystem(this.fd, fd, MASK)
       const { key } = handleOf(fd, fsid)
       const directory = this.#tree.place(key, parent, name)
       const mounted = { fsid, top: directory }
@@ -504,37 +409,9 @@ export class FanotifyWatcher implements Watcher {
     }
   }
 
-  #directoriesIn(fd: number): string[] {
-    const names: string[] = []
-    const unknown: string[] = []
-    const each = (bytes: Buffer, type: string): void => {
-      if (type !== 'directory' && type !== 'unknown') return
-      // A name that is not UTF-8 is told by whoever scans.
-      const name = nameFrom(bytes, 0, bytes.length)
-      if (name !== undefined) (type === 'directory' ? names : unknown).push(name)
-    }
-    readAllEntries(fd, this.#entries, each)
-    for (const name of unknown) {
-      if (((statusAt(fd, name)?.mode ?? 0) & S_IFMT) === S_IFDIR) names.push(name)
-    }
-    return names
-  }
-
-  #tellOpen(): void {
-    for (const path of this.#open.due(Date.now())) this.#outbox.written(path, true)
-  }
-
-  /** Whether the root is the same, and what was mounted or unmounted below it, of which there are no events. */
-  async #check(): Promise<void> {
-    if (!this.#root.isSame()) throw new RootGone('the root is not the same directory as before')
-    const now = this.#root.mountsBelow()
-    const changed = [...new Set([...now.keys(), ...this.#mounts.keys()])].filter(
-      (path) => now.get(path) !== this.#mounts.get(path),
-    )
-    this.#mounts = now
-    if (changed.length === 0) return
-    this.#isStale = true
-    await this.#walkAll(true)
-    for (const path of changed) this.#outbox.subtree(path)
+  protected async mountsChanged(paths: readonly string[]): Promise<void> {
+    this.isStale = true
+    await this.walkAll(true)
+    for (const path of paths) this.outbox.subtree(path)
   }
 }

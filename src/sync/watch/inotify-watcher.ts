@@ -8,7 +8,7 @@
  * - The watches of a tree that moved away are dropped, or it would go on telling of itself under the old name.
  */
 import { closeSync, constants } from 'node:fs'
-import { ERRNO, OperationError } from '#base/errors.ts'
+import { ERRNO } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { openBeneath } from '#os/at.ts'
 import {
@@ -32,31 +32,21 @@ import {
   watchDirectory,
 } from '#os/inotify.ts'
 import { errnoName, SystemCallError } from '#os/libc.ts'
-import { readNow } from '#os/read-write.ts'
-import { S_IFDIR, S_IFMT, statusAt } from '#os/status.ts'
 import { joinPath } from '#store/path.ts'
 import { nameFrom, shownBytes } from './entry-name.ts'
-import { OpenFiles } from './open-files.ts'
-import { type Held, Outbox } from './outbox.ts'
-import { type Polled, PolledSubtrees } from './polled-subtrees.ts'
-import { isMissing, readAllEntries } from './polled-tree.ts'
-import { Root, RootGone } from './root.ts'
-import { Slices, WatchLoop } from './watch-loop.ts'
+import { KernelWatcher } from './kernel-watcher.ts'
+import type { Held } from './outbox.ts'
+import type { Polled } from './polled-subtrees.ts'
+import { isMissing } from './polled-tree.ts'
+import { RootGone } from './root.ts'
+import { Slices } from './watch-loop.ts'
 import { WatchTree, type WatchedDirectory } from './watch-tree.ts'
-import {
-  type Change,
-  type Degraded,
-  WATCH_DEFAULTS,
-  type Watcher,
-  type WatcherCounts,
-  type WatchOptions,
-} from './watcher.ts'
+import type { WatchOptions } from './watcher.ts'
 
 const log = logger('sync')
 const MASK = IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE
 const ROOT_MASK = MASK | IN_DELETE_SELF | IN_MOVE_SELF
 const EVENTS_BYTES = 65_536
-const ENTRIES_BYTES = 65_536
 
 /** The first half of a rename. */
 interface Move {
@@ -66,38 +56,17 @@ interface Move {
   readonly at: number
 }
 
-export class InotifyWatcher implements Watcher {
+export class InotifyWatcher extends KernelWatcher {
   readonly kind = 'inotify'
-  readonly counts: WatcherCounts = { events: 0, changes: 0, overflows: 0 }
-  readonly #options: WatchOptions
-  readonly #root: Root
-  readonly #fd: number
-  readonly #outbox = new Outbox()
-  readonly #loop = new WatchLoop(this.#outbox)
   readonly #tree = new WatchTree()
-  readonly #open: OpenFiles
-  readonly #polled: PolledSubtrees
   /** By cookie. */
   readonly #moves = new Map<number, Move>()
-  readonly #events = Buffer.allocUnsafeSlow(EVENTS_BYTES)
-  readonly #entries = Buffer.allocUnsafeSlow(ENTRIES_BYTES)
-  readonly #drop = (watch: number): void => unwatch(this.#fd, watch)
-  #mounts = new Map<string, string>()
-  #isClosed = false
-  /** What is in the queue may be older than what the last walk of the whole tree has seen: renames are told as subtrees. */
-  #isStale = true
+  readonly #event: InotifyEvent = { watch: 0, mask: 0, cookie: 0, nameStart: 0, nameEnd: 0 }
+  readonly #drop = (watch: number): void => unwatch(this.fd, watch)
 
   /** @throws SystemCallError (EMFILE) or OperationError where there is no such directory */
   constructor(directory: string, options: Partial<WatchOptions> = {}) {
-    this.#options = { ...WATCH_DEFAULTS, ...options }
-    this.#open = new OpenFiles(this.#options.openEveryMs)
-    this.#root = new Root(directory)
-    this.#polled = new PolledSubtrees(this.#root, this.#outbox)
-    this.#fd = openInotify()
-  }
-
-  get degraded(): readonly Degraded[] {
-    return this.#polled.degraded
+    super(directory, options, openInotify, EVENTS_BYTES)
   }
 
   /** Directories that are watched. */
@@ -105,74 +74,19 @@ export class InotifyWatcher implements Watcher {
     return this.#tree.size
   }
 
-  async arm(): Promise<void> {
-    try {
-      await this.#loop.run(async () => {
-        this.#mounts = this.#root.mountsBelow()
-        await this.#walk('', false)
-        // What happened during the walk; renames from here on are told as such.
-        await this.#drain()
-      })
-    } catch (error) {
-      if (!(error instanceof RootGone)) throw error
-      throw new OperationError('INPUT_INVALID', `Cannot watch "${this.#root.directory}": ${error.message}`, {
-        cause: error,
-      })
-    }
-    this.#loop.listen(this.#fd, () => this.#drain())
-    this.#loop.every(this.#options.openEveryMs, () => this.#tellOpen())
-    this.#loop.every(this.#options.pollEveryMs, () => this.#poll())
-    this.#loop.every(this.#options.checkEveryMs, () => this.#check())
+  protected decode(at: number): number {
+    return decodeInotify(this.events, at, this.#event)
   }
 
-  async *changes(signal?: AbortSignal): AsyncIterable<readonly Change[]> {
-    for await (const batch of this.#outbox.batches(signal)) {
-      this.counts.changes += batch.length
-      yield batch
-    }
-  }
-
-  async close(): Promise<void> {
-    if (this.#isClosed) return
-    this.#isClosed = true
-    await this.#loop.close()
-    closeSync(this.#fd)
-  }
-
-  /** Reads all that is in the queue. */
-  async #drain(): Promise<number> {
-    const slices = new Slices()
-    const event: InotifyEvent = { watch: 0, mask: 0, cookie: 0, nameStart: 0, nameEnd: 0 }
-    let count = 0
-    while (!this.#loop.isClosed && !this.#outbox.isFull) {
-      const length = readNow(this.#fd, this.#events)
-      if (length === -ERRNO.EINTR) continue
-      if (length === -ERRNO.EAGAIN) {
-        this.#isStale = false
-        break
-      }
-      if (length < 0) throw new SystemCallError('read', -length).toOperationError('read what changed')
-      for (let at = 0; at < length && !this.#loop.isClosed; count++) {
-        this.counts.events++
-        at = decodeInotify(this.#events, at, event)
-        const walking = this.#take(event)
-        if (walking !== undefined) await walking
-      }
-      await slices.pause()
-    }
-    this.#releaseMoves()
-    return count
-  }
-
-  /** Takes in one event; a promise where directories are to be walked for it. */
-  #take(event: InotifyEvent): Promise<unknown> | undefined {
+  protected take(): Promise<unknown> | undefined {
+    const event = this.#event
     const { mask } = event
-    if ((mask & IN_Q_OVERFLOW) !== 0) return this.#overflowed()
+    if ((mask & IN_Q_OVERFLOW) !== 0) return this.overflowed()
     const directory = this.#tree.at(event.watch)
     // Of a watch that was dropped: what is left in the queue tells of a tree under its old name.
     if (directory === undefined) return undefined
     if (event.nameStart === event.nameEnd) return this.#takeOwn(directory, mask)
-    const name = nameFrom(this.#events, event.nameStart, event.nameEnd)
+    const name = nameFrom(this.events, event.nameStart, event.nameEnd)
     if (name === undefined) return this.#skipName(directory, event)
     const path = joinPath(this.#tree.pathOf(directory), name)
     const isDirectory = (mask & IN_ISDIR) !== 0
@@ -180,20 +94,20 @@ export class InotifyWatcher implements Watcher {
     if ((mask & IN_MOVED_TO) !== 0) return this.#movedTo(directory, name, path, event.cookie, isDirectory)
     if ((mask & IN_DELETE) !== 0) {
       this.#forget(path)
-      this.#outbox.gone(path, isDirectory)
+      this.outbox.gone(path, isDirectory)
     } else if (isDirectory) {
-      this.#outbox.written(path, false)
+      this.outbox.written(path, false)
       if ((mask & IN_CREATE) !== 0) return this.#walk(path, true)
     } else if ((mask & IN_CREATE) !== 0) {
-      this.#open.modified(path, Date.now())
-      this.#outbox.written(path, true)
+      this.open.modified(path, Date.now())
+      this.outbox.written(path, true)
     } else if ((mask & IN_CLOSE_WRITE) !== 0) {
-      this.#open.closed(path)
-      this.#outbox.written(path, false)
+      this.open.closed(path)
+      this.outbox.written(path, false)
     } else if ((mask & IN_MODIFY) !== 0) {
-      if (this.#open.modified(path, Date.now())) this.#outbox.written(path, true)
+      if (this.open.modified(path, Date.now())) this.outbox.written(path, true)
     } else if ((mask & IN_ATTRIB) !== 0) {
-      this.#outbox.written(path, false)
+      this.outbox.written(path, false)
     }
     return undefined
   }
@@ -204,7 +118,7 @@ export class InotifyWatcher implements Watcher {
       if ((mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED)) !== 0) {
         throw new RootGone('the root was removed, renamed or unmounted')
       }
-      if ((mask & IN_ATTRIB) !== 0) this.#outbox.written('', false)
+      if ((mask & IN_ATTRIB) !== 0) this.outbox.written('', false)
       return undefined
     }
     const path = this.#tree.pathOf(directory)
@@ -213,7 +127,7 @@ export class InotifyWatcher implements Watcher {
       return this.#arrived(path)
     }
     if ((mask & IN_IGNORED) !== 0) this.#tree.drop(directory, this.#drop)
-    else if ((mask & IN_ATTRIB) !== 0) this.#outbox.written(path, false)
+    else if ((mask & IN_ATTRIB) !== 0) this.outbox.written(path, false)
     return undefined
   }
 
@@ -221,21 +135,21 @@ export class InotifyWatcher implements Watcher {
   #skipName(directory: WatchedDirectory, { mask, nameStart, nameEnd, cookie }: InotifyEvent): undefined {
     if ((mask & IN_MOVED_TO) !== 0) this.#releaseMove(cookie)
     if ((mask & (IN_DELETE | IN_MOVED_FROM)) !== 0) return
-    const path = joinPath(this.#tree.pathOf(directory), shownBytes(this.#events.subarray(nameStart, nameEnd)))
-    this.#outbox.other({ kind: 'skipped', path, reason: 'not-utf8', detail: 'its name is not UTF-8' })
+    const path = joinPath(this.#tree.pathOf(directory), shownBytes(this.events.subarray(nameStart, nameEnd)))
+    this.outbox.other({ kind: 'skipped', path, reason: 'not-utf8', detail: 'its name is not UTF-8' })
   }
 
   #movedFrom(parent: WatchedDirectory, name: string, from: string, cookie: number, isDirectory: boolean): undefined {
-    const slot = this.#outbox.hold(from, isDirectory)
+    const slot = this.outbox.hold(from, isDirectory)
     const directory = isDirectory ? parent.children?.get(name) : undefined
     this.#moves.set(cookie, { slot, from, directory, at: performance.now() })
     if (this.#moves.size === 1) this.#releaseLater()
   }
 
   #releaseLater(): void {
-    this.#loop.after(this.#options.renameWaitMs + 1, async () => {
+    this.loop.after(this.options.renameWaitMs + 1, async () => {
       // The second half may be in the queue.
-      await this.#drain()
+      await this.drain()
       if (this.#moves.size > 0) this.#releaseLater()
     })
   }
@@ -251,18 +165,18 @@ export class InotifyWatcher implements Watcher {
     this.#moves.delete(cookie)
     if (move === undefined) {
       if (isDirectory) return this.#arrived(to)
-      this.#outbox.written(to, false)
+      this.outbox.written(to, false)
       return undefined
     }
     const { slot, from, directory } = move
-    this.#open.closed(to)
-    this.#open.moved(from, to)
-    if (this.#isStale) {
-      this.#outbox.release(slot, { kind: 'gone', path: from })
-      if (isDirectory) this.#outbox.subtree(to)
-      else this.#outbox.written(to, false)
+    this.open.closed(to)
+    this.open.moved(from, to)
+    if (this.isStale) {
+      this.outbox.release(slot, { kind: 'gone', path: from })
+      if (isDirectory) this.outbox.subtree(to)
+      else this.outbox.written(to, false)
     } else {
-      this.#outbox.resolve(slot, { kind: 'moved', from, to, isDirectory })
+      this.outbox.resolve(slot, { kind: 'moved', from, to, isDirectory })
     }
     if (!isDirectory) return undefined
     const there = parent.children?.get(name)
@@ -270,18 +184,18 @@ export class InotifyWatcher implements Watcher {
     if (directory !== undefined && this.#tree.at(directory.watch) === directory) {
       this.#tree.move(directory, parent, name)
     }
-    this.#polled.moved(from, to)
+    this.polled.moved(from, to)
     return this.#walk(to, true)
   }
 
   /** A tree that was moved in from outside, or mounted or unmounted there. */
   async #arrived(path: string): Promise<void> {
-    if (!(await this.#walk(path, true))) this.#outbox.subtree(path)
+    if (!(await this.#walk(path, true))) this.outbox.subtree(path)
   }
 
   /** Moves whose second half has not come in time went out of the tree. */
-  #releaseMoves(): void {
-    const before = performance.now() - this.#options.renameWaitMs
+  protected override drained(): void {
+    const before = performance.now() - this.options.renameWaitMs
     for (const [cookie, { at }] of this.#moves) if (at <= before) this.#releaseMove(cookie)
   }
 
@@ -289,37 +203,33 @@ export class InotifyWatcher implements Watcher {
     const move = this.#moves.get(cookie)
     if (move === undefined) return
     this.#moves.delete(cookie)
-    this.#outbox.release(move.slot, { kind: 'gone', path: move.from })
+    this.outbox.release(move.slot, { kind: 'gone', path: move.from })
     const { directory } = move
     // Unless it was found somewhere in the tree by a walk since.
     if (directory !== undefined && this.#tree.at(directory.watch) === directory && directory.path === move.from) {
       this.#tree.drop(directory, this.#drop)
     }
-    this.#polled.forget(move.from)
+    this.polled.forget(move.from)
   }
 
-  async #overflowed(): Promise<void> {
-    this.counts.overflows++
-    log.warn({ directory: this.#root.directory }, 'the queue of changes overflowed: everything is looked at again')
-    for (const { slot } of this.#moves.values()) this.#outbox.release(slot, undefined)
+  protected override overflowed(): Promise<void> {
+    for (const { slot } of this.#moves.values()) this.outbox.release(slot, undefined)
     this.#moves.clear()
-    this.#isStale = true
-    await this.#walk('', false)
-    this.#outbox.other({ kind: 'lost' })
+    return super.overflowed()
   }
 
   #forget(path: string): void {
     const directory = this.#tree.find(path)
     if (directory !== undefined) this.#tree.drop(directory, this.#drop)
-    this.#open.closed(path)
-    this.#polled.forget(path)
+    this.open.closed(path)
+    this.polled.forget(path)
   }
 
   /**
    * Watches the directory at `path` and all below, and tells what was not watched there. Whether the directory itself was not.
    */
   async #walk(path: string, tells: boolean, polled?: Polled): Promise<boolean> {
-    const rootFd = this.#root.open()
+    const rootFd = this.root.open()
     const slices = new Slices()
     let isNew = false
     const tellings: string[] = []
@@ -330,7 +240,7 @@ export class InotifyWatcher implements Watcher {
         if (next.path === path) isNew = typeof found === 'object' && found.isNew
         if (typeof found === 'string') {
           this.#forget(next.path)
-          await this.#polled.add(next.path, found, next.tells, polled)
+          await this.polled.add(next.path, found, next.tells, polled)
         }
         if (typeof found !== 'object') continue
         const told = found.isNew && next.tells
@@ -343,13 +253,13 @@ export class InotifyWatcher implements Watcher {
       closeSync(rootFd)
     }
     // Not before all below is watched: who scans it at once would come too early for what is not.
-    for (const told of tellings) this.#outbox.subtree(told)
+    for (const told of tellings) this.outbox.subtree(told)
     return isNew
   }
 
   /** One directory: watched, then read. Undefined where there is none to read; why, where it cannot be watched. */
   #visit(rootFd: number, path: string): { isNew: boolean; names: string[] } | string | undefined {
-    if (this.#polled.has(path)) return undefined
+    if (this.polled.has(path)) return undefined
     const slash = path.lastIndexOf('/')
     const parent = path === '' ? undefined : this.#tree.find(slash === -1 ? '' : path.slice(0, slash))
     // Its directory went meanwhile, of which an event tells.
@@ -364,7 +274,7 @@ export class InotifyWatcher implements Watcher {
       return undefined
     }
     try {
-      const watch = watchDirectory(this.#fd, fd, path === '' ? ROOT_MASK : MASK)
+      const watch = watchDirectory(this.fd, fd, path === '' ? ROOT_MASK : MASK)
       if (watch === -ERRNO.ENOSPC || watch === -ERRNO.ENOMEM) {
         return `inotify_add_watch failed with ${errnoName(-watch)}: raise fs.inotify.max_user_watches`
       }
@@ -373,7 +283,7 @@ export class InotifyWatcher implements Watcher {
         return undefined
       }
       const { directory, isNew } = this.#tree.place(watch, parent, path.slice(slash + 1), this.#drop)
-      const names = this.#directoriesIn(fd)
+      const names = this.directoriesIn(fd)
       if (directory.children !== undefined) {
         const there = new Set(names)
         for (const [name, child] of directory.children) if (!there.has(name)) this.#tree.drop(child, this.#drop)
@@ -384,46 +294,21 @@ export class InotifyWatcher implements Watcher {
     }
   }
 
-  #directoriesIn(fd: number): string[] {
-    const names: string[] = []
-    const unknown: string[] = []
-    const each = (bytes: Buffer, type: string): void => {
-      if (type !== 'directory' && type !== 'unknown') return
-      // A name that is not UTF-8 is told by whoever scans.
-      const name = nameFrom(bytes, 0, bytes.length)
-      if (name !== undefined) (type === 'directory' ? names : unknown).push(name)
-    }
-    readAllEntries(fd, this.#entries, each)
-    for (const name of unknown) {
-      if (((statusAt(fd, name)?.mode ?? 0) & S_IFMT) === S_IFDIR) names.push(name)
-    }
-    return names
-  }
-
   #unreadable(path: string, error: SystemCallError): void {
     log.warn({ path, err: error }, 'a directory cannot be watched, so changes in it are not seen')
-    this.#outbox.other({ kind: 'skipped', path, reason: 'unreadable', detail: error.message })
+    this.outbox.other({ kind: 'skipped', path, reason: 'unreadable', detail: error.message })
   }
 
   /** Tries whether there are watches again, else polls. */
-  #poll(): Promise<void> {
-    return this.#polled.poll((path, polled) => this.#walk(path, true, polled))
+  protected override poll(): Promise<void> {
+    return this.polled.poll((path, polled) => this.#walk(path, true, polled))
   }
 
-  #tellOpen(): void {
-    for (const path of this.#open.due(Date.now())) this.#outbox.written(path, true)
+  protected walkAll(tells: boolean): Promise<unknown> {
+    return this.#walk('', tells)
   }
 
-  /** Whether the root is the same, and what was mounted or unmounted below it, of which there are no events. */
-  async #check(): Promise<void> {
-    if (!this.#root.isSame()) throw new RootGone('the root is not the same directory as before')
-    const now = this.#root.mountsBelow()
-    const changed = [...new Set([...now.keys(), ...this.#mounts.keys()])].filter(
-      (path) => now.get(path) !== this.#mounts.get(path),
-    )
-    this.#mounts = now
-    for (const path of changed) {
-      await this.#arrived(path)
-    }
+  protected async mountsChanged(paths: readonly string[]): Promise<void> {
+    for (const path of paths) await this.#arrived(path)
   }
 }
