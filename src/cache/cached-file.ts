@@ -19,6 +19,7 @@ import { logger } from '#base/log.ts'
 import { readCached } from '#os/file-range.ts'
 import { statusOf } from '#os/status.ts'
 
+import { checksumsOfFile } from './adopting.ts'
 import { alignToBlocks, BLOCK_BYTES, blockCount, checksumOf, rangeOfBlocks, type Range } from './blocks.ts'
 import { BlockTable } from './block-table.ts'
 import type { DataId, FileRecord, IndexKey, Place } from './cache-index.ts'
@@ -188,22 +189,16 @@ export class CachedFile {
   /** See `CachedVersion.verify`. */
   async verify(fd: number): Promise<boolean> {
     const id = this.#id
-    for (let first = 0; first < this.#table.blocks; first += SLICE_BLOCKS) {
-      const end = Math.min(first + SLICE_BLOCKS, this.#table.blocks)
-      const { offset, length } = rangeOfBlocks(first, end, this.size)
-      const bytes = await readWhole(fd, Buffer.allocUnsafe(length), offset)
-      if (this.#id !== id || !this.#table.hasAll(first, end - 1)) return false
-      for (let block = first; block < end; block++) {
-        const at = (block - first) * BLOCK_BYTES
-        const sum = bytes === undefined ? undefined : checksumOf(bytes.subarray(at, at + BLOCK_BYTES))
-        if (sum === this.#table.sumOf(block)) continue
-        // Its own file may be right, and only the copy is not: the next look at it tells.
-        this.#table.forgetChecks()
-        this.#host.seals.delete(id ?? '')
-        return false
-      }
-    }
-    return true
+    const sums = await checksumsOfFile(fd, this.size).catch((error: unknown) => {
+      log.warn({ err: error }, 'a cached file cannot be read')
+      return undefined
+    })
+    if (this.#id !== id || !this.isComplete) return false
+    if (sums?.every((sum, block) => sum === this.#table.sumOf(block)) === true) return true
+    // Its own file may be right, and only the copy is not: the next look at it tells.
+    this.#table.forgetChecks()
+    this.#host.seals.delete(id ?? '')
+    return false
   }
 
   /** Gives the whole checked file away by `give`, and has nothing more. */
@@ -463,19 +458,4 @@ async function checksumsOf(bytes: Uint8Array): Promise<number[]> {
 function sealOf(fd: number): Seal {
   const { mtime, ctime, size } = statusOf(fd)
   return `${mtime.seconds}.${mtime.nanoseconds} ${ctime.seconds}.${ctime.nanoseconds} ${size}`
-}
-
-/** `buffer`, filled from a file; undefined where the disk fails or the file is too short. */
-async function readWhole(fd: number, buffer: Buffer, offset: number): Promise<Buffer | undefined> {
-  try {
-    for (let done = 0; done < buffer.length;) {
-      const { bytesRead } = await readAsync(fd, buffer, done, buffer.length - done, offset + done)
-      if (bytesRead === 0) return undefined
-      done += bytesRead
-    }
-    return buffer
-  } catch (error) {
-    log.warn({ err: error }, 'a cached file cannot be read')
-    return undefined
-  }
 }
