@@ -3,67 +3,25 @@
  * away when the mount was killed.
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 
 import { probeFuse } from '#fuse/probe.ts'
 
+import { checked, randoms, Writers } from './acknowledging-writers.ts'
 import { BucketMount } from './bucket-mount.ts'
 import { until } from './memory-mount.ts'
 import { type FaultProxy, startFaultProxy } from './servers/fault-proxy.ts'
 
-const WRITERS = fileURLToPath(new URL('./acknowledging-writers.py', import.meta.url))
 const KILLS = Number(process.env['EIDER_KILLS'] ?? 20)
 const KILL_MS_MAX = 800
 const SEED = 11
 
 const fuse = await probeFuse()
 const skip = fuse.available ? false : `no mount can be made here: ${fuse.why}`
-
-/** From 0 up to 1, the same every time. */
-function* randoms(seed: number): Generator<number, never> {
-  for (let state = seed; ;) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    yield state / 2 ** 32
-  }
-}
-
-class Writers {
-  readonly #notes: string
-  readonly #children: readonly ChildProcess[]
-  readonly #said: string[] = []
-
-  constructor(notes: string, directory: string, names: readonly string[]) {
-    this.#notes = notes
-    this.#children = names.map((name, index) => {
-      const child = spawn('python3', [WRITERS, 'write', directory, notes, name, String(SEED + index)], {
-        cwd: '/',
-        stdio: ['ignore', 'ignore', 'pipe'],
-      })
-      child.stderr.on('data', (chunk: Buffer) => this.#said.push(chunk.toString()))
-      return child
-    })
-  }
-
-  /** Resolves when all have ended, none of them by an error that it did not expect. */
-  async stop(): Promise<void> {
-    writeFileSync(join(this.#notes, 'stop'), '')
-    for (const child of this.#children) {
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
-    }
-    assert.deepEqual(this.#said, [])
-  }
-
-  kill(): void {
-    for (const child of this.#children) child.kill('SIGKILL')
-  }
-}
 
 test(
   `[S96] [S97] [S98] [S99] ${KILLS} times SIGKILL under load with write-back: what was acknowledged is stored, and nothing is left over`,
@@ -75,7 +33,7 @@ test(
     let writers: Writers | undefined
     try {
       await using mount = await BucketMount.start({ mountArguments: ['--write-back'] })
-      writers = new Writers(notes, mount.directory, ['a', 'b', 'c', 'large'])
+      writers = new Writers(notes, mount.directory, ['a', 'b', 'c', 'large'], SEED)
       const random = randoms(SEED)
       for (let kills = 1; kills <= KILLS; kills++) {
         await sleep(random.next().value * KILL_MS_MAX)
@@ -83,15 +41,10 @@ test(
         await mount.mount()
       }
       await writers.stop()
-      const check = async (tree: string): Promise<{ acknowledged: number; wrong: string[] }> =>
-        JSON.parse(await mount.sh(`python3 '${WRITERS}' check '${notes}' '${tree}'`)) as {
-          acknowledged: number
-          wrong: string[]
-        }
-      assert.deepEqual((await check(mount.directory)).wrong, [], `through the mount\n${mount.log}`)
+      assert.deepEqual((await checked(mount, notes, mount.directory)).wrong, [], `through the mount\n${mount.log}`)
       await mount.unmount()
       assert.deepEqual(mount.keptNames, [], `nothing was in conflict\n${mount.log}`)
-      const stored = await check(mount.bucket)
+      const stored = await checked(mount, notes, mount.bucket)
       assert.deepEqual(stored.wrong, [], `in the bucket\n${mount.log}`)
       assert.ok(stored.acknowledged >= KILLS, `${stored.acknowledged} files were acknowledged`)
       assert.deepEqual(readdirSync(mount.staging).sort(), ['conflicts', 'journal'])
