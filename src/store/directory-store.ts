@@ -356,7 +356,7 @@ class DirectoryStore implements Store {
     for (const segment of source.segments) if (isStored(segment)) enter(segment.path, action, signal)
     const opened = openSegments(this.#root, source.segments, action)
     try {
-      await writeSource(fd, path, { kind: 'file', segments: opened.segments }, signal)
+      await writeSource(fd, path, { ...source, segments: opened.segments }, signal)
       opened.check()
     } finally {
       opened.close()

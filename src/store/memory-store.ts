@@ -391,7 +391,11 @@ async function takeSource(
   const said = sourceLength(source)
   if (said !== undefined) checkFileSize(path, said)
   if (source instanceof Uint8Array) return Buffer.from(source)
-  if (source.kind === 'file') return takeSegments(path, source.segments, signal, stored)
+  if (source.kind === 'file') {
+    const bytes = await takeSegments(path, source.segments, signal, stored)
+    source.check?.()
+    return bytes
+  }
   const chunks: Uint8Array[] = []
   let size = 0
   const iterator = source.stream[Symbol.asyncIterator]()

@@ -78,7 +78,15 @@ export function ifVersion(version: Version): Guard {
  */
 export type Source =
   | Uint8Array
-  | { readonly kind: 'file'; readonly segments: readonly Segment[] }
+  | {
+      readonly kind: 'file'
+      readonly segments: readonly Segment[]
+      /**
+       * Called once every byte of local segments was read, before anything shows: where it throws, as it does for a file that
+       * was changed meanwhile, nothing is stored and the put rejects with that. Not together with stored segments.
+       */
+      readonly check?: () => void
+    }
   /** Where `size` is given and the stream has another length, nothing is stored and the put is `INPUT_INVALID`. */
   | {
       readonly kind: 'stream'

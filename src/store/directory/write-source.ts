@@ -32,7 +32,7 @@ const NOT_IN_KERNEL = new Set(['EXDEV', 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EPERM', 
 /** A source whose bytes are all here. */
 export type LocalSource =
   | Exclude<Source, { kind: 'file' }>
-  | { readonly kind: 'file'; readonly segments: readonly FileSegment[] }
+  | { readonly kind: 'file'; readonly segments: readonly FileSegment[]; readonly check?: () => void }
 
 /** Writes all of the source to the empty file `fd`; gives its size. */
 export async function writeSource(
@@ -68,6 +68,7 @@ async function writeBody(
   }
   // A hole at the end has no byte that would make the file so long.
   if (statusOf(fd).size < position) await truncated(fd, position)
+  source.check?.()
   return position
 }
 

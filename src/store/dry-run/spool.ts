@@ -113,7 +113,7 @@ function localSource(
 ): Parameters<typeof writeSource>[2] {
   if (source instanceof Uint8Array || source.kind === 'stream') return source
   const local = source.segments.flatMap((segment) => (isStored(segment) ? [] : [segment]))
-  if (local.length === source.segments.length) return { kind: 'file', segments: local }
+  if (local.length === source.segments.length) return { ...source, segments: local }
   return { kind: 'stream', stream: bytesOf(path, source.segments, signal, read) }
 }
 

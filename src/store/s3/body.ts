@@ -29,7 +29,7 @@ export interface BodyReader {
 export function readerOf(path: string, source: Source, signal: AbortSignal | undefined): BodyReader {
   if (source instanceof Uint8Array) return new MemoryReader(Buffer.from(source))
   if (source.kind === 'file')
-    return new FileReader(path, localSegments(path, source.segments), sourceLength(source) ?? 0)
+    return new FileReader(path, localSegments(path, source.segments), sourceLength(source) ?? 0, source.check)
   return new StreamReader(path, source.stream, source.size, signal)
 }
 
@@ -64,14 +64,16 @@ class FileReader implements BodyReader {
   readonly inMemory = false
   readonly #path: string
   readonly #segments: readonly FileSegment[]
+  readonly #check: (() => void) | undefined
   #index = 0
   #offset = 0
   #at = 0
   #reading: Promise<unknown> = Promise.resolve()
 
-  constructor(path: string, segments: readonly FileSegment[], length: number) {
+  constructor(path: string, segments: readonly FileSegment[], length: number, check: (() => void) | undefined) {
     this.#path = path
     this.#segments = segments
+    this.#check = check
     this.length = length
   }
 
@@ -98,6 +100,7 @@ class FileReader implements BodyReader {
       }
     }
     this.#at += piece.length
+    if (this.#at === this.length) this.#check?.()
     return piece
   }
 

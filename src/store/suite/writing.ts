@@ -32,6 +32,34 @@ export const writingCases: readonly SuiteCase[] = [
     },
   },
   {
+    name: '[S1] put: from a file that its reader finds changed at the end stores nothing',
+    run: async ({ store, at, scratch, options }) => {
+      const kept = await store.put(at('kept'), noise(10, 22), { guard: ABSENT })
+      for (const size of [0, 1000, options.largeBytes]) {
+        const file = join(scratch, 'changing')
+        writeFileSync(file, noise(size, 24))
+        const fd = openSync(file, 'r')
+        try {
+          let asked = 0
+          const check = (): void => {
+            asked++
+            throw new OperationError('FILE_STALE', 'Cannot send it: it was changed meanwhile')
+          }
+          const source = { kind: 'file', segments: [{ fd, offset: 0, length: size }], check } as const
+          await rejectsWith(store.put(at('new'), source, { guard: ABSENT }), 'FILE_STALE')
+          await rejectsWith(store.put(at('kept'), source, { guard: ifVersion(kept.version) }), 'FILE_STALE')
+          assert.equal(asked, 2)
+          await assertGone(store, at('new'))
+          assert.equal((await store.stat(at('kept'))).version, kept.version)
+          const put = await store.put(at(`right-${size}`), { ...source, check: () => asked++ }, { guard: ABSENT })
+          assert.deepEqual([put.size, asked], [size, 3])
+        } finally {
+          closeSync(fd)
+        }
+      }
+    },
+  },
+  {
     name: 'put: from a stream of known and of unknown size, in chunks of all sizes',
     run: async ({ store, at }) => {
       const bytes = noise(3_000_000, 21)
