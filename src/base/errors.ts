@@ -333,6 +333,31 @@ export const ERRORS = {
     'The local disk has no room for what is being written.',
     'Free some room, or choose another directory with --staging.',
   ),
+  // What a sync can find.
+  ROOT_CHANGED: row(
+    'ENODEV',
+    409,
+    'never',
+    'error',
+    'The directory that is synced is not the one that it was: gone, emptied, or another file system is there.',
+    'Mount or restore it; where the change is meant, run the sync once with --yes-delete.',
+  ),
+  DELETES_REFUSED: row(
+    'EPERM',
+    409,
+    'never',
+    'error',
+    'More would be deleted from the target than is likely to be meant.',
+    'Look at what --dry-run shows; where it is meant, run the sync once with --yes-delete.',
+  ),
+  PLAN_OUTDATED: row(
+    'ESTALE',
+    412,
+    'never',
+    'error',
+    'What a plan was made on has changed meanwhile, so nothing of it was carried out.',
+    'Make a new plan with --dry-run.',
+  ),
   // What anything can find.
   INPUT_INVALID: row(
     'EINVAL',

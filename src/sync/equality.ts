@@ -31,7 +31,10 @@ export interface ContentHash {
 export interface Remembered {
   readonly size: number
   readonly mtime: Timestamp
-  readonly identity: LocalIdentity
+  /** Of a local source. */
+  readonly identity?: LocalIdentity | undefined
+  /** Of a source in a store. */
+  readonly sourceVersion?: Version | undefined
   /** When it was looked at: before it was read, and no later than that. */
   readonly lookedAt: Timestamp
   /** What the target answered that it stored. */
@@ -75,9 +78,14 @@ export function samenessOf(source: TreeEntry, target: TreeEntry, known: Known, r
 /** Undefined where what is remembered, if anything is, does not speak of these two. */
 function byMemory(source: TreeEntry, target: TreeEntry, known: Known, rules: SamenessRules): Sameness | undefined {
   const { remembered } = known
-  if (remembered === undefined || source.mtime === undefined || source.identity === undefined) return undefined
-  const isSameTime = source.size === remembered.size && compareTimestamps(source.mtime, remembered.mtime) === 0
+  if (remembered === undefined) return undefined
   const isSameTarget = remembered.targetVersion !== undefined && target.version === remembered.targetVersion
+  if (source.version !== undefined && remembered.sourceVersion !== undefined) {
+    const isSameSource = source.version === remembered.sourceVersion
+    return isSameTarget ? (isSameSource ? 'same' : 'different') : undefined
+  }
+  if (source.mtime === undefined || source.identity === undefined || remembered.identity === undefined) return undefined
+  const isSameTime = source.size === remembered.size && compareTimestamps(source.mtime, remembered.mtime) === 0
   // The target has the time that was sent with that version, whether its listing tells it or not.
   if (!isSameTime) return isSameTarget ? 'different' : undefined
   if (!isSameInode(source.identity, remembered.identity)) return 'unsure'

@@ -13,14 +13,14 @@ import { closeSync, constants, openSync } from 'node:fs'
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 import { timestampNow, type Timestamp } from '#base/time.ts'
-import { openAt, openBeneath, readEntries, type DirentType } from '#os/at.ts'
+import { O_PATH, openAt, openBeneath, readEntries, type DirentType } from '#os/at.ts'
 import { SystemCallError } from '#os/libc.ts'
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, statusAt, statusOf, type Status } from '#os/status.ts'
+import { S_IFDIR, S_IFMT, statusAt, statusOf, type Status } from '#os/status.ts'
 import { checkAborted } from '#store/abort.ts'
 import { mergeRuns, Slice } from '#store/directory/listing.ts'
 import { compareUtf8, joinPath, parentOf } from '#store/path.ts'
-import type { Kind } from '#store/store.ts'
 
+import { localEntry } from './local-entry.ts'
 import type { Skipped, TreeEntry } from './tree.ts'
 import { shownBytes } from './watch/entry-name.ts'
 
@@ -46,6 +46,8 @@ export interface ScanOptions {
   readonly filter?: { admits(path: string, isDirectory: boolean): boolean }
   /** Directories that others are mounted on are listed, but not entered. */
   readonly oneFileSystem?: boolean
+  /** Symlinks to files are listed as those files; other symlinks are skipped. */
+  readonly followFiles?: boolean
   /** Longer paths are skipped: what the target holds, where that is less than Linux. */
   readonly pathBytesMax?: number
   readonly pageEntries?: number
@@ -196,17 +198,32 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
       }
       return undefined
     }
-    const kind = status === undefined ? undefined : kindOf(status)
+    const entry = status === undefined ? undefined : localEntry(path, status)
     // One that became of another kind meanwhile would be out of order.
-    if (status === undefined || (kind === 'directory') !== isDirectory) {
+    if (status === undefined || (entry?.kind === 'directory') !== isDirectory) {
       this.#skip(path, 'vanished', 'it was removed or replaced during the scan')
       return undefined
     }
-    if (kind === undefined) {
+    if (entry === undefined) {
       this.#skip(path, 'special', 'a fifo, socket or device')
       return undefined
     }
-    return entryOf(path, kind, status)
+    return entry.kind === 'symlink' && this.#options.followFiles === true ? this.#follow(path) : entry
+  }
+
+  /** The file that a symlink leads to, wherever that is; one that leads to none is skipped. */
+  #follow(path: string): TreeEntry | undefined {
+    let entry: TreeEntry | undefined
+    try {
+      const fd = openSync(joinPath(this.#root, path), O_PATH)
+      entry = localEntry(path, statusOf(fd))
+      closeSync(fd)
+    } catch {
+      // It leads nowhere, or where this process may not go: told below.
+    }
+    if (entry?.kind === 'file') return entry
+    this.#skip(path, 'symlink', 'a symlink that leads to no file')
+    return undefined
   }
 
   #mayEnter(entry: TreeEntry): boolean {
@@ -327,23 +344,4 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
 /** The errno of a failed system call; undefined for any other error, such as one of the caller's functions. */
 function codeOf(error: unknown): string | undefined {
   return error instanceof SystemCallError ? error.code : undefined
-}
-
-function kindOf(status: Status): Kind | undefined {
-  const type = status.mode & S_IFMT
-  if (type === S_IFREG) return 'file'
-  if (type === S_IFDIR) return 'directory'
-  return type === S_IFLNK ? 'symlink' : undefined
-}
-
-function entryOf(path: string, kind: Kind, status: Status): TreeEntry {
-  const { mode, uid, gid, atime, mtime, ctime, device, inode } = status
-  return {
-    path,
-    kind,
-    size: kind === 'directory' ? 0 : status.size,
-    mtime,
-    identity: { device, inode, ctime },
-    attributes: { mode: mode & 0o7777, uid, gid, atime, mtime, ctime },
-  }
 }

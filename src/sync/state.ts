@@ -1,0 +1,216 @@
+/**
+ * What a sync remembers between its runs, in one lmdb file: of each entry that it made equal what it was then (`known`), what
+ * it still means to do (`intents`), and which roots it has worked with (`facts`). All of it can be found out again, dearly: a
+ * file that is damaged is begun anew, and the next comparison asks the target for more.
+ *
+ * Writes are gathered and committed together, some twenty times a second; `flushed` waits for those so far. Reads see them at
+ * once. After SIGKILL the last of them may be missing: then an entry is compared, or sent, once more.
+ */
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+
+import { assert } from '#base/assert.ts'
+import {
+  type BytesDatabase,
+  closeLmdbFile,
+  commitBatch,
+  type LmdbFile,
+  openBytesDatabase,
+  openLmdbFile,
+  queued,
+} from '#cache/lmdb-file.ts'
+import { makeDirectories } from '#os/make-directories.ts'
+import type { Slice } from '#store/directory/listing.ts'
+
+import { decodeKnown, encodeKnown, entryOfKnown, type Known } from './state-record.ts'
+import type { TreeEntry } from './tree.ts'
+
+const FLUSH_MS = 50
+/** Committed at once when there are so many: what is gathered stays small. */
+const FLUSH_WRITES = 2000
+const PAGE_ENTRIES = 1000
+/** lmdb's own bound is 1,978 bytes with pages of 4 KiB. A longer path is kept by its beginning and its hash. */
+const KEY_BYTES_MAX = 1900
+
+/** What is still to be done about one path. */
+export interface Intent {
+  readonly path: string
+  /** Milliseconds since the epoch. */
+  readonly since: number
+  /** Why it was not done yet, where it was tried. */
+  readonly failure?: string
+}
+
+export class SyncState {
+  readonly directory: string
+  readonly #file: LmdbFile
+  readonly #known: BytesDatabase
+  readonly #intents: BytesDatabase
+  readonly #facts: BytesDatabase
+  /** Not yet committed, by database and key; null removes. */
+  #pending = new Map<string, Buffer | null>()
+  #pendingIntents = new Map<string, Buffer | null>()
+  #committing: Promise<void> = Promise.resolve()
+  #underWay = new Map<string, Buffer | null>()
+  #timer: NodeJS.Timeout | undefined
+  #failure: Error | undefined
+
+  private constructor(directory: string, file: LmdbFile) {
+    this.directory = directory
+    this.#file = file
+    this.#known = openBytesDatabase(file, 'known')
+    this.#intents = openBytesDatabase(file, 'intents')
+    this.#facts = openBytesDatabase(file, 'facts')
+  }
+
+  /** Opens or makes the state in `directory`. @throws OperationError `LOCAL_FAILED` */
+  static async open(directory: string): Promise<SyncState> {
+    makeDirectories(directory, 0o700)
+    return openLmdbFile(join(directory, 'state.lmdb'), (file) => new SyncState(directory, file))
+  }
+
+  /** Of the entry with this sort key. */
+  known(key: string): Known | undefined {
+    const pending = this.#pending.get(key) ?? (this.#pending.has(key) ? null : this.#underWay.get(key))
+    if (pending === null) return undefined
+    const record = pending ?? this.#known.get(keyOf(key))
+    return record === undefined ? undefined : decodeKnown(record)
+  }
+
+  remember(key: string, known: Known): void {
+    this.#write(this.#pending, key, encodeKnown(known) ?? null)
+  }
+
+  forget(key: string): void {
+    this.#write(this.#pending, key, null)
+  }
+
+  /**
+   * All that is known under the directory `under` (all for the empty path, else the directory itself, too), as a listing of the
+   * target. What is written meanwhile may be in it or not.
+   */
+  async *listing(under: string, slice: Slice): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+    await this.flushed()
+    let page: TreeEntry[] = []
+    for (const { key, known } of this.#range(under)) {
+      page.push(entryOfKnown(key.endsWith('/') ? key.slice(0, -1) : key, known))
+      if (page.length < PAGE_ENTRIES) continue
+      yield page
+      page = []
+      if (slice.over()) await slice.next()
+    }
+    if (page.length > 0) yield page
+  }
+
+  /** Gives all that is known of the directory `from`, and under it, to `to`. */
+  async moveKnown(from: string, to: string, each: (key: string, known: Known) => Known): Promise<void> {
+    await this.flushed()
+    for (const { key, known } of [...this.#range(from)]) {
+      this.forget(key)
+      const moved = to + key.slice(from.length)
+      this.remember(moved, each(moved, known))
+    }
+  }
+
+  *#range(under: string): Generator<{ readonly key: string; readonly known: Known }, void, undefined> {
+    const start = under === '' ? Buffer.alloc(1) : Buffer.from(`${under}/`)
+    const end = under === '' ? undefined : Buffer.from(`${under}0`)
+    for (const { key, value } of this.#known.getRange({ start, ...(end === undefined ? {} : { end }) })) {
+      const known = decodeKnown(value)
+      // Of a long one the key does not tell the path: whoever asks for it by its path finds it.
+      if (known !== undefined && key.length <= KEY_BYTES_MAX) yield { key: key.toString(), known }
+    }
+  }
+
+  intend(intent: Intent): void {
+    const { path, ...rest } = intent
+    this.#write(this.#pendingIntents, path, Buffer.from(JSON.stringify(rest)))
+  }
+
+  fulfilled(path: string): void {
+    this.#write(this.#pendingIntents, path, null)
+  }
+
+  /** What an earlier run meant to do, and did not come to. */
+  intents(): Intent[] {
+    const found: Intent[] = []
+    for (const { key, value } of this.#intents.getRange({})) {
+      if (key.length > KEY_BYTES_MAX) continue
+      found.push({ path: key.toString(), ...(JSON.parse(value.toString()) as Omit<Intent, 'path'>) })
+    }
+    return found
+  }
+
+  fact(name: string): string | undefined {
+    return this.#facts.get(Buffer.from(name))?.toString()
+  }
+
+  /** Committed when it resolves. */
+  async setFact(name: string, value: string): Promise<void> {
+    await commitBatch(this.#file, () => queued(this.#facts.put(Buffer.from(name), Buffer.from(value))))
+  }
+
+  /** Resolves when all that was written so far is committed. @throws OperationError `LOCAL_FAILED` */
+  async flushed(): Promise<void> {
+    this.#flush()
+    await this.#committing
+    this.#checkWritten()
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.flushed()
+    } finally {
+      await closeLmdbFile(this.#file)
+    }
+  }
+
+  #write(pending: Map<string, Buffer | null>, key: string, value: Buffer | null): void {
+    this.#checkWritten()
+    pending.set(key, value)
+    if (this.#pending.size + this.#pendingIntents.size >= FLUSH_WRITES) this.#flush()
+    else this.#timer ??= setTimeout(() => this.#flush(), FLUSH_MS)
+  }
+
+  /** One batch after another: a later write of a key must not be committed before an earlier one. */
+  #flush(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    if (this.#pending.size === 0 && this.#pendingIntents.size === 0) return
+    const known = this.#pending
+    const intents = this.#pendingIntents
+    const before = this.#committing
+    const merged = this.#underWay.size === 0 ? known : new Map([...this.#underWay, ...known])
+    this.#underWay = merged
+    this.#pending = new Map()
+    this.#pendingIntents = new Map()
+    this.#committing = before
+      .then(() =>
+        commitBatch(this.#file, () => {
+          for (const [key, value] of known) put(this.#known, key, value)
+          for (const [key, value] of intents) put(this.#intents, key, value)
+        }),
+      )
+      .catch((error: unknown) => {
+        this.#failure ??= error instanceof Error ? error : new Error(String(error))
+      })
+      .then(() => {
+        if (this.#underWay === merged) this.#underWay = new Map()
+      })
+  }
+
+  #checkWritten(): void {
+    if (this.#failure !== undefined) throw this.#failure
+  }
+}
+
+function put(database: BytesDatabase, key: string, value: Buffer | null): void {
+  queued(value === null ? database.remove(keyOf(key)) : database.put(keyOf(key), value))
+}
+
+function keyOf(path: string): Buffer {
+  assert(path !== '', 'the root itself is not kept')
+  const bytes = Buffer.from(path)
+  if (bytes.length <= KEY_BYTES_MAX) return bytes
+  return Buffer.concat([bytes.subarray(0, KEY_BYTES_MAX), createHash('sha256').update(bytes).digest()])
+}

@@ -1,0 +1,142 @@
+/**
+ * An actor over any store. A sync is the one writer that its target is meant to have: it replaces and removes what is there, but
+ * a removal names the version that was compared, so that what somebody else put there meanwhile stays.
+ */
+import { createHash } from 'node:crypto'
+
+import { isOperationError, OperationError } from '#base/errors.ts'
+import {
+  IMPLICIT_VERSION,
+  ANY,
+  ifVersion,
+  type Attributes,
+  type CallOptions,
+  type Entry,
+  type Kind,
+  type Store,
+} from '#store/store.ts'
+import { OWN_NAME, isWithin } from '#store/path.ts'
+
+import type { Actor, ActorKeeps, ActorListOptions, FileToSend, RenameCallOptions } from './actor.ts'
+import type { ContentHash } from './equality.ts'
+import { treeEntry } from './store-entry.ts'
+import type { TreeEntry } from './tree.ts'
+
+export class StoreActor implements Actor {
+  readonly url: string
+  readonly alreadySorted: boolean
+  readonly keeps: ActorKeeps
+  readonly #store: Store
+
+  constructor(store: Store) {
+    const { listingOrdered, attributes, pathBytesMax } = store.capabilities
+    this.#store = store
+    this.url = store.url
+    this.alreadySorted = listingOrdered
+    this.keeps = {
+      ...(attributes ? { mtimePrecisionNs: 1 } : {}),
+      attributes,
+      directories: true,
+      symlinks: attributes,
+      pathBytesMax,
+    }
+  }
+
+  async *list({ under, signal }: ActorListOptions): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+    try {
+      for await (const page of this.#store.list(under, { recursive: true, ...signalOf(signal) })) {
+        yield page.filter(({ path }) => !isWithin(path, OWN_NAME)).map((entry) => treeEntry(entry, entry.path))
+      }
+    } catch (error) {
+      if (!isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) throw error
+      // A file may be where a single file is synced to.
+      const entry = under === '' ? undefined : await this.stat(under, signalOf(signal))
+      if (entry !== undefined && entry.kind !== 'directory') yield [entry]
+    }
+  }
+
+  async upload(file: FileToSend, { signal }: CallOptions): Promise<TreeEntry> {
+    const options = { guard: ANY, attributes: file.attributes, ...signalOf(signal) }
+    return treeEntry(await this.#store.put(file.path, file.source(), options), file.path)
+  }
+
+  async delete(file: TreeEntry, { signal }: CallOptions): Promise<void> {
+    const { path, kind, version } = file
+    try {
+      if (kind === 'directory') await this.#store.removeDirectory(path, signalOf(signal))
+      else {
+        const guard = version === undefined ? ANY : ifVersion(version)
+        await this.#store.remove(path, { guard, expected: kind, ...signalOf(signal) })
+      }
+    } catch (error) {
+      if (!isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) throw error
+    }
+  }
+
+  async deleteAll(
+    files: readonly TreeEntry[],
+    { signal }: CallOptions,
+  ): Promise<readonly (OperationError | undefined)[]> {
+    const removals = files.map(({ path, kind, version = IMPLICIT_VERSION }) => ({ path, kind, version }))
+    const answers = await this.#store.removeAll(removals, signalOf(signal))
+    return answers.map((error) => (isOperationError(error, 'STORE_NOT_FOUND') ? undefined : error))
+  }
+
+  async stat(
+    path: string,
+    { signal, expected }: CallOptions & { readonly expected?: Kind },
+  ): Promise<TreeEntry | undefined> {
+    try {
+      const options = { ...(expected === undefined ? {} : { expected }), ...signalOf(signal) }
+      return treeEntry(await this.#store.stat(path, options), path)
+    } catch (error) {
+      if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return undefined
+      throw error
+    }
+  }
+
+  async rename(from: TreeEntry, to: string, { signal, onVersionChanged }: RenameCallOptions): Promise<void> {
+    await this.#store.rename(from.path, to, {
+      guard: from.version === undefined || from.kind === 'directory' ? ANY : ifVersion(from.version),
+      targetGuard: ANY,
+      expected: from.kind,
+      ...(onVersionChanged === undefined ? {} : { onVersionChanged }),
+      ...signalOf(signal),
+    })
+  }
+
+  async hash(file: TreeEntry, algorithm: string, { signal }: CallOptions): Promise<ContentHash> {
+    const pinned = file.version === undefined ? {} : { version: file.version }
+    const reading = await this.#store.read(file.path, { ...pinned, ...signalOf(signal) })
+    const hash = createHash(algorithm)
+    for await (const chunk of reading.body) hash.update(chunk)
+    return { algorithm, digest: hash.digest('hex') }
+  }
+
+  async makeDirectory(path: string, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {
+    const entry = await this.#store.makeDirectory(path, { guard: ANY, attributes, ...signalOf(signal) })
+    return treeEntry(entry, path)
+  }
+
+  async symlink(path: string, target: string, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {
+    return treeEntry(await this.#store.symlink(path, target, { guard: ANY, attributes, ...signalOf(signal) }), path)
+  }
+
+  readLink(path: string, { signal }: CallOptions): Promise<string> {
+    return this.#store.readLink(path, signalOf(signal))
+  }
+
+  async setAttributes(file: TreeEntry, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {
+    const options = { guard: ANY, expected: file.kind, ...signalOf(signal) }
+    const entry: Entry = await this.#store.setAttributes(file.path, attributes, options)
+    return treeEntry(entry, file.path)
+  }
+
+  async close(): Promise<void> {
+    await this.#store.close()
+  }
+}
+
+function signalOf(signal: AbortSignal | undefined): CallOptions {
+  return signal === undefined ? {} : { signal }
+}

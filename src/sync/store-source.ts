@@ -1,0 +1,137 @@
+/**
+ * A store as what is synced. It tells of no changes, so it is listed at intervals. A listing that does not tell times leaves it to
+ * versions what is the same; only what is sent is asked for its attributes.
+ */
+import { isOperationError, OperationError } from '#base/errors.ts'
+import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
+import type { Attributes, CallOptions, Entry, Source, Store } from '#store/store.ts'
+
+import type { Filter, TreeFilter } from './filters.ts'
+import type { Looked, OpenSource, SourceListing, SourceListOptions, SyncSource } from './source.ts'
+import { treeEntry } from './store-entry.ts'
+import type { TreeEntry } from './tree.ts'
+
+export interface StoreSourceOptions {
+  readonly store: Store
+  readonly filter: Filter
+  /** Where in the target its content goes; empty for the root. */
+  readonly target: string
+}
+
+export class StoreSource implements SyncSource {
+  readonly names: readonly string[]
+  readonly roots: readonly string[]
+  /** Versions decide. */
+  readonly granularityNs = 0
+  readonly #store: Store
+  readonly #filter: TreeFilter
+  readonly #target: string
+
+  constructor({ store, filter, target }: StoreSourceOptions) {
+    this.#store = store
+    this.#filter = filter.at('/')
+    this.#target = target
+    this.names = [store.url]
+    this.roots = [target]
+  }
+
+  list(under: string, options: SourceListOptions): SourceListing {
+    const doubtful = new Set<string>()
+    const listing = this.#pages(under, options, doubtful)
+    return {
+      provesAbsence: (path) => ![...doubtful].some((each) => isWithin(path, each)),
+      [Symbol.asyncIterator]: () => listing,
+    }
+  }
+
+  admits(path: string, isDirectory: boolean): boolean {
+    if (!isWithin(path, this.#target)) return false
+    return path === this.#target || this.#filter.reaches(this.#below(path), isDirectory)
+  }
+
+  async look(path: string, { signal }: CallOptions): Promise<Looked> {
+    let entry: Entry
+    try {
+      entry = await this.#store.stat(this.#below(path), signal === undefined ? {} : { signal })
+    } catch (error) {
+      if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return { is: 'absent' }
+      throw error
+    }
+    if (!this.admits(path, entry.kind === 'directory')) return { is: 'left-out' }
+    if (entry.kind === 'fifo' || entry.kind === 'socket') {
+      return { is: 'skipped', skipped: { path, reason: 'special', detail: `a ${entry.kind}` } }
+    }
+    return { is: 'entry', entry: treeEntry(entry, path) }
+  }
+
+  async open(entry: TreeEntry, { signal }: CallOptions): Promise<OpenSource> {
+    const options = signal === undefined ? {} : { signal }
+    const pinned = entry.version === undefined ? options : { ...options, version: entry.version }
+    const reading = await this.#store.read(this.#below(entry.path), pinned)
+    const now = treeEntry(reading.entry, entry.path)
+    // A store that was never told a time has the one of its storing.
+    const mtime = now.mtime ?? reading.entry.modified
+    let isTaken = false
+    const body = (): AsyncIterable<Uint8Array> => {
+      if (isTaken) throw new OperationError('FILE_STALE', `Cannot send "${entry.path}": it is read once`)
+      isTaken = true
+      return reading.body
+    }
+    return {
+      entry: { ...now, mtime, attributes: { ...now.attributes, mtime } },
+      isRacy: false,
+      bytes: { stream: body, source: (): Source => ({ kind: 'stream', stream: body(), size: reading.length }) },
+      whole: async (bytesMax) => {
+        if (reading.length > bytesMax) return undefined
+        isTaken = true
+        return reading.bytes()
+      },
+      close: () => {
+        if (!isTaken) reading.cancel()
+      },
+    }
+  }
+
+  async readLink(path: string, { signal }: CallOptions): Promise<string> {
+    return this.#store.readLink(this.#below(path), signal === undefined ? {} : { signal })
+  }
+
+  async attributesOf(path: string, { signal }: CallOptions): Promise<Attributes> {
+    const entry = await this.#store.stat(this.#below(path), signal === undefined ? {} : { signal })
+    const { atime: _atime, ctime: _ctime, ...kept } = entry.attributes ?? {}
+    return kept
+  }
+
+  async close(): Promise<void> {
+    await this.#store.close()
+  }
+
+  async *#pages(
+    under: string,
+    options: SourceListOptions,
+    doubtful: Set<string>,
+  ): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+    const { signal, onSkipped } = options
+    const below = this.#below(under)
+    const listed = this.#store.list(below, { recursive: true, ...(signal === undefined ? {} : { signal }) })
+    for await (const page of listed) {
+      const entries: TreeEntry[] = []
+      for (const entry of page) {
+        const path = joinPath(this.#target, entry.path)
+        if (isWithin(entry.path, OWN_NAME) || !this.#filter.reaches(entry.path, entry.kind === 'directory')) continue
+        if (entry.kind === 'fifo' || entry.kind === 'socket') {
+          doubtful.add(path)
+          onSkipped?.({ path, reason: 'special', detail: `a ${entry.kind}` })
+          continue
+        }
+        entries.push(treeEntry(entry, path))
+      }
+      yield entries
+    }
+  }
+
+  #below(path: string): string {
+    if (this.#target === '') return path
+    return path === this.#target ? '' : path.slice(this.#target.length + 1)
+  }
+}
