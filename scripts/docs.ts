@@ -8,7 +8,7 @@ import { METRICS } from '#base/metrics.ts'
 import { sectionOf } from '#cli/command.ts'
 import { COMMANDS } from '#cli/commands.ts'
 import { optionUsage, usageOf } from '#cli/help.ts'
-import { variableOf } from '#cli/options.ts'
+import { type OptionRow, variableOf } from '#cli/options.ts'
 
 const FOLDER = 'docs/operating'
 const NOTE = 'Generated from the program by `npm run docs`; do not edit.'
@@ -26,7 +26,7 @@ function optionsPage(): string {
       row.secret ? '' : `\`${variableOf(key)}\``,
       row.secret || key === 'config' ? '' : `\`${key}\``,
       row.defaultText ?? '',
-      row.placeholder === undefined && !row.secret ? row.help : `${row.help}; ${row.expected}`,
+      meaningOf(row),
     ])
     return [
       `## ${usageOf(command)}`,
@@ -53,10 +53,16 @@ function optionsPage(): string {
     '```',
     '',
     'Relative paths in `eider.json` are relative to its folder. A switch is turned off by `--no-FLAG`, which takes no value; as a',
-    'variable or in `eider.json` by `false` or `0`.',
+    'variable or in `eider.json` by `false` or `0`. What may be given several times is a list of texts in `eider.json`, and as a',
+    'variable lines of text. Names of flags may be written with underscores for dashes.',
     '',
     ...sections,
   ].join('\n')
+}
+
+function meaningOf(row: OptionRow<unknown>): string {
+  if (row.placeholder === undefined && !row.secret) return row.help
+  return `${row.help}; ${row.expected}${row.isMany ? '; may be given several times' : ''}`
 }
 
 function errorsPage(): string {

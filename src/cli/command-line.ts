@@ -3,64 +3,104 @@
  * resolves the values and runs it. All messages of usage are made here or in `option-values.ts`.
  */
 import { Command as Parser, CommanderError, Option } from 'commander'
-import { OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
 import { type Command, EXIT, type ExitCode, sectionOf } from './command.ts'
 import { COMMANDS } from './commands.ts'
+import { extended } from './extension.ts'
 import { failureOf, reportFailure } from './failure.ts'
+import { readFlagWords, withDashes } from './flag-words.ts'
 import { helpOf, overview, usageOf } from './help.ts'
 import type { MountRequest } from './mount-helper.ts'
-import { type CommonOptions, flagOf, type OptionValues } from './options.ts'
+import { type CommonOptions, flagOf, type OptionTable, type OptionValues, type OrderedText } from './options.ts'
 import { checkConfig, optionValues, readConfig, type ValueSources } from './option-values.ts'
 import { tellFailure } from './readiness.ts'
 import { suggestionText } from './suggestion.ts'
 import { VERSION } from './version.ts'
 
 /** Runs the command that `argv` (without node and script) names, telling a failure on stderr. */
-export async function runCommandLine(argv: readonly string[]): Promise<ExitCode> {
+export async function runCommandLine(argv: readonly string[], commands = COMMANDS): Promise<ExitCode> {
   try {
-    return await dispatch(argv)
+    return await dispatch(argv, commands)
   } catch (error) {
     await tellFailure(failureOf(error))
     return reportFailure(error)
   }
 }
 
-async function dispatch(typed: readonly string[]): Promise<ExitCode> {
+async function dispatch(typed: readonly string[], commands: readonly Command[]): Promise<ExitCode> {
   const { words: argv, fake } = await requested(typed)
   const [first] = argv
   if (first === '--version' || first === '-V') {
     process.stdout.write(`eider ${VERSION}\n`)
     return EXIT.done
   }
-  const asked = first === 'help' ? argv.slice(1) : isGroup(first) && isHelp(argv[1]) ? [first] : []
-  if (asked.length > 0 && !isHelp(asked[0])) {
-    process.stdout.write(commandsOf(asked).map(helpOf).join('\n'))
-    return EXIT.done
-  }
-  if (first === undefined || isHelp(first) || first === 'help') {
+  if (first === undefined || isHelp(first) || (first === 'help' && (argv[1] === undefined || isHelp(argv[1])))) {
     const text = overview(
       VERSION,
-      COMMANDS.map((command) => [usageOf(command), command.summary]),
+      commands.map((command) => [usageOf(command), command.summary]),
     )
     ;(first === undefined ? process.stderr : process.stdout).write(text)
     return first === undefined ? EXIT.usage : EXIT.done
   }
-  const { command, rest } = findCommand(argv)
-  const parsed = parse(command, rest)
-  if (parsed === 'help') {
-    process.stdout.write(helpOf(command))
+  const asked = first === 'help' ? argv.slice(1) : isHelp(argv[1]) ? [first] : []
+  if (asked.length === 1 && isGroupOnly(asked[0], commands)) {
+    process.stdout.write(
+      commandsBelow(asked[0], commands)
+        .map((each) => helpOf(each))
+        .join('\n'),
+    )
     return EXIT.done
   }
-  const sources: ValueSources = { flags: parsed.flags, variables: process.env, directory: process.cwd() }
+  const { command, rest } = findCommand(first === 'help' ? asked : argv, commands)
+  return run(command, first === 'help' ? [...rest, '--help'] : rest, { commands, fake })
+}
+
+interface RunContext {
+  readonly commands: readonly Command[]
+  /** Whether all is to be done but the mount. */
+  readonly fake: boolean
+}
+
+async function run(found: Command, argv: readonly string[], { commands, fake }: RunContext): Promise<ExitCode> {
+  const surroundings = { variables: process.env, directory: process.cwd() }
+  const { command, extra } = await extended(found, argv, surroundings)
+  const parsed = parseBelow(command, argv, commands)
+  if (parsed === 'help') {
+    process.stdout.write(helpOf(command, commandsBelow(command.name, commands)))
+    return EXIT.done
+  }
+  const sources: ValueSources = { flags: parsed.flags, ...surroundings }
   const config = readConfig(sources)
-  if (config !== undefined)
-    checkConfig(config, new Map(COMMANDS.map(({ name, options }) => [sectionOf(name), options])))
+  if (config !== undefined) {
+    const tables = new Map(commands.map(({ name, options }) => [sectionOf(name), options]))
+    tables.set(sectionOf(command.name), command.options)
+    // Which keys an extension knows is asked only for the command that runs.
+    const others = commands.filter(({ name, extend }) => extend !== undefined && name !== command.name)
+    checkConfig(config, tables, new Set(others.map(({ name }) => sectionOf(name))))
+  }
   const values = optionValues(command.options, sectionOf(command.name), config, sources)
   setLogLevel((values as OptionValues<CommonOptions>).logLevel)
-  if (!fake) return command.run(parsed.args, values)
+  if (!fake) return command.run(parsed.args, values, only(values, extra))
   const { checkMount } = await import('./mount.ts')
   return checkMount(parsed.args, values)
+}
+
+/** Parses, and where that fails tells who meant a file that its name is a command's here: `eider sync status --to …`. */
+function parseBelow(command: Command, argv: readonly string[], commands: readonly Command[]): Parsed | 'help' {
+  try {
+    return parse(command, argv)
+  } catch (error) {
+    const [outer, inner] = command.name.split(' ')
+    if (!isOperationError(error, 'USAGE') || !commands.some(({ name }) => name === outer) || inner === undefined)
+      throw error
+    const hint = `See "eider ${command.name} --help"; for a file or directory that is called "${inner}" write ./${inner}.`
+    throw new OperationError('USAGE', error.message, { cause: error, hint })
+  }
+}
+
+function only(values: Readonly<Record<string, unknown>>, table: OptionTable): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.keys(table).map((key) => [key, values[key]]))
 }
 
 /** mount(8) calls by other rules: as `mount.eider`, or with a store where a command's name is expected, and `-o`. */
@@ -78,26 +118,28 @@ function isHelp(word: string | undefined): boolean {
   return word === '--help' || word === '-h'
 }
 
-/** Whether that is the first word of commands of two words, such as `serve`. */
-function isGroup(word: string | undefined): word is string {
-  return COMMANDS.some(({ name }) => name.startsWith(`${word} `))
+/** The commands of two words whose first one that is. */
+function commandsBelow(word: string, commands: readonly Command[]): readonly Command[] {
+  return commands.filter(({ name }) => name.startsWith(`${word} `))
 }
 
-/** What help on these words is about: the commands of a group, or one command. @throws OperationError `USAGE`. */
-function commandsOf(words: readonly string[]): readonly Command[] {
-  const [first] = words
-  if (words.length === 1 && isGroup(first)) return COMMANDS.filter(({ name }) => name.startsWith(`${first} `))
-  return [findCommand(words).command]
+/** Whether that is the first word of commands of two words, such as `serve`, and no command by itself. */
+function isGroupOnly(word: string | undefined, commands: readonly Command[]): word is string {
+  if (word === undefined || commands.some(({ name }) => name === word)) return false
+  return commandsBelow(word, commands).length > 0
 }
 
 /** Names are one or two words; the longest that fits is meant. */
-function findCommand(argv: readonly string[]): { command: Command; rest: readonly string[] } {
+function findCommand(
+  argv: readonly string[],
+  commands: readonly Command[],
+): { command: Command; rest: readonly string[] } {
   for (const words of [2, 1]) {
     const name = argv.slice(0, words).join(' ')
-    const command = COMMANDS.find((candidate) => candidate.name === name)
+    const command = commands.find((candidate) => candidate.name === name)
     if (command !== undefined) return { command, rest: argv.slice(words) }
   }
-  const names = COMMANDS.map(({ name }) => name)
+  const names = commands.map(({ name }) => name)
   const typed = argv.slice(0, 2).filter((word) => !word.startsWith('-'))
   const group = names.filter((name) => name.startsWith(`${typed[0]} `))
   if (group.length > 0) {
@@ -117,21 +159,31 @@ export function parse(command: Command, argv: readonly string[]): Parsed | 'help
   const parser = new Parser(command.name).exitOverride().helpOption(false).allowExcessArguments()
   parser.configureOutput({ writeErr: () => {}, writeOut: () => {} })
   parser.addOption(new Option('-h, --help'))
+  let ordinal = 0
   for (const [key, row] of Object.entries(command.options)) {
     if (row.secret) continue
     const short = row.short === undefined ? '' : `-${row.short}, `
-    parser.addOption(new Option(`${short}${flagOf(key)}${row.placeholder === undefined ? '' : ' <value>'}`))
+    const option = new Option(`${short}${flagOf(key)}${row.placeholder === undefined ? '' : ' <value>'}`)
+    if (row.isMany) {
+      const given: OrderedText[] = []
+      option.argParser((text) => {
+        given.push({ text, ordinal: ordinal++ })
+        return given
+      })
+    }
+    parser.addOption(option)
     if (row.placeholder === undefined) parser.addOption(new Option(`--no-${flagOf(key).slice(2)}`))
   }
   try {
-    parser.parse([...argv], { from: 'user' })
+    parser.parse([...readFlagWords(argv, command.options).words], { from: 'user' })
   } catch (error) {
     throw usageError(command, error)
   }
-  const flags: Record<string, string | boolean | undefined> = {}
-  for (const [key, value] of Object.entries<unknown>(parser.opts())) {
-    if (parser.getOptionValueSource(key) !== 'cli') continue
-    if (typeof value === 'string' || typeof value === 'boolean') flags[key] = value
+  const flags: Record<string, string | boolean | readonly OrderedText[]> = {}
+  for (const key of ['help', ...Object.keys(command.options)]) {
+    if (parser.getOptionValueSource(key) === 'cli') {
+      flags[key] = parser.getOptionValue(key) as string | boolean | readonly OrderedText[]
+    }
   }
   if (flags['help'] === true) return 'help'
   checkArguments(command, parser.args)
@@ -144,7 +196,7 @@ function checkArguments(command: Command, args: readonly string[]): void {
     throw new OperationError('USAGE', `Cannot run "eider ${command.name}": ${missing.name} is missing: ${missing.help}`)
   }
   const extra = args[command.arguments.length]
-  if (extra !== undefined) {
+  if (extra !== undefined && command.arguments.at(-1)?.many !== true) {
     throw new OperationError('USAGE', `Cannot use "${extra}": "${usageOf(command)}" takes no more arguments`)
   }
 }
@@ -153,7 +205,7 @@ function checkArguments(command: Command, args: readonly string[]): void {
 function usageError(command: Command, error: unknown): unknown {
   if (!(error instanceof CommanderError)) return error
   const [, quoted = ''] = /'([^']+)'/.exec(error.message) ?? []
-  const flag = /--?[a-z][a-z-]*/i.exec(quoted)?.[0] ?? quoted
+  const flag = /--?[a-z][\w-]*/i.exec(quoted)?.[0] ?? quoted
   if (error.code === 'commander.unknownOption') {
     const off = offFlag(command, quoted)
     if (off !== undefined) {
@@ -162,7 +214,7 @@ function usageError(command: Command, error: unknown): unknown {
     const known = Object.entries(command.options).flatMap(([key, row]) => (row.secret ? [] : [flagOf(key)]))
     return new OperationError(
       'USAGE',
-      `Cannot use ${flag}: "eider ${command.name}" has no such option${suggestionText(flag, known)}`,
+      `Cannot use ${flag}: "eider ${command.name}" has no such option${suggestionText(withDashes(flag), known)}`,
     )
   }
   if (error.code === 'commander.optionMissingArgument') {

@@ -2,6 +2,7 @@
  * What a command is: its name, arguments, options and what it does. A command's file declares it with `command()` and
  * imports what is heavy only when it runs, so that `--help` and the other commands start at once.
  */
+import type { GivenText } from './option-values.ts'
 import { COMMON_OPTIONS, type CommonOptions, type OptionTable, type OptionValues } from './options.ts'
 
 /** How a command ended, as the exit code. */
@@ -12,6 +13,8 @@ export interface Argument {
   /** In capitals, as `--help` shows it. */
   readonly name: string
   readonly help: string
+  /** One or more of them; only of the last argument. */
+  readonly many?: boolean
 }
 
 export interface Example {
@@ -30,14 +33,34 @@ export interface Command {
   readonly arguments: readonly Argument[]
   readonly options: OptionTable
   readonly examples: readonly Example[]
-  /** `values` hold a value for each of `options`; `args` one text for each of `arguments`. */
-  readonly run: (args: readonly string[], values: Readonly<Record<string, unknown>>) => Promise<ExitCode>
+  readonly extend?: Extend
+  /** `values` hold a value for each of `options`, `extra` those of the extension; `args` a text for each of `arguments`. */
+  readonly run: (
+    args: readonly string[],
+    values: Readonly<Record<string, unknown>>,
+    extra: Readonly<Record<string, unknown>>,
+  ) => Promise<ExitCode>
 }
+
+/**
+ * Further options of a command, which depend on how it is called: asked for before the command line is parsed, with its words
+ * after the command's name (names of flags with dashes) and the working directory. `given` tells what flag, variable or
+ * `eider.json` says of one of the command's own options; where help is asked for, the file is not looked at.
+ */
+export type Extend = (
+  argv: readonly string[],
+  directory: string,
+  given: (key: string) => GivenText | undefined,
+) => Promise<OptionTable>
 
 interface CommandParts<T extends OptionTable> extends Omit<Command, 'options' | 'run' | 'examples'> {
   readonly options: T
   readonly examples?: readonly Example[]
-  readonly run: (args: readonly string[], values: OptionValues<T & CommonOptions>) => Promise<ExitCode>
+  readonly run: (
+    args: readonly string[],
+    values: OptionValues<T & CommonOptions>,
+    extra: Readonly<Record<string, unknown>>,
+  ) => Promise<ExitCode>
 }
 
 /** A command whose `run` gets typed values for its own options and the common ones. */
@@ -46,7 +69,7 @@ export function command<const T extends OptionTable>(parts: CommandParts<T>): Co
     ...parts,
     examples: parts.examples ?? [],
     options: { ...parts.options, ...COMMON_OPTIONS },
-    run: (args, values) => parts.run(args, values as OptionValues<T & CommonOptions>),
+    run: (args, values, extra) => parts.run(args, values as OptionValues<T & CommonOptions>, extra),
   }
 }
 

@@ -1,5 +1,5 @@
 /** The texts of `eider --help` and of `eider COMMAND --help`. */
-import type { Command } from './command.ts'
+import type { Argument, Command } from './command.ts'
 import { flagOf, type OptionRow, variableOf } from './options.ts'
 
 const WIDTH = 100
@@ -22,11 +22,11 @@ export function overview(version: string, commands: readonly (readonly [usage: s
   ].join('\n')
 }
 
-/** What `eider COMMAND --help` prints. */
-export function helpOf(command: Command): string {
+/** What `eider COMMAND --help` prints; `below` are the commands whose names begin with that of this one. */
+export function helpOf(command: Command, below: readonly Command[] = []): string {
   const lines = [`Usage: ${usageOf(command)} [options]`, '', ...wrap(command.description, WIDTH)]
   if (command.arguments.length > 0) {
-    lines.push('', ...command.arguments.map(({ name, help }) => entry(name, help, COLUMN)))
+    lines.push('', ...command.arguments.map((each) => entry(argumentUsage(each), each.help, COLUMN)))
   }
   for (const group of groupsOf(command)) {
     lines.push('', `${group}:`)
@@ -36,13 +36,19 @@ export function helpOf(command: Command): string {
   }
   if (command.examples.length > 0) lines.push('', 'Examples:')
   for (const { line, help } of command.examples) lines.push(`  ${line}`, `      ${help}`)
-  lines.push('')
+  if (below.length > 0) lines.push('', 'Commands below it:')
+  const column = Math.max(COLUMN, ...below.map((each) => usageOf(each).length + 4))
+  lines.push(...below.map((each) => entry(usageOf(each), each.summary, column)), '')
   return lines.join('\n')
 }
 
-/** `eider mount STORE DIR`. */
+/** `eider mount STORE DIR`, `eider sync PATH...`. */
 export function usageOf(command: Pick<Command, 'name' | 'arguments'>): string {
-  return ['eider', command.name, ...command.arguments.map(({ name }) => name)].join(' ')
+  return ['eider', command.name, ...command.arguments.map(argumentUsage)].join(' ')
+}
+
+function argumentUsage({ name, many = false }: Argument): string {
+  return many ? `${name}...` : name
 }
 
 /** Headings in the order in which options name them first, the common one last. */
@@ -60,6 +66,7 @@ export function optionUsage(key: string, row: OptionRow<unknown>): string {
 
 function optionHelp(key: string, row: OptionRow<unknown>): string {
   const facts = [
+    ...(row.isMany ? ['may be given several times'] : []),
     ...(row.defaultText === undefined ? [] : [`default ${row.defaultText}`]),
     row.secret ? 'a variable only' : variableOf(key),
   ]

@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { boolean, duration, httpUrl, path, secret, string } from './options.ts'
-import { checkConfig, optionValues, readConfig, type ValueSources } from './option-values.ts'
+import { boolean, duration, httpUrl, path, secret, string, texts } from './options.ts'
+import { checkConfig, givenText, optionValues, readConfig, type ValueSources } from './option-values.ts'
 
 const help = 'Help'
 const TABLE = {
@@ -15,6 +15,8 @@ const TABLE = {
   validity: duration({ help, default: 1000 }),
   staging: path({ help, default: 'stage' }),
   secretKey: secret({ help }),
+  include: texts({ help }),
+  exclude: texts({ help }),
 }
 
 const scratch = mkdtempSync(join(tmpdir(), 'eider-options-'))
@@ -106,6 +108,25 @@ const REFUSED: readonly (readonly [what: string, sources: Partial<ValueSources>,
   ],
   ['common value in the file', {}, '{ "validity": "5" }', /Cannot use "validity" in .*eider\.json "5": a time/],
   ['kind in the file', {}, '{ "validity": [1] }', /Cannot use "validity" in .*eider\.json \[1\]: a time/],
+  [
+    'text among several',
+    { flags: { include: [{ text: '', ordinal: 0 }] } },
+    '{}',
+    /Cannot use --include "": some text/,
+  ],
+  [
+    'list of texts',
+    {},
+    '{ "mount": { "include": ["a", 1] } }',
+    /"mount\.include" in .* \["a",1\]: some text \(in eider\.json a/,
+  ],
+  [
+    'text in place of a list',
+    {},
+    '{ "exclude": "a" }',
+    /"exclude" in .* "a": some text \(in eider\.json a list of texts\) is/,
+  ],
+  ['variable without a line', { variables: { EIDER_INCLUDE: '\n' } }, '{}', /EIDER_INCLUDE "\\n": some text/],
   ['file that is not JSON', {}, '{', /Cannot read .*eider\.json: .*JSON/],
   ['file that is no object', {}, '[]', /Cannot read .*eider\.json: a JSON object is expected/],
 ]
@@ -116,6 +137,46 @@ for (const [what, sources, file, message] of REFUSED) {
     assert.throws(() => valuesOf(sources), { code: 'USAGE' })
   })
 }
+
+test('texts that may be given several times come in order: the flags, then the lines of variables and lists of the file', () => {
+  const ordered = (sources: Partial<ValueSources>): string[] => {
+    const values = valuesOf(sources)
+    const all = ['include', 'exclude'].flatMap((key) =>
+      (values[key] as { text: string; ordinal: number }[]).map((each) => ({ key, ...each })),
+    )
+    return all.sort((a, b) => a.ordinal - b.ordinal).map(({ key, text }) => `${key} ${text}`)
+  }
+  configOf('{}')
+  assert.deepEqual(ordered({}), [])
+  configOf('{ "mount": { "exclude": ["x", "y"] }, "include": ["z"] }')
+  assert.deepEqual(ordered({}), ['include z', 'exclude x', 'exclude y'])
+  assert.deepEqual(ordered({ variables: { EIDER_EXCLUDE: 'a b\n\nc\n' } }), ['include z', 'exclude a b', 'exclude c'])
+  const flags = { exclude: [0, 1].map((ordinal) => ({ text: `flag ${ordinal}`, ordinal })) }
+  assert.deepEqual(ordered({ flags }), ['exclude flag 0', 'exclude flag 1', 'include z'])
+})
+
+test('one option can be asked for before the others are known, by flag, variable and file', () => {
+  configOf('{ "mount": { "region": "own" } }')
+  const sources = { flags: {}, variables: {}, directory: below }
+  const region = (more: Partial<ValueSources>): unknown =>
+    givenText('region', 'mount', readConfig(sources), { ...sources, ...more })
+  assert.deepEqual(region({}), { text: 'own', directory: scratch })
+  assert.deepEqual(region({ variables: { EIDER_REGION: 'v' } }), { text: 'v', directory: below })
+  assert.deepEqual(region({ variables: { EIDER_REGION: 'v' }, flags: { region: 'f' } }), {
+    text: 'f',
+    directory: below,
+  })
+  configOf('{}')
+  assert.equal(region({}), undefined)
+})
+
+test('keys of a section that has more options than are known here are left to its own command', () => {
+  configOf('{ "mount": { "url": "x" } }')
+  const config = readConfig({ flags: {}, variables: {}, directory: below })
+  assert(config !== undefined)
+  checkConfig(config, new Map([['mount', TABLE]]), new Set(['mount']))
+  assert.throws(check, /"mount\.url" in .*: there is no such key/)
+})
 
 test('a URL that is refused is quoted without its password, and goes with its own hint', () => {
   const table = { endpoint: httpUrl({ help, hint: 'Name it so.' }) }

@@ -6,14 +6,14 @@
 import { readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
-import { flagOf, type OptionRow, type OptionTable, type OptionValues, variableOf } from './options.ts'
+import { flagOf, type OptionRow, type OptionTable, type OptionValues, type OrderedText, variableOf } from './options.ts'
 import { suggestionText } from './suggestion.ts'
 
 const CONFIG_NAME = 'eider.json'
 
 export interface ValueSources {
-  /** By key, as given on the command line: text, or a boolean for a switch. */
-  readonly flags: Readonly<Record<string, string | boolean | undefined>>
+  /** By key, as given on the command line: text, a boolean for a switch, texts for what may be given several times. */
+  readonly flags: Readonly<Record<string, string | boolean | readonly OrderedText[] | undefined>>
   readonly variables: Readonly<Record<string, string | undefined>>
   /** The working directory. */
   readonly directory: string
@@ -32,16 +32,46 @@ export function optionValues<T extends OptionTable>(
   config: Config | undefined,
   sources: ValueSources,
 ): OptionValues<T> {
-  const common = config?.values ?? {}
-  const own = common[section]
   const values: Record<string, unknown> = {}
+  // What the command line says comes before what lies elsewhere.
+  let ordinal = Object.values(sources.flags).reduce<number>((sum, each) => sum + (isList(each) ? each.length : 0), 0)
   for (const [key, row] of Object.entries(table)) {
-    const ofCommand = isObject(own) ? own[key] : undefined
-    const given: Given =
-      ofCommand === undefined ? { value: common[key], name: key } : { value: ofCommand, name: `${section}.${key}` }
-    values[key] = valueOf(key, row, given, config, sources)
+    const given = givenInFile(key, section, config)
+    const flag = sources.flags[key]
+    if (!row.isMany) values[key] = valueOf(key, row, given, config, sources)
+    else if (isList(flag)) values[key] = checkedTexts(flag, row, flagOf(key))
+    else {
+      const found = textsElsewhere(key, row, given, config, sources)
+      values[key] = found.map((text) => ({ text, ordinal: ordinal++ }))
+    }
   }
   return values as OptionValues<T>
+}
+
+/** A text as it was given, with the directory that it is relative to if it is a path. */
+export interface GivenText {
+  readonly text: string
+  readonly directory: string
+}
+
+/**
+ * What was given for `key` by flag, variable or `eider.json`, before it is read as a value: for who must know one option to
+ * know which others there are.
+ */
+export function givenText(
+  key: string,
+  section: string,
+  config: Config | undefined,
+  { flags, variables, directory }: ValueSources,
+): GivenText | undefined {
+  const flag = flags[key]
+  if (typeof flag === 'string') return { text: flag, directory }
+  const variable = variables[variableOf(key)]
+  if (variable !== undefined && variable !== '') return { text: variable, directory }
+  const { value } = givenInFile(key, section, config)
+  return typeof value === 'string' && config !== undefined
+    ? { text: value, directory: dirname(config.file) }
+    : undefined
 }
 
 /** The file named by `--config` or its variable, else the nearest `eider.json`. @throws OperationError `USAGE`. */
@@ -62,10 +92,15 @@ export function readConfig({ flags, variables, directory }: ValueSources): Confi
 
 /**
  * Checks the whole file against the tables of all commands by section: every section, every key in one and every
- * common key must be known to some command, as a misspelled one would otherwise be left out in silence.
+ * common key must be known to some command, as a misspelled one would otherwise be left out in silence. Of the sections in
+ * `open` not all keys are known here, so what is in them is left to the commands that they are of.
  * @throws OperationError `USAGE`.
  */
-export function checkConfig({ file, values }: Config, tables: ReadonlyMap<string, OptionTable>): void {
+export function checkConfig(
+  { file, values }: Config,
+  tables: ReadonlyMap<string, OptionTable>,
+  open: ReadonlySet<string> = new Set(),
+): void {
   const common = new Set([...tables.values()].flatMap(keysInFile))
   for (const [key, value] of Object.entries(values)) {
     const table = tables.get(key)
@@ -73,6 +108,7 @@ export function checkConfig({ file, values }: Config, tables: ReadonlyMap<string
       checkKey(file, key, isObject(value) ? [...tables.keys()] : [...common], '')
       continue
     }
+    if (open.has(key)) continue
     for (const inner of Object.keys(value)) checkKey(file, inner, keysInFile(table), `${key}.`)
   }
 }
@@ -95,6 +131,40 @@ interface Given {
   readonly name: string
 }
 
+function givenInFile(key: string, section: string, config: Config | undefined): Given {
+  const common = config?.values ?? {}
+  const own = common[section]
+  const ofCommand = isObject(own) ? own[key] : undefined
+  return ofCommand === undefined ? { value: common[key], name: key } : { value: ofCommand, name: `${section}.${key}` }
+}
+
+function checkedTexts(given: readonly OrderedText[], row: OptionRow<unknown>, source: string): readonly OrderedText[] {
+  if (given.some(({ text }) => text === '')) throw refused(source, '""', row)
+  return given
+}
+
+/** The texts of an option that may be given several times, and was not given as a flag. */
+function textsElsewhere(
+  key: string,
+  row: OptionRow<unknown>,
+  fromFile: Given,
+  config: Config | undefined,
+  { variables }: ValueSources,
+): readonly string[] {
+  const variable = variables[variableOf(key)]
+  if (variable !== undefined && variable !== '') {
+    const lines = row.parse(variable)
+    if (!isList(lines)) throw refused(variableOf(key), JSON.stringify(variable), row)
+    return lines.map(({ text }) => text)
+  }
+  const { value } = fromFile
+  if (config === undefined || value === undefined || value === null) return []
+  if (!Array.isArray(value) || !value.every((text) => typeof text === 'string' && text !== '')) {
+    throw refused(`"${fromFile.name}" in ${config.file}`, JSON.stringify(value), row)
+  }
+  return value
+}
+
 function valueOf(
   key: string,
   row: OptionRow<unknown>,
@@ -103,7 +173,7 @@ function valueOf(
   { flags, variables, directory }: ValueSources,
 ): unknown {
   const flag = flags[key]
-  if (flag !== undefined) {
+  if (flag !== undefined && !isList(flag)) {
     return typeof flag === 'boolean' ? flag : parsed(row, flag, flagOf(key), directory)
   }
   const variable = variables[variableOf(key)]
@@ -156,6 +226,11 @@ function nearestConfig(directory: string): string | undefined {
     }
     if (current === dirname(current)) return undefined
   }
+}
+
+/** Whether these are the texts of an option that may be given several times: nothing else in a command's values is a list. */
+function isList(value: unknown): value is readonly OrderedText[] {
+  return Array.isArray(value)
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

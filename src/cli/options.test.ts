@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import {
   boolean,
   bytes,
+  bytesPerSecond,
   choice,
   duration,
   flagOf,
@@ -16,8 +17,10 @@ import {
   integer,
   octal,
   path,
+  percent,
   secret,
   string,
+  texts,
   variableOf,
 } from './options.ts'
 
@@ -34,6 +37,10 @@ const TABLE = {
   file: path({ help }),
   umask: octal({ help, default: 0o022 }),
   endpoint: httpUrl({ help, hint: 'Name it.' }),
+  share: percent({ help }),
+  rate: bytesPerSecond({ help }),
+  include: texts({ help }),
+  exclude: texts({ help }),
   secretKey: secret({ help }),
 }
 
@@ -85,6 +92,20 @@ const CASES: readonly (readonly [key: keyof typeof TABLE, text: string, value: u
   ['endpoint', 'ftp://a', undefined],
   ['endpoint', 'http://h?x', undefined],
   ['file', 'a\0b', undefined],
+  ['share', '50', 50],
+  ['share', '50%', 50],
+  ['share', '0', 0],
+  ['share', '100%', 100],
+  ['share', '101', undefined],
+  ['share', '-1', undefined],
+  ['share', '5.5', undefined],
+  ['share', '%', undefined],
+  ['rate', '10MiB', 10 * 1024 ** 2],
+  ['rate', '10MiB/s', 10 * 1024 ** 2],
+  ['rate', '0', 0],
+  ['rate', 'off', 0],
+  ['rate', '10 apples', undefined],
+  ['rate', '10MiB/h', undefined],
 ]
 
 test('each kind takes what it should and refuses the rest', () => {
@@ -127,4 +148,19 @@ test('flags made from values say all of them but the secrets', () => {
     '--listen=[::1]:1',
     '--umask=027',
   ])
+  assert.deepEqual(flagsOf({ share: TABLE.share, rate: TABLE.rate }, { share: 5, rate: 0 }), [
+    '--share=5%',
+    '--rate=off',
+  ])
+})
+
+test('flags of texts stand in the order in which these count, whatever option they are of', () => {
+  const values = {
+    include: [{ text: 'b', ordinal: 1 }],
+    exclude: [
+      { text: 'a', ordinal: 0 },
+      { text: 'c', ordinal: 2 },
+    ],
+  }
+  assert.deepEqual(flagsOf(TABLE, values), ['--exclude=a', '--include=b', '--exclude=c'])
 })

@@ -11,6 +11,13 @@ export interface HostPort {
   readonly port: number
 }
 
+/** One of the texts of an option that may be given several times. */
+export interface OrderedText {
+  readonly text: string
+  /** Its place among all texts of all such options: on the command line the order in which they were typed. */
+  readonly ordinal: number
+}
+
 /** One option whose value is a `T`. */
 export interface OptionRow<T> {
   readonly help: string
@@ -31,6 +38,8 @@ export interface OptionRow<T> {
   readonly secret: boolean
   /** Relative to the working directory, or to the folder of `eider.json`: resolved by who reads the value. */
   readonly isPath: boolean
+  /** May be given several times: its value is a list of `OrderedText`, and a list of texts in `eider.json`. */
+  readonly isMany: boolean
   /** The value, or undefined where `text` is not one. */
   readonly parse: (text: string) => T | undefined
   /** The text that gives this value. */
@@ -63,6 +72,7 @@ interface RowParts<T> {
   readonly defaultText: string | undefined
   readonly secret?: boolean
   readonly isPath?: boolean
+  readonly isMany?: boolean
   readonly parse: (text: string) => T | undefined
   format(value: NonNullable<T>): string
 }
@@ -71,6 +81,7 @@ function row<T>(described: Described, parts: RowParts<T>): OptionRow<T> {
   return {
     secret: false,
     isPath: false,
+    isMany: false,
     hint: undefined,
     ...parts,
     help: described.help,
@@ -91,6 +102,25 @@ export function string(described: Described & { readonly default?: string }): Op
     default: described.default,
     defaultText: described.default,
     parse: (text) => (text === '' ? undefined : text),
+  })
+}
+
+/**
+ * Texts, one for each time that the flag is given. As a variable they are lines, in `eider.json` a list. Texts that come from
+ * there are numbered after those of the command line, in the order of the table's rows.
+ */
+export function texts(described: Described): OptionRow<readonly OrderedText[]> {
+  return row<readonly OrderedText[]>(described, {
+    placeholder: 'TEXT',
+    format: (values) => values.map(({ text }) => text).join('\n'),
+    expected: 'some text (in eider.json a list of texts)',
+    default: [],
+    defaultText: undefined,
+    isMany: true,
+    parse: (lines) => {
+      const given = lines.split('\n').filter((text) => text !== '')
+      return given.length === 0 ? undefined : given.map((text, ordinal) => ({ text, ordinal }))
+    },
   })
 }
 
@@ -153,6 +183,21 @@ export function integer(described: Described & Bounded & { readonly default?: nu
   })
 }
 
+/** A share in hundredths, written `50` or `50%`. */
+export function percent(described: Described & { readonly default: number }): OptionRow<number>
+export function percent(described: Described): OptionRow<number | undefined>
+export function percent(described: Described & { readonly default?: number }): OptionRow<number | undefined> {
+  const format = (value: number): string => `${value}%`
+  return row<number | undefined>(described, {
+    placeholder: 'PERCENT',
+    format,
+    expected: 'a whole percentage from 0% to 100%',
+    default: described.default,
+    defaultText: described.default === undefined ? undefined : format(described.default),
+    parse: (text) => within(/^\d{1,3}%?$/.test(text) ? Number.parseInt(text, 10) : Number.NaN, { max: 100 }),
+  })
+}
+
 /** Bits of a mode, written in octal. */
 export function octal(described: Described & { readonly default: number }): OptionRow<number> {
   const format = (value: number): string => value.toString(8).padStart(3, '0')
@@ -194,6 +239,18 @@ export function bytes(described: Described & Bounded & { readonly default?: numb
     default: described.default,
     defaultText: described.default === undefined ? undefined : formatBytes(described.default),
     parse: (text) => within(scaled(text, BYTE_UNITS), described),
+  })
+}
+
+/** Bytes a second, written `10MiB` or `10MiB/s`; 0, which `off` also means, is no bound. */
+export function bytesPerSecond(described: Described): OptionRow<number> {
+  return row<number>(described, {
+    placeholder: 'RATE',
+    format: (value) => (value === 0 ? 'off' : formatBytes(value)),
+    expected: 'bytes a second such as 10MiB, or off',
+    default: 0,
+    defaultText: 'off',
+    parse: (text) => (text === 'off' ? 0 : within(scaled(text.replace(/\/s$/, ''), BYTE_UNITS), {})),
   })
 }
 
@@ -336,12 +393,20 @@ export function variableOf(key: string): string {
 
 /** The flags that give these values to a command with that table, whatever its variables and its file say. */
 export function flagsOf(table: OptionTable, values: Readonly<Record<string, unknown>>): string[] {
-  return Object.entries(table).flatMap(([key, option]) => {
+  const ordered: OrderedText[] = []
+  const flags = Object.entries(table).flatMap(([key, option]) => {
     const value = values[key]
     if (option.secret || value === undefined || value === null) return []
+    if (option.isMany) {
+      for (const { text, ordinal } of value as readonly OrderedText[]) {
+        ordered.push({ text: `${flagOf(key)}=${text}`, ordinal })
+      }
+      return []
+    }
     if (typeof value === 'boolean') return [value ? flagOf(key) : `--no-${flagOf(key).slice(2)}`]
     return [`${flagOf(key)}=${option.format(value)}`]
   })
+  return [...flags, ...ordered.sort((a, b) => a.ordinal - b.ordinal).map(({ text }) => text)]
 }
 
 /** An object without the keys whose values are undefined, for calls that take absent options but no undefined ones. */
