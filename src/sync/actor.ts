@@ -97,6 +97,8 @@ export interface ActorOption {
   readonly default?: string
   /** The sync does not start without it. */
   readonly required?: boolean
+  /** Its value is shown and written nowhere. */
+  readonly secret?: boolean
 }
 
 /** What an actor is opened with. */

@@ -32,7 +32,16 @@ export interface TreeEntry {
 export interface Skipped {
   /** As it can be shown: bytes that are no UTF-8 are escaped. */
   readonly path: string
-  readonly reason: 'not-utf8' | 'special' | 'unreadable' | 'symlink' | 'vanished' | 'too-long' | 'other-file-system'
+  readonly reason:
+    | 'not-utf8'
+    | 'special'
+    | 'unreadable'
+    | 'symlink'
+    | 'vanished'
+    | 'too-long'
+    | 'other-file-system'
+    /** A target has something that no path can name, as an object `a//b`. */
+    | 'invalid-name'
   readonly detail: string
 }
 
