@@ -5,14 +5,8 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import {
-  foldersOfUsers,
-  type MountRecord,
-  recordsIn,
-  removeMountRecord,
-  statusSocket,
-  writeMountRecord,
-} from './mount-records.ts'
+import { type MountRecord, recordsIn, removeMountRecord, statusSocket, writeMountRecord } from './mount-records.ts'
+import { foldersOfUsers } from './record-folders.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'eider-records-'))
 after(() => rmSync(scratch, { recursive: true }))

@@ -2,33 +2,19 @@
  * Who serves which mount: a small file for each, written by the process that serves it, so that `eider unmount` knows
  * whom to wait for and what could not be stored. A record without its process is of one that crashed.
  *
- * Root reads those of all users. They are input from outside: only what lies in a directory that the user alone may write to is
- * read, and a record cannot send root to a socket elsewhere, speak for the mount of another user, or be without end.
+ * Root reads those of all users (`record-folders.ts`). They are input from outside: a record cannot send root to a socket
+ * elsewhere, or speak for the mount of another user.
  */
 import { createHash } from 'node:crypto'
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
-import { isOperationError } from '#base/errors.ts'
 import { mounts } from '#os/mount-table.ts'
 import { runtimeDirectory } from './places.ts'
+import { namesIn, readRecordFile, type RecordFolder, recordFolders } from './record-folders.ts'
 
 /** As in the mount table. */
 export const MOUNT_TYPE = 'fuse.eider'
-/** Many thousands of paths fit; more is not one of ours. */
-const RECORD_BYTES_MAX = 4 * 1024 ** 2
 const RECORD_NAME = /^mount-[0-9a-f]+\.json$/
 
 const RecordSchema = v.object({
@@ -90,21 +76,11 @@ export function recordsIn(folders: readonly RecordFolder[]): { folder: RecordFol
   )
 }
 
-function readRecord({ path, uid }: RecordFolder, file: string): MountRecord | undefined {
-  let fd: number | undefined
-  try {
-    // A fifo would have its reader wait, and a link lead elsewhere.
-    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-    const found = fstatSync(fd)
-    if (!found.isFile() || found.uid !== uid || found.size > RECORD_BYTES_MAX) return undefined
-    const record = v.parse(RecordSchema, JSON.parse(readFileSync(fd, 'utf8')))
-    return record.socket === undefined ? record : { ...record, socket: socketFile(path, record.directory) }
-  } catch {
-    // None, or none of this version.
-    return undefined
-  } finally {
-    if (fd !== undefined) closeSync(fd)
-  }
+function readRecord(folder: RecordFolder, file: string): MountRecord | undefined {
+  const read = v.safeParse(RecordSchema, readRecordFile(folder, file))
+  if (!read.success) return undefined
+  const record = read.output
+  return record.socket === undefined ? record : { ...record, socket: socketFile(folder.path, record.directory) }
 }
 
 /** Who mounted what is on each directory, of those that Eider is mounted on. */
@@ -132,57 +108,6 @@ export function removeMountRecord(directory: string, pid: number): void {
   for (const folder of recordFolders()) {
     const file = recordFile(folder.path, directory)
     if (readRecord(folder, file)?.process.pid === pid) rmSync(file, { force: true })
-  }
-}
-
-/** Where records of one user lie. */
-export interface RecordFolder {
-  readonly path: string
-  readonly uid: number
-}
-
-function recordFolders(): RecordFolder[] {
-  const own: RecordFolder[] = []
-  const uid = process.getuid?.() ?? 0
-  try {
-    own.push({ path: runtimeDirectory(), uid })
-  } catch (error) {
-    // No folder of its own means no records of its own; it is told where one is to be written.
-    if (!isOperationError(error)) throw error
-  }
-  return uid === 0 ? [...own, ...foldersOfUsers('/run/user', [...new Set(['/tmp', tmpdir()])])] : own
-}
-
-/**
- * The folders of users other than root: `/run/user/1001/eider` and, of those without a session, `/tmp/eider-1001`. Only those
- * that are what they seem: a directory of that very user, which nobody else may write to.
- */
-export function foldersOfUsers(sessions: string, temporaries: readonly string[]): RecordFolder[] {
-  const candidates = [
-    ...namesIn(sessions).map((name) => ({ path: join(sessions, name, 'eider'), user: name })),
-    ...temporaries.flatMap((place) =>
-      namesIn(place)
-        .filter((name) => name.startsWith('eider-'))
-        .map((name) => ({ path: join(place, name), user: name.slice('eider-'.length) })),
-    ),
-  ]
-  return candidates.flatMap(({ path, user }) => {
-    const folder = { path, uid: Number(user) }
-    return /^\d{1,10}$/.test(user) && isAlone(folder) ? [folder] : []
-  })
-}
-
-function isAlone({ path, uid }: RecordFolder): boolean {
-  const found = lstatSync(path, { throwIfNoEntry: false })
-  return found !== undefined && found.isDirectory() && found.uid === uid && (found.mode & 0o022) === 0
-}
-
-/** Nothing where there is no such folder, or it is gone by now. */
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
   }
 }
 
