@@ -5,7 +5,16 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 
 import { AssertionError } from './assert.ts'
-import { compareTimestamps, timestamp, timestampFromMs, timestampFromNs, timestampNow, timestampToMs } from './time.ts'
+import {
+  compareTimestamps,
+  timestamp,
+  timestampFromDecimal,
+  timestampFromMs,
+  timestampFromNs,
+  timestampNow,
+  timestampToDecimal,
+  timestampToMs,
+} from './time.ts'
 
 test('time: milliseconds and nanoseconds before and after 1970', () => {
   assert.deepEqual(timestampFromMs(0), { seconds: 0, nanoseconds: 0 })
@@ -66,4 +75,19 @@ test('time: now is now', () => {
   const before = Date.now()
   const now = timestampToMs(timestampNow())
   assert.ok(now >= before && now <= Date.now())
+})
+
+test('time: a decimal literal is exact to the nanosecond, before 1970 too', () => {
+  for (const [text, seconds, nanoseconds] of [
+    ['0', 0, 0],
+    ['1763722200.000000001', 1763722200, 1],
+    ['1763722200.25', 1763722200, 250_000_000],
+    ['-0.5', -1, 500_000_000],
+    ['-2', -2, 0],
+  ] as const) {
+    assert.deepEqual(timestampFromDecimal(text), { seconds, nanoseconds })
+    assert.equal(timestampToDecimal({ seconds, nanoseconds }), text)
+  }
+  assert.deepEqual(timestampFromDecimal('1.0000000019'), { seconds: 1, nanoseconds: 1 })
+  for (const text of ['', 'x', '1e9', '.5', '1,5', ' 1']) assert.equal(timestampFromDecimal(text), undefined)
 })

@@ -53,3 +53,26 @@ export function timestampNow(): Timestamp {
 export function compareTimestamps(a: Timestamp, b: Timestamp): number {
   return a.seconds - b.seconds || a.nanoseconds - b.nanoseconds
 }
+
+/** From seconds as a decimal literal, exact to the nanosecond whatever the number of digits; undefined where `text` is none. */
+export function timestampFromDecimal(text: string): Timestamp | undefined {
+  const match = /^(-?)(\d{1,15})(?:\.(\d*))?$/.exec(text)
+  if (match === null) return undefined
+  const seconds = Number(match[2])
+  const nanoseconds = Number((match[3] ?? '').slice(0, 9).padEnd(9, '0'))
+  if (match[1] === '') return { seconds, nanoseconds }
+  return nanoseconds === 0
+    ? { seconds: 0 - seconds, nanoseconds }
+    : { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds }
+}
+
+/** Seconds as a decimal literal, with as many digits as it takes: `1700000000.25`. */
+export function timestampToDecimal({ seconds, nanoseconds }: Timestamp): string {
+  if (nanoseconds === 0) return String(seconds)
+  if (seconds >= 0) return `${seconds}.${decimals(nanoseconds)}`
+  return `-${-seconds - 1}.${decimals(1_000_000_000 - nanoseconds)}`
+}
+
+function decimals(nanoseconds: number): string {
+  return String(nanoseconds).padStart(9, '0').replace(/0+$/, '')
+}

@@ -15,7 +15,7 @@ import { isUtf8 } from 'node:buffer'
 
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
-import type { Timestamp } from '#base/time.ts'
+import { timestampFromDecimal, timestampToDecimal, type Timestamp } from '#base/time.ts'
 import type { Attributes, Kind } from '#store/store.ts'
 
 const log = logger('store/s3')
@@ -90,7 +90,7 @@ export function encodeMetadata(
   if (mode !== undefined) add('st_mode', TYPE_BITS[kind] | (mode & 0o7777))
   for (const name of ['atime', 'mtime', 'ctime'] as const) {
     const time = attributes[name]
-    if (time !== undefined) add(`st_${name}`, timeLiteral(time))
+    if (time !== undefined) add(`st_${name}`, timestampToDecimal(time))
   }
   if (members.length > 0) add('st_size', size)
   for (const [name, json] of foreign) members.push(`${JSON.stringify(name)}: ${json}`)
@@ -208,23 +208,5 @@ function timeOf(literal: string | undefined): Timestamp | undefined {
   if (literal === undefined) return undefined
   let text = unquoted(literal)
   if (/^-?[\d.]+[eE]/.test(text)) text = Number(text).toFixed(9)
-  const match = /^(-?)(\d{1,15})(?:\.(\d*))?$/.exec(text)
-  if (match === null) return undefined
-  const seconds = Number(match[2])
-  const nanoseconds = Number((match[3] ?? '').slice(0, 9).padEnd(9, '0'))
-  if (match[1] === '') return { seconds, nanoseconds }
-  return nanoseconds === 0
-    ? { seconds: 0 - seconds, nanoseconds }
-    : { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds }
-}
-
-function timeLiteral(time: Timestamp): string {
-  const { seconds, nanoseconds } = time
-  if (nanoseconds === 0) return String(seconds)
-  if (seconds >= 0) return `${seconds}.${decimals(nanoseconds)}`
-  return `-${-seconds - 1}.${decimals(1_000_000_000 - nanoseconds)}`
-}
-
-function decimals(nanoseconds: number): string {
-  return String(nanoseconds).padStart(9, '0').replace(/0+$/, '')
+  return timestampFromDecimal(text)
 }
