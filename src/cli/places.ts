@@ -5,6 +5,9 @@ import { join } from 'node:path'
 import { OperationError } from '#base/errors.ts'
 import { makeDirectories } from '#os/make-directories.ts'
 
+/** Where records of syncs lie in a runtime directory. */
+export const SYNCS_NAME = 'syncs'
+
 const isRoot = (): boolean => process.getuid?.() === 0
 
 /** For what outlives a restart of the machine, such as key pairs that were made here. */
@@ -30,6 +33,11 @@ export function runtimeDirectory(): string {
   const base = process.env['XDG_RUNTIME_DIR']
   if (base !== undefined && base !== '' && !isRoot()) return ensure(join(base, 'eider'))
   return ensure(isRoot() ? '/run/eider' : join(tmpdir(), `eider-${process.getuid?.() ?? 0}`))
+}
+
+/** For the records of syncs that run. */
+export function syncsDirectory(): string {
+  return ensure(join(runtimeDirectory(), SYNCS_NAME))
 }
 
 /** Makes the directory, for its owner alone. @throws OperationError `LOCAL_FAILED`, also where it is another user's. */
