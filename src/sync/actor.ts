@@ -73,6 +73,8 @@ export interface Actor {
   deleteAll?(files: readonly TreeEntry[], options: CallOptions): Promise<readonly (Error | undefined)[]>
   /** What is at the path, with all that can be known of it; undefined where nothing is. */
   stat?(path: string, options: CallOptions & { readonly expected?: Kind }): Promise<TreeEntry | undefined>
+  /** Copies a file within the target, without sending it again; what is at `to` is replaced. */
+  copy?(from: TreeEntry, to: string, options: CallOptions): Promise<void>
   /** Moves a file, or a directory with all that lies under it, without sending it again. Tells versions that it changes. */
   rename?(from: TreeEntry, to: string, options: RenameCallOptions): Promise<void>
   /** A hash of the bytes that are there, read or known. */

@@ -53,6 +53,7 @@ interface LocalRoot extends Root {
 export class LocalSource implements SyncSource {
   readonly names: readonly string[]
   readonly roots: readonly string[]
+  readonly isLocal = true
   readonly granularityNs = TICK_NS
   readonly #roots: readonly LocalRoot[]
   readonly #options: LocalSourceOptions

@@ -44,6 +44,8 @@ export interface SyncSource {
   readonly names: readonly string[]
   /** What the target has of each root: where its content is. In order of sort keys; none lies within another. */
   readonly roots: readonly string[]
+  /** To look at a path costs no request. */
+  readonly isLocal: boolean
   /** How far apart two changes may be and have one time, in nanoseconds. */
   readonly granularityNs: number
   /** What is under `under`, a root or a directory in one. @throws OperationError where it cannot be listed */

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { isOperationError, type OperationError } from '#base/errors.ts'
 import {
   IMPLICIT_VERSION,
   ANY,
@@ -93,6 +93,11 @@ export class StoreActor implements Actor {
       if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return undefined
       throw error
     }
+  }
+
+  async copy(from: TreeEntry, to: string, { signal }: CallOptions): Promise<void> {
+    const pinned = from.version === undefined ? {} : { version: from.version }
+    await this.#store.copy(from.path, to, { guard: ANY, ...pinned, ...signalOf(signal) })
   }
 
   async rename(from: TreeEntry, to: string, { signal, onVersionChanged }: RenameCallOptions): Promise<void> {

@@ -21,6 +21,7 @@ export interface StoreSourceOptions {
 export class StoreSource implements SyncSource {
   readonly names: readonly string[]
   readonly roots: readonly string[]
+  readonly isLocal = false
   /** Versions decide. */
   readonly granularityNs = 0
   readonly #store: Store

@@ -1,0 +1,263 @@
+/**
+ * What is to be done about one path: the source is looked at, the target as far as it is needed, and nothing is changed. The
+ * same decision is shown by a dry run and carried out by a sync.
+ */
+import { createHash } from 'node:crypto'
+
+import { compareTimestamps, timestampNow } from '#base/time.ts'
+import type { Attributes } from '#store/store.ts'
+
+import type { Actor } from './actor.ts'
+import { type ContentHash, isSameToPrecision, samenessOf, type Sameness, type SamenessRules } from './equality.ts'
+import type { SyncSource } from './source.ts'
+import type { SyncState } from './state.ts'
+import { entryOfKnown, type Known } from './state-record.ts'
+import type { Skipped, TreeEntry } from './tree.ts'
+
+export type Decision =
+  | { readonly do: 'nothing' }
+  /** Equal, and to be remembered as such. */
+  | { readonly do: 'remember'; readonly path: string; readonly known: Known }
+  | { readonly do: 'skip'; readonly skipped: Skipped }
+  | { readonly do: 'send'; readonly entry: TreeEntry; readonly replaced: TreeEntry | undefined }
+  | {
+      readonly do: 'link'
+      readonly entry: TreeEntry
+      readonly leadsTo: string
+      readonly replaced: TreeEntry | undefined
+    }
+  | { readonly do: 'make-directory'; readonly entry: TreeEntry; readonly replaced: TreeEntry | undefined }
+  /** The bytes are equal, and what is kept with them is not. */
+  | {
+      readonly do: 'set-attributes'
+      readonly entry: TreeEntry
+      readonly target: TreeEntry
+      readonly known: Known | undefined
+    }
+  | { readonly do: 'delete'; readonly target: TreeEntry }
+
+export interface DecisionOptions {
+  readonly rules: SamenessRules
+  /** Whether mode, owner and extended attributes are kept, too. */
+  readonly metadata: boolean
+  readonly links: 'skip' | 'keep' | 'follow'
+  readonly deletes: boolean
+  readonly signal?: AbortSignal
+}
+
+export class Decider {
+  readonly #source: SyncSource
+  readonly #actor: Actor
+  readonly #state: SyncState
+  readonly #options: DecisionOptions
+
+  constructor(source: SyncSource, actor: Actor, state: SyncState, options: DecisionOptions) {
+    this.#source = source
+    this.#actor = actor
+    this.#state = state
+    this.#options = options
+  }
+
+  /** `listed`: what the target had when it was listed, `null` for nothing; undefined where what is remembered has to do. */
+  async decide(path: string, listed: TreeEntry | null | undefined): Promise<Decision> {
+    const { deletes, links } = this.#options
+    const looked = await this.#source.look(path, this.#call())
+    switch (looked.is) {
+      case 'left-out':
+        return { do: 'nothing' }
+      case 'skipped':
+        return { do: 'skip', skipped: looked.skipped }
+      case 'absent': {
+        const target = listed ?? this.#remembered(path)
+        return target === undefined || !deletes ? { do: 'nothing' } : { do: 'delete', target }
+      }
+    }
+    const { entry } = looked
+    if (entry.kind === 'directory') return this.#directory(entry, listed)
+    if (entry.kind === 'symlink') {
+      if (links === 'keep' && this.#actor.symlink !== undefined) return this.#link(entry, listed)
+      return { do: 'skip', skipped: { path, reason: 'symlink', detail: 'a symlink' } }
+    }
+    return this.#file(entry, listed)
+  }
+
+  /** Whether two listed entries are equal, without asking anybody. */
+  sameness(source: TreeEntry, target: TreeEntry, lookedAt: Known['lookedAt']): Sameness {
+    const remembered = this.#state.known(source.path)
+    const sameness = samenessOf(source, target, { lookedAt, remembered }, this.#options.rules)
+    if (sameness !== 'same' || !this.#options.metadata || remembered?.targetVersion === target.version) return sameness
+    return this.#haveSameAttributes(source.attributes, target.attributes) === true ? 'same' : 'unsure'
+  }
+
+  /** Whether a directory has to have its attributes set; also where that is not known. */
+  directoryDiffers(source: TreeEntry, target: TreeEntry): boolean {
+    if (target.attributes !== undefined) return this.#haveSameAttributes(source.attributes, target.attributes) !== true
+    const known = this.#state.known(`${source.path}/`)
+    const now = source.identity
+    if (known?.identity === undefined || now === undefined) return true
+    return compareTimestamps(known.identity.ctime, now.ctime) !== 0 || known.identity.inode !== now.inode
+  }
+
+  async #file(entry: TreeEntry, listed: TreeEntry | null | undefined): Promise<Decision> {
+    const { path } = entry
+    const { metadata, rules } = this.#options
+    const lookedAt = timestampNow()
+    const known = this.#state.known(path)
+    const target = listed === null ? undefined : (listed ?? this.#remembered(path))
+    if (target === undefined || target.kind === 'directory') return { do: 'send', entry, replaced: target }
+    const first = samenessOf(entry, target, { lookedAt, remembered: known }, rules)
+    const isRemembered = known?.targetVersion !== undefined && known.targetVersion === target.version
+    if (first === 'same' && isRemembered) return { do: 'nothing' }
+    const asked = first === 'unsure' || metadata ? await this.#asked(target, known) : target
+    if (asked === undefined) return { do: 'send', entry, replaced: undefined }
+    let sameness = first === 'unsure' ? samenessOf(entry, asked, { lookedAt, remembered: known }, rules) : first
+    let hash: ContentHash | undefined
+    if (sameness === 'unsure') {
+      const theirs = await this.#targetHash(asked, known)
+      hash = theirs === undefined ? undefined : await this.hashSource(entry)
+      sameness = hash === undefined ? 'different' : hash.digest === theirs?.digest ? 'same' : 'different'
+    }
+    if (sameness === 'different' || entry.mtime === undefined) return { do: 'send', entry, replaced: asked }
+    const now: Known = {
+      ...knownOf(entry, entry.mtime, lookedAt),
+      targetVersion: asked.version,
+      hash: hash ?? (known?.targetVersion === asked.version ? known?.hash : undefined),
+    }
+    const isSameTime = asked.mtime === undefined || isSameToPrecision(entry.mtime, asked.mtime, rules.targetPrecisionNs)
+    const kept = metadata ? this.#haveSameAttributes(await this.#sourceAttributes(entry), asked.attributes) : isSameTime
+    if (kept === false && this.#actor.setAttributes !== undefined) {
+      return { do: 'set-attributes', entry, target: asked, known: now }
+    }
+    return known !== undefined && isUnchanged(known, now) ? { do: 'nothing' } : { do: 'remember', path, known: now }
+  }
+
+  async #link(entry: TreeEntry, listed: TreeEntry | null | undefined): Promise<Decision> {
+    const { path } = entry
+    const lookedAt = timestampNow()
+    const known = this.#state.known(path)
+    const target = listed === null ? undefined : (listed ?? this.#remembered(path))
+    const isKnown = known?.kind === 'symlink' && target?.version !== undefined && target.version === known.targetVersion
+    if (isKnown && entry.mtime !== undefined && isUnchanged(known, knownOf(entry, entry.mtime, lookedAt))) {
+      return { do: 'nothing' }
+    }
+    const leadsTo = await this.#source.readLink(path, this.#call())
+    if (target !== undefined && target.kind !== 'directory' && this.#actor.readLink !== undefined) {
+      const asked = await this.#asked(target, undefined)
+      if (asked?.kind === 'symlink' && (await this.#actor.readLink(path, this.#call())) === leadsTo) {
+        const mtime = entry.mtime ?? lookedAt
+        return { do: 'remember', path, known: { ...knownOf(entry, mtime, lookedAt), targetVersion: asked.version } }
+      }
+    }
+    return { do: 'link', entry, leadsTo, replaced: target }
+  }
+
+  async #directory(entry: TreeEntry, listed: TreeEntry | null | undefined): Promise<Decision> {
+    const { path } = entry
+    if (this.#actor.makeDirectory === undefined || listed?.kind === 'directory') return { do: 'nothing' }
+    const file = this.#state.known(path)
+    const replaced = listed ?? (file === undefined ? undefined : entryOfKnown(path, file))
+    if (replaced !== undefined) return { do: 'make-directory', entry, replaced }
+    if (listed === undefined && this.#state.known(`${path}/`) !== undefined) return { do: 'nothing' }
+    // What lies in it makes it, unless it has to have attributes of its own.
+    if (!this.#options.metadata && !(await this.#isEmpty(path))) return { do: 'nothing' }
+    return { do: 'make-directory', entry, replaced: undefined }
+  }
+
+  async #isEmpty(path: string): Promise<boolean> {
+    for await (const page of this.#source.list(path, this.#call())) if (page.length > 0) return false
+    return true
+  }
+
+  #remembered(path: string): TreeEntry | undefined {
+    for (const key of [path, `${path}/`]) {
+      const known = this.#state.known(key)
+      if (known !== undefined) return entryOfKnown(path, known)
+    }
+    return undefined
+  }
+
+  /** The target with all that it tells; undefined where it is gone. What is remembered of it needs no question. */
+  async #asked(target: TreeEntry, known: Known | undefined): Promise<TreeEntry | undefined> {
+    const { metadata } = this.#options
+    if (this.#actor.stat === undefined || (target.attributes !== undefined && !metadata)) return target
+    if (known?.targetVersion !== undefined && known.targetVersion === target.version && !metadata) return target
+    return this.#actor.stat(target.path, { ...this.#call(), expected: target.kind })
+  }
+
+  /** Of what is there: remembered, or read where hashes are asked for. */
+  async #targetHash(target: TreeEntry, known: Known | undefined): Promise<ContentHash | undefined> {
+    if (known?.hash !== undefined && known.targetVersion === target.version) return known.hash
+    return this.#options.rules.byHash ? this.#actor.hash?.(target, 'sha256', this.#call()) : undefined
+  }
+
+  /** @throws OperationError `FILE_STALE` where it changes meanwhile */
+  async hashSource(entry: TreeEntry): Promise<ContentHash> {
+    const open = await this.#source.open(entry, this.#call())
+    try {
+      const hash = createHash('sha256')
+      for await (const chunk of open.bytes.stream()) hash.update(chunk)
+      return { algorithm: 'sha256', digest: hash.digest('hex') }
+    } finally {
+      open.close()
+    }
+  }
+
+  async #sourceAttributes(entry: TreeEntry): Promise<Attributes> {
+    const open = await this.#source.open(entry, this.#call())
+    open.close()
+    return open.entry.attributes ?? {}
+  }
+
+  /** Undefined where one side does not tell. */
+  #haveSameAttributes(source: Attributes | undefined, target: Attributes | undefined): boolean | undefined {
+    if (source === undefined || target === undefined) return undefined
+    if (source.mode !== target.mode || source.uid !== target.uid || source.gid !== target.gid) return false
+    if (source.mtime !== undefined) {
+      if (target.mtime === undefined) return false
+      if (!isSameToPrecision(source.mtime, target.mtime, this.#options.rules.targetPrecisionNs)) return false
+    }
+    return source.xattrs === undefined || haveSameXattrs(source.xattrs, target.xattrs ?? new Map())
+  }
+
+  #call(): { readonly signal?: AbortSignal } {
+    const { signal } = this.#options
+    return signal === undefined ? {} : { signal }
+  }
+}
+
+/** What is kept of an entry that was made equal. */
+export function knownOf(entry: TreeEntry, mtime: Known['mtime'], lookedAt: Known['lookedAt']): Known {
+  const { kind, size, identity, version } = entry
+  return {
+    kind: kind === 'directory' || kind === 'symlink' ? kind : 'file',
+    size,
+    mtime,
+    lookedAt,
+    ...(identity === undefined ? { sourceVersion: version } : { identity }),
+  }
+}
+
+/** Whether `now` tells nothing that was not known; a later look at what was racy does. */
+function isUnchanged(known: Known, now: Known): boolean {
+  return (
+    known.targetVersion === now.targetVersion &&
+    known.sourceVersion === now.sourceVersion &&
+    known.size === now.size &&
+    compareTimestamps(known.mtime, now.mtime) === 0 &&
+    known.identity?.inode === now.identity?.inode &&
+    known.identity?.device === now.identity?.device &&
+    (known.identity === undefined ||
+      now.identity === undefined ||
+      compareTimestamps(known.identity.ctime, now.identity.ctime) === 0) &&
+    (known.identity === undefined || now.hash === known.hash)
+  )
+}
+
+function haveSameXattrs(a: ReadonlyMap<string, Uint8Array>, b: ReadonlyMap<string, Uint8Array>): boolean {
+  const kept = [...b].filter(([name]) => name.startsWith('user.') && !name.startsWith('user.eider.'))
+  if (a.size !== kept.length) return false
+  return kept.every(([name, value]) => {
+    const other = a.get(name)
+    return other !== undefined && Buffer.compare(other, value) === 0
+  })
+}

@@ -1,0 +1,418 @@
+/**
+ * Carries out what was decided about a path, and remembers what the target has then. Nothing is remembered that was not
+ * done, and nothing of a file shows that was changed while it was sent.
+ */
+import { createHash } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+
+import { isOperationError, OperationError } from '#base/errors.ts'
+import { compareTimestamps, timestampNow } from '#base/time.ts'
+import { joinPath, parentOf } from '#store/path.ts'
+import type { Attributes, CallOptions, Source } from '#store/store.ts'
+
+import type { Actor, FileToSend } from './actor.ts'
+import type { Bandwidth } from './bandwidth.ts'
+import { knownOf, type Decision } from './decision.ts'
+import type { DeleteGuard } from './delete-guard.ts'
+import { type ContentHash, TICK_NS } from './equality.ts'
+import type { OpenSource, SyncSource } from './source.ts'
+import type { SyncState } from './state.ts'
+import type { Known } from './state-record.ts'
+import type { TreeEntry } from './tree.ts'
+
+/** Files up to that are read at once, in the event loop: a hop to the thread pool costs more than reading them. */
+const WHOLE_BYTES_MAX = 1 << 20
+const DELETE_BATCH = 1000
+
+export interface ExecutorOptions {
+  readonly metadata: boolean
+  /** Reads back what was sent, and compares. */
+  readonly verify: boolean
+  readonly deletes: boolean
+  /** In the target: what is replaced or deleted goes there. */
+  readonly backupDirectory: string | undefined
+  readonly bandwidth: Bandwidth | undefined
+  /** What autosync calls a path: with the leading `/` that prefixes may leave. */
+  readonly keyOf: (path: string) => string
+  /** Told of bytes as they are handed over. */
+  readonly onBytes: (count: number) => void
+  readonly signal?: AbortSignal
+}
+
+/** What came of it. `changed`: it is another by now, and has to be looked at again. */
+export type Outcome = 'nothing' | 'sent' | 'changed' | 'deleted' | 'made-directory' | 'attributes-set'
+
+export class Executor {
+  readonly #source: SyncSource
+  readonly #actor: Actor
+  readonly #state: SyncState
+  readonly #deletes: DeleteGuard
+  readonly #options: ExecutorOptions
+
+  constructor(source: SyncSource, actor: Actor, state: SyncState, deletes: DeleteGuard, options: ExecutorOptions) {
+    this.#source = source
+    this.#actor = actor
+    this.#state = state
+    this.#deletes = deletes
+    this.#options = options
+  }
+
+  /** @throws OperationError, and what the actor throws */
+  async carryOut(decision: Decision): Promise<Outcome> {
+    switch (decision.do) {
+      case 'nothing':
+      case 'skip':
+        return 'nothing'
+      case 'remember':
+        this.#state.remember(decision.path, decision.known)
+        return 'nothing'
+      case 'send':
+        return this.#send(decision.entry, decision.replaced)
+      case 'link':
+        return this.#link(decision.entry, decision.leadsTo, decision.replaced)
+      case 'make-directory':
+        return this.#makeDirectory(decision.entry, decision.replaced)
+      case 'set-attributes':
+        return this.#setAttributes(decision)
+      case 'delete':
+        return this.#delete(decision.target)
+    }
+  }
+
+  /** Gives a directory of the target what its source has, once all that lies in it is done. */
+  async finishDirectory(path: string): Promise<boolean> {
+    const actor = this.#actor
+    const looked = await this.#source.look(path, this.#call())
+    if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || actor.setAttributes === undefined) return false
+    const { entry } = looked
+    const lookedAt = timestampNow()
+    const attributes = await this.#source.attributesOf(path, this.#call())
+    const done = await actor.setAttributes({ ...entry, attributes: undefined }, attributes, this.#call())
+    if (path !== '') this.#remember(`${path}/`, entry, lookedAt, done?.version)
+    return true
+  }
+
+  /** Deletes entries that a comparison found in the target alone, in that order. Gives those that are left, and why. */
+  async deleteAll(targets: readonly TreeEntry[]): Promise<ReadonlyMap<TreeEntry, unknown>> {
+    const kept = new Map<TreeEntry, unknown>()
+    this.#deletes.take(targets.length)
+    for (let start = 0; start < targets.length; start += DELETE_BATCH) {
+      const batch = targets.slice(start, start + DELETE_BATCH)
+      const errors = await this.#deleteBatch(batch)
+      for (const [index, target] of batch.entries()) {
+        const error = errors[index]
+        if (error === undefined || isGone(error)) this.#state.forget(keyOfEntry(target))
+        // Something that takes no part lies in it, or it came meanwhile.
+        else if (!isOperationError(error, 'STORE_NOT_EMPTY')) kept.set(target, error)
+      }
+    }
+    return kept
+  }
+
+  async #deleteBatch(batch: readonly TreeEntry[]): Promise<readonly unknown[]> {
+    if (this.#actor.deleteAll !== undefined && this.#options.backupDirectory === undefined) {
+      return this.#actor.deleteAll(batch, this.#call())
+    }
+    const errors: unknown[] = []
+    for (const target of batch) {
+      try {
+        await this.#deleteOne(target)
+        errors.push(undefined)
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    return errors
+  }
+
+  async #send(entry: TreeEntry, replaced: TreeEntry | undefined): Promise<Outcome> {
+    const { path } = entry
+    await this.#clearKind(path, replaced)
+    const lookedAt = timestampNow()
+    const open = await this.#openSettled(entry)
+    try {
+      const known = await this.#upload(open, replaced, lookedAt)
+      this.#state.remember(path, known)
+    } finally {
+      open.close()
+    }
+    return (await this.#isStill(open.entry)) ? 'sent' : 'changed'
+  }
+
+  async #upload(open: OpenSource, replaced: TreeEntry | undefined, lookedAt: Known['lookedAt']): Promise<Known> {
+    const { entry } = open
+    const { bandwidth, metadata, verify } = this.#options
+    const whole = await open.whole(WHOLE_BYTES_MAX)
+    const hash: ContentHash | undefined =
+      whole === undefined
+        ? undefined
+        : { algorithm: 'sha256', digest: createHash('sha256').update(whole).digest('hex') }
+    const mtime = entry.mtime ?? lookedAt
+    const attributes: Attributes = metadata ? (entry.attributes ?? { mtime }) : { mtime }
+    const stream = (): AsyncIterable<Uint8Array> => {
+      const bytes = whole === undefined ? open.bytes.stream() : once(whole)
+      return this.#counted(bandwidth === undefined ? bytes : bandwidth.paced(bytes, this.#options.signal))
+    }
+    const source = (): Source => {
+      if (bandwidth !== undefined) return { kind: 'stream', stream: stream(), size: entry.size }
+      this.#options.onBytes(entry.size)
+      return whole ?? open.bytes.source()
+    }
+    const { path } = entry
+    const file: FileToSend = {
+      path,
+      key: this.#options.keyOf(path),
+      size: entry.size,
+      mtime,
+      attributes,
+      replaced,
+      stream,
+      source,
+    }
+    await this.#backUp(replaced)
+    const stored = await this.#uploadInto(file)
+    const sent = hash ?? (verify ? await this.#hashOf(entry) : undefined)
+    if (verify && sent !== undefined) await this.#verify(file, stored?.version, sent)
+    return { ...knownOf(entry, mtime, lookedAt), targetVersion: stored?.version, hash: sent }
+  }
+
+  /** Where a file of the target stands in for a directory above, it goes: the source has the directory. */
+  async #uploadInto(file: FileToSend): Promise<Pick<TreeEntry, 'version'> | undefined> {
+    try {
+      return (await this.#actor.upload(file, this.#call())) ?? undefined
+    } catch (error) {
+      if (isOperationError(error, 'STORE_IS_DIRECTORY')) await this.#deleteTree(file.path)
+      else if (!isOperationError(error, 'STORE_NOT_DIRECTORY') || !(await this.#clearAbove(file.path))) throw error
+      return (await this.#actor.upload(file, this.#call())) ?? undefined
+    }
+  }
+
+  async #verify(file: FileToSend, version: TreeEntry['version'], sent: ContentHash): Promise<void> {
+    if (this.#actor.hash === undefined) {
+      throw new OperationError('STORE_UNSUPPORTED', `Cannot verify "${file.path}": this target cannot be read back`)
+    }
+    const stored: TreeEntry = {
+      path: file.path,
+      kind: 'file',
+      size: file.size,
+      mtime: file.mtime,
+      ...(version === undefined ? {} : { version }),
+    }
+    const found = await this.#actor.hash(stored, sent.algorithm, this.#call())
+    if (found?.digest === sent.digest) return
+    throw new OperationError('STORE_CORRUPT', `Cannot verify "${file.path}": the target has other bytes than were sent`)
+  }
+
+  async #hashOf(entry: TreeEntry): Promise<ContentHash> {
+    const open = await this.#source.open(entry, this.#call())
+    try {
+      const hash = createHash('sha256')
+      for await (const chunk of open.bytes.stream()) hash.update(chunk)
+      return { algorithm: 'sha256', digest: hash.digest('hex') }
+    } finally {
+      open.close()
+    }
+  }
+
+  /** A large file is opened when its times tell of every later change: to send it twice costs more than to wait for a tick. */
+  async #openSettled(entry: TreeEntry): Promise<OpenSource> {
+    const open = await this.#source.open(entry, this.#call())
+    if (!open.isRacy || entry.size <= WHOLE_BYTES_MAX) return open
+    open.close()
+    await delay(Math.ceil((2 * TICK_NS) / 1e6))
+    return this.#source.open(entry, this.#call())
+  }
+
+  async #isStill(entry: TreeEntry): Promise<boolean> {
+    if (!this.#source.isLocal) return true
+    const looked = await this.#source.look(entry.path, this.#call())
+    if (looked.is !== 'entry') return false
+    const { identity, size } = looked.entry
+    if (identity === undefined || entry.identity === undefined || size !== entry.size) return false
+    return identity.inode === entry.identity.inode && compareTimestamps(identity.ctime, entry.identity.ctime) === 0
+  }
+
+  async #link(entry: TreeEntry, leadsTo: string, replaced: TreeEntry | undefined): Promise<Outcome> {
+    const { path } = entry
+    const lookedAt = timestampNow()
+    await this.#clearKind(path, replaced)
+    await this.#backUp(replaced)
+    const mtime = entry.mtime ?? lookedAt
+    const attributes = this.#options.metadata ? await this.#source.attributesOf(path, this.#call()) : { mtime }
+    const make = async (): Promise<Pick<TreeEntry, 'version'> | undefined> =>
+      (await this.#actor.symlink?.(path, leadsTo, attributes, this.#call())) ?? undefined
+    let stored: Pick<TreeEntry, 'version'> | undefined
+    try {
+      stored = await make()
+    } catch (error) {
+      if (isOperationError(error, 'STORE_IS_DIRECTORY')) await this.#deleteTree(path)
+      else if (!isOperationError(error, 'STORE_NOT_DIRECTORY') || !(await this.#clearAbove(path))) throw error
+      stored = await make()
+    }
+    this.#remember(path, entry, lookedAt, stored?.version)
+    return 'sent'
+  }
+
+  async #makeDirectory(entry: TreeEntry, replaced: TreeEntry | undefined): Promise<Outcome> {
+    const { path } = entry
+    const lookedAt = timestampNow()
+    if (replaced !== undefined && replaced.kind !== 'directory') await this.#replaceByDirectory(replaced)
+    const make = async (): Promise<Pick<TreeEntry, 'version'> | undefined> =>
+      (await this.#actor.makeDirectory?.(path, {}, this.#call())) ?? undefined
+    let made: Pick<TreeEntry, 'version'> | undefined
+    try {
+      made = await make()
+    } catch (error) {
+      if (!isOperationError(error, 'STORE_NOT_DIRECTORY')) throw error
+      if (!(await this.#clearAbove(`${path}/.`))) throw error
+      made = await make()
+    }
+    this.#remember(`${path}/`, entry, lookedAt, made?.version)
+    return 'made-directory'
+  }
+
+  async #setAttributes({ entry, target, known }: Extract<Decision, { do: 'set-attributes' }>): Promise<Outcome> {
+    const lookedAt = timestampNow()
+    const { metadata } = this.#options
+    const open = await this.#source.open(entry, this.#call())
+    open.close()
+    const mtime = open.entry.mtime ?? lookedAt
+    const attributes = metadata ? (open.entry.attributes ?? { mtime }) : { mtime }
+    const done = (await this.#actor.setAttributes?.(target, attributes, this.#call())) ?? undefined
+    const version = done?.version ?? target.version
+    this.#state.remember(entry.path, {
+      ...knownOf(open.entry, mtime, lookedAt),
+      ...known,
+      lookedAt,
+      targetVersion: version,
+    })
+    return (await this.#isStill(open.entry)) ? 'attributes-set' : 'changed'
+  }
+
+  async #delete(target: TreeEntry): Promise<Outcome> {
+    if (target.kind === 'directory') {
+      await this.#deleteTree(target.path)
+      return 'deleted'
+    }
+    this.#deletes.take(1)
+    await this.#deleteOne(target)
+    this.#state.forget(target.path)
+    return 'deleted'
+  }
+
+  async #deleteOne(target: TreeEntry): Promise<void> {
+    const { backupDirectory } = this.#options
+    try {
+      if (backupDirectory !== undefined && target.kind !== 'directory') await this.#moveAside(target, backupDirectory)
+      else await this.#actor.delete(target, this.#call())
+    } catch (error) {
+      if (isGone(error)) return
+      if (!isOperationError(error, 'STORE_CONFLICT') || this.#actor.stat === undefined) throw error
+      // The version that is remembered is not the one that is there: the source has neither.
+      const now = await this.#actor.stat(target.path, { ...this.#call(), expected: target.kind })
+      if (now === undefined) return
+      if (backupDirectory !== undefined) await this.#moveAside(now, backupDirectory)
+      else await this.#actor.delete(now, this.#call())
+    }
+  }
+
+  async #moveAside(target: TreeEntry, backupDirectory: string): Promise<void> {
+    const to = joinPath(backupDirectory, target.path)
+    if (this.#actor.rename !== undefined) await this.#actor.rename(target, to, this.#call())
+    else {
+      await this.#actor.copy?.(target, to, this.#call())
+      await this.#actor.delete(target, this.#call())
+    }
+  }
+
+  /** A copy, so that the path never is without a file: its new one replaces it. */
+  async #backUp(replaced: TreeEntry | undefined): Promise<void> {
+    const { backupDirectory } = this.#options
+    if (replaced === undefined || replaced.kind === 'directory' || backupDirectory === undefined) return
+    try {
+      await this.#actor.copy?.(replaced, joinPath(backupDirectory, replaced.path), this.#call())
+    } catch (error) {
+      if (!isGone(error)) throw error
+    }
+  }
+
+  /** All that the target has at the path, whoever put it there, makes room for what the source has. */
+  async #deleteTree(path: string): Promise<void> {
+    if (!this.#options.deletes) {
+      throw new OperationError(
+        'STORE_IS_DIRECTORY',
+        `Cannot replace the directory "${path}" of the target: --delete never keeps what lies in it`,
+      )
+    }
+    const found: TreeEntry[] = []
+    for await (const listed of this.#actor.list({ under: path, ...this.#call() })) {
+      for (const entry of Array.isArray(listed) ? listed : [listed]) {
+        found.push({ kind: 'file', mtime: undefined, ...entry })
+      }
+    }
+    const protectedOne = found.find((entry) => !this.#source.admits(entry.path, entry.kind === 'directory'))
+    if (protectedOne !== undefined) {
+      throw new OperationError(
+        'STORE_NOT_EMPTY',
+        `Cannot replace the directory "${path}" of the target: "${protectedOne.path}" in it is left out of the sync`,
+      )
+    }
+    const targets = [...found.reverse(), { path, kind: 'directory', size: 0, mtime: undefined } as const]
+    const kept = await this.deleteAll(targets)
+    const [first] = kept
+    if (first !== undefined) throw first[1]
+  }
+
+  /** Deletes a file of the target at a path above, where the source has a directory; false where there is none. */
+  async #clearAbove(path: string): Promise<boolean> {
+    if (this.#actor.stat === undefined) return false
+    for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
+      const there = await this.#actor.stat(above, this.#call())
+      if (there === undefined || there.kind === 'directory') continue
+      const looked = await this.#source.look(above, this.#call())
+      if (looked.is !== 'entry' || looked.entry.kind !== 'directory') return false
+      await this.#replaceByDirectory(there)
+      return true
+    }
+    return false
+  }
+
+  /** The source has something of another kind there, so nothing is lost that it has: no cap counts it. */
+  async #replaceByDirectory(target: TreeEntry): Promise<void> {
+    await this.#deleteOne(target)
+    this.#state.forget(target.path)
+  }
+
+  /** Before a file takes the place of a directory. */
+  async #clearKind(path: string, replaced: TreeEntry | undefined): Promise<void> {
+    if (replaced?.kind === 'directory') await this.#deleteTree(path)
+  }
+
+  #remember(key: string, entry: TreeEntry, lookedAt: Known['lookedAt'], targetVersion: TreeEntry['version']): void {
+    this.#state.remember(key, { ...knownOf(entry, entry.mtime ?? lookedAt, lookedAt), targetVersion })
+  }
+
+  async *#counted(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const chunk of stream) {
+      this.#options.onBytes(chunk.length)
+      yield chunk
+    }
+  }
+
+  #call(): CallOptions {
+    const { signal } = this.#options
+    return signal === undefined ? {} : { signal }
+  }
+}
+
+function keyOfEntry({ path, kind }: TreeEntry): string {
+  return kind === 'directory' ? `${path}/` : path
+}
+
+function isGone(error: unknown): boolean {
+  return isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
+  if (bytes.length > 0) yield bytes
+}

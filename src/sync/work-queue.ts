@@ -1,0 +1,204 @@
+/**
+ * What is still to be done, and in what order. Pure: its owner brings the time and does the work.
+ *
+ * Work about a path says only that the path is to be made equal, never how: whoever does it looks at the source then. So the last
+ * intent wins without anybody comparing intents, and to do something twice does no harm. Rules:
+ * - At most one piece of work is under way for a path. What is asked for meanwhile is done once more afterwards.
+ * - A move waits until nothing at or under either of its names is under way, and nothing there begins before it is over; what
+ *   waits under the old name waits under the new one then. Moves that meet are done in the order in which they were told.
+ * - What failed waits for its time; who asks for it anew does not wait, but the count of its tries goes on.
+ */
+import { assert } from '#base/assert.ts'
+import { isWithin } from '#store/path.ts'
+
+import { Claims } from './claims.ts'
+import type { TreeEntry } from './tree.ts'
+
+/** A path to be made equal. */
+export interface PathWork {
+  readonly kind: 'path'
+  readonly path: string
+  /** What the target had when it was listed; undefined where it is not known. `null`: nothing. */
+  readonly target: TreeEntry | null | undefined
+  /** Bytes of the source when it was listed. */
+  readonly bytes: number
+  /** How often it was tried before. */
+  readonly tries: number
+}
+
+export interface MoveWork {
+  readonly kind: 'move'
+  readonly from: string
+  readonly to: string
+  readonly isDirectory: boolean
+}
+
+export type Work = PathWork | MoveWork
+
+/** Of those that wait; the others are looked at once those are under way. */
+const MOVES_LOOKED_AT = 64
+
+interface Waiting {
+  target: TreeEntry | null | undefined
+  bytes: number
+  tries: number
+  /** Not before. */
+  at: number
+}
+
+export class WorkQueue {
+  /** Ready to begin, in order. */
+  readonly #ready = new Map<string, Waiting>()
+  /** Failed before: by path. */
+  readonly #later = new Map<string, Waiting>()
+  readonly #running = new Map<string, Waiting>()
+  /** Asked for again while they were under way. */
+  readonly #again = new Map<string, Waiting>()
+  /** In the order in which they were told, also those under way. */
+  readonly #moves = new Set<MoveWork>()
+  readonly #movesRunning = new Set<MoveWork>()
+  /** Of paths under way, and of all moves. */
+  readonly #pathClaims = new Claims()
+  readonly #moveClaims = new Claims()
+  #bytes = 0
+  /** Nothing of what failed is due before. */
+  #wakeAt = Number.POSITIVE_INFINITY
+
+  /** Paths that wait, and moves. */
+  get waiting(): number {
+    return this.#ready.size + this.#later.size + this.#again.size + this.#moves.size - this.#movesRunning.size
+  }
+  get running(): number {
+    return this.#running.size + this.#movesRunning.size
+  }
+  /** Of files that wait or are under way, as far as it is known. */
+  get bytes(): number {
+    return this.#bytes
+  }
+  get isEmpty(): boolean {
+    return this.waiting === 0 && this.running === 0
+  }
+  /** All that is left waits for its time. */
+  get isResting(): boolean {
+    return this.#later.size === this.waiting && this.running === 0
+  }
+
+  /** `path` is to be made equal. */
+  add(path: string, target?: TreeEntry | null, bytes = 0): void {
+    const before = this.#later.get(path) ?? this.#ready.get(path) ?? this.#again.get(path)
+    const waiting: Waiting = { target, bytes, tries: before?.tries ?? 0, at: 0 }
+    this.#bytes += bytes - (before?.bytes ?? 0)
+    this.#later.delete(path)
+    if (this.#running.has(path)) this.#again.set(path, waiting)
+    else this.#ready.set(path, waiting)
+  }
+
+  /** As `add`, but not before `at`, unless it is asked for anew. */
+  addLater(path: string, at: number): void {
+    if (this.#ready.has(path) || this.#later.has(path)) return
+    this.#later.set(path, { target: undefined, bytes: 0, tries: 0, at })
+    this.#wakeAt = Math.min(this.#wakeAt, at)
+  }
+
+  /** Whether something is to be done, or being done, at the path. */
+  has(path: string): boolean {
+    return this.#ready.has(path) || this.#later.has(path) || this.#running.has(path) || this.#moveClaims.meet(path)
+  }
+
+  move(from: string, to: string, isDirectory: boolean): void {
+    this.#moves.add({ kind: 'move', from, to, isDirectory })
+    this.#moveClaims.add(from)
+    this.#moveClaims.add(to)
+  }
+
+  /** What to begin now; undefined where there is nothing, or what there is has to wait. */
+  next(now: number): Work | undefined {
+    this.#wake(now)
+    const move = this.#nextMove()
+    if (move !== undefined) {
+      this.#movesRunning.add(move)
+      return move
+    }
+    for (const [path, waiting] of this.#ready) {
+      if (this.#moveClaims.meet(path)) continue
+      this.#ready.delete(path)
+      this.#running.set(path, waiting)
+      this.#pathClaims.add(path)
+      const { target, bytes, tries } = waiting
+      return { kind: 'path', path, target, bytes, tries }
+    }
+    return undefined
+  }
+
+  /** When the first of what failed is to be tried again; undefined where nothing waits for a time. */
+  get nextAt(): number | undefined {
+    return this.#later.size === 0 ? undefined : this.#wakeAt
+  }
+
+  /** It is over for now. With `retryAt`, it is to be tried again then, unless it was asked for anew meanwhile. */
+  done(path: string, retryAt?: number): void {
+    const ended = this.#running.get(path)
+    assert(ended !== undefined, 'what ends is under way')
+    this.#running.delete(path)
+    this.#pathClaims.delete(path)
+    this.#bytes -= ended.bytes
+    const again = this.#again.get(path)
+    if (again !== undefined) {
+      this.#again.delete(path)
+      this.#ready.set(path, { ...again, tries: retryAt === undefined ? 0 : ended.tries + 1 })
+    } else if (retryAt !== undefined) {
+      this.#bytes += ended.bytes
+      // What the target had may be what failed.
+      this.#later.set(path, { ...ended, target: undefined, tries: ended.tries + 1, at: retryAt })
+      this.#wakeAt = Math.min(this.#wakeAt, retryAt)
+    }
+  }
+
+  /** The move is over: with `isDone` what waits under the old name waits under the new one, else under both. */
+  moved(move: MoveWork, isDone: boolean): void {
+    assert(this.#movesRunning.delete(move), 'the move that ends is under way')
+    this.#moves.delete(move)
+    this.#moveClaims.delete(move.from)
+    this.#moveClaims.delete(move.to)
+    for (const waiting of [this.#ready, this.#later]) {
+      for (const path of move.isDirectory ? [...waiting.keys()] : [move.from]) {
+        if (!waiting.has(path) || !isWithin(path, move.from)) continue
+        if (isDone) {
+          this.#bytes -= waiting.get(path)?.bytes ?? 0
+          waiting.delete(path)
+        }
+        this.add(move.to + path.slice(move.from.length))
+      }
+    }
+  }
+
+  /** The first that neither meets one before it nor a path that is under way. */
+  #nextMove(): MoveWork | undefined {
+    const before = new Claims()
+    let left = MOVES_LOOKED_AT
+    for (const move of this.#moves) {
+      const { from, to } = move
+      if (!this.#movesRunning.has(move)) {
+        if (left-- === 0) return undefined
+        const waits = [before, this.#pathClaims].some((claims) => claims.meet(from) || claims.meet(to))
+        if (!waits) return move
+      }
+      before.add(from)
+      before.add(to)
+    }
+    return undefined
+  }
+
+  #wake(now: number): void {
+    if (now < this.#wakeAt) return
+    this.#wakeAt = Number.POSITIVE_INFINITY
+    for (const [path, waiting] of this.#later) {
+      if (waiting.at > now) {
+        this.#wakeAt = Math.min(this.#wakeAt, waiting.at)
+        continue
+      }
+      this.#later.delete(path)
+      this.#ready.set(path, waiting)
+    }
+  }
+}
