@@ -39,9 +39,13 @@ export function deadLines({ directory, store, pid, log }: DeadMount): string {
   return lines.join('\n')
 }
 
-/** Names may be those of another user's mount, and hold what steers a terminal. */
 function heading({ directory, store }: { readonly directory: string; readonly store: string }): string {
-  return `${directory}  ${store}`.replaceAll(/\p{Cc}/gu, '?')
+  return printable(`${directory}  ${store}`)
+}
+
+/** On one line, without what steers a terminal: names may be another user's, or come from a store. */
+export function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?')
 }
 
 /** `3 files, 12.5 MiB`. */
@@ -72,14 +76,15 @@ function requestsText(requests: MountStatus['requests']): string {
   return `${total}: ${shown.join(', ')}${all.length > OPERATIONS_SHOWN ? ', …' : ''}`
 }
 
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
+/** `1 file`, `2 files`. */
+export function counted(count: number, noun: string, plural = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : plural}`
 }
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
 /** To three figures: `12.5 MiB`. */
-function about(bytes: number): string {
+export function about(bytes: number): string {
   let unit = 0
   let value = bytes
   for (; value >= 1000 && unit < UNITS.length - 1; unit++) value /= 1024

@@ -26,7 +26,6 @@ const WRITE_MS_MIN = 1000
 const DEGRADED_TOLD = 500
 
 const count = v.pipe(v.number(), v.finite())
-const REASONS = ['not-utf8', 'special', 'unreadable', 'symlink', 'vanished', 'too-long', 'other-file-system'] as const
 
 const SnapshotSchema = v.object({
   phase: v.picklist(SYNC_PHASES),
@@ -43,7 +42,7 @@ const SnapshotSchema = v.object({
   madeDirectories: count,
   attributesSet: count,
   skipped: count,
-  skippedBy: v.exactOptional(v.record(v.picklist(REASONS), count)),
+  skippedBy: v.exactOptional(v.record(v.string(), count)),
   failed: count,
   retried: count,
   startedAtMs: count,
@@ -76,7 +75,9 @@ const RecordSchema = v.object({
   bytesPerSecond: count,
   filesPerSecond: count,
 })
-export type SyncRecord = v.InferOutput<typeof RecordSchema>
+export interface SyncRecord extends Omit<v.InferOutput<typeof RecordSchema>, 'snapshot'> {
+  readonly snapshot: SyncSnapshot
+}
 
 /** What of a record does not change while the sync runs. */
 export type SyncFacts = Pick<SyncRecord, 'sources' | 'target' | 'state' | 'log'>
