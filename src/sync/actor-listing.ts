@@ -65,7 +65,7 @@ async function* pagesOf(
       const mark = (): void => void (isHere = true)
       asked.then(mark, mark)
       // Three turns of promises, which an entry that is at hand takes, then one of the event loop.
-      for (let turn = 0; turn < 3 && !isHere; turn++) await undefined
+      for (let turn = 0; turn < 3 && !isHere; turn++) await Promise.resolve()
       if (!isHere && taker.page.length > 0) {
         await new Promise(setImmediate)
         if (!isHere) yield taker.turn()
@@ -150,17 +150,24 @@ function toTreeEntry(url: string, listed: Listed): TreeEntry {
 }
 
 /** What is wrong with an entry, as anybody's module may give anything; undefined where nothing is. */
-export function brokenBy(listed: Listed): string | undefined {
+export function brokenBy(listed: unknown): string | undefined {
   if (typeof listed !== 'object' || listed === null) return 'there is no entry'
-  const { path, size, kind, mtime, version } = listed
+  const { path, size, kind, mtime, version } = listed as Readonly<Record<string, unknown>>
   if (typeof path !== 'string') return 'the path is no text'
-  if (!Number.isSafeInteger(size) || size < 0) return 'the size is no number of bytes'
-  if (kind !== undefined && !KINDS.has(kind)) return `"${String(kind)}" is no kind`
+  if (!isCount(size)) return 'the size is no number of bytes'
+  if (kind !== undefined && !KINDS.has(kind)) return 'the kind is none'
   if (version !== undefined && typeof version !== 'string') return 'the version is no text'
-  if (mtime === undefined) return undefined
-  const { seconds, nanoseconds } = mtime ?? {}
-  const isTime = Number.isSafeInteger(seconds) && Number.isInteger(nanoseconds) && nanoseconds >= 0 && nanoseconds < 1e9
-  return isTime ? undefined : 'the mtime is not { seconds, nanoseconds }'
+  return mtime === undefined || isTime(mtime) ? undefined : 'the mtime is not { seconds, nanoseconds }'
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function isTime(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const { seconds, nanoseconds } = value as Readonly<Record<string, unknown>>
+  return Number.isSafeInteger(seconds) && isCount(nanoseconds) && nanoseconds < 1e9
 }
 
 async function* withoutTwins(url: string, listing: Listing): AsyncGenerator<readonly TreeEntry[], void, undefined> {

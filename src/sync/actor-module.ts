@@ -31,6 +31,7 @@ export const BUILT_IN_ACTORS: Readonly<Record<string, () => Promise<ActorModule>
   s3: () => Promise.reject(storeNamedBy('s3', 's3://BUCKET/PREFIX')),
   directory: () => Promise.reject(storeNamedBy('directory', '/DIRECTORY')),
   http: async () => (await import('./actors/http-actor.ts')).httpActor,
+  swift: async () => (await import('./actors/swift-actor.ts')).swiftActor,
 }
 
 function storeNamedBy(name: string, url: string): OperationError {

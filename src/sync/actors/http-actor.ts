@@ -25,7 +25,8 @@ const NO_BYTES = new Uint8Array(0)
 const HELD_BYTES_MAX = 256 * 1024
 /** How far a service lets the clocks differ, by the protocol. */
 const CLOCK_SECONDS_MAX = 300
-const SECRET_HINT = 'Check --secret: it has to be the one that the service has; and that nothing on the way changes the URL.'
+const SECRET_HINT =
+  'Check --secret: it has to be the one that the service has; and that nothing on the way changes the URL.'
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const RECORD = v.looseObject({
@@ -75,7 +76,10 @@ class HttpActor implements Actor {
     const action = `list ${this.url}`
     let after: string | undefined
     for (;;) {
-      const query = new URLSearchParams({ ...(under === '' ? {} : { under }), ...(after === undefined ? {} : { after }) })
+      const query = new URLSearchParams({
+        ...(under === '' ? {} : { under }),
+        ...(after === undefined ? {} : { after }),
+      })
       const text = query.toString()
       const path = `${this.#base}${text === '' ? '' : `?${text}`}`
       const { files, next } = jsonOf(action, PAGE, await this.#send(action, 'GET', path, { signal }))
@@ -121,7 +125,8 @@ class HttpActor implements Actor {
   async hash(file: TreeEntry, algorithm: string, options: CallOptions): Promise<ContentHash | undefined> {
     if (algorithm !== 'sha256') return undefined
     const record = await this.#record(file.path, options)
-    if (record?.sha256 === undefined || (file.version !== undefined && record.version !== file.version)) return undefined
+    if (record?.sha256 === undefined || (file.version !== undefined && record.version !== file.version))
+      return undefined
     return { algorithm, digest: record.sha256 }
   }
 

@@ -76,7 +76,7 @@ export class HttpClient {
       const answer = await this.#agent.request({
         origin,
         path,
-        method: method as 'GET',
+        method,
         headers: { ...headers },
         body: body === undefined ? null : body instanceof Uint8Array ? body : asBody(body),
         headersTimeout: timeoutMs,
@@ -151,7 +151,11 @@ function codeOf(status: number): ErrorCode {
 }
 
 /** The error for a refusal, with some of what it says; `action` completes "Cannot ...". */
-export function refusal(action: string, { status, body }: Pick<HttpAnswer, 'status' | 'body'>, hint?: string): OperationError {
+export function refusal(
+  action: string,
+  { status, body }: Pick<HttpAnswer, 'status' | 'body'>,
+  hint?: string,
+): OperationError {
   const code = codeOf(status)
   const text = body
     .toString('utf8', 0, 4 * SHOWN_CHARACTERS)
