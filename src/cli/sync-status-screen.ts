@@ -54,7 +54,7 @@ function pendingText({ queued, inFlight, queuedBytes, phase }: SyncSnapshot): st
 }
 
 /** What was done, by kind: `12 sent (3.4 MiB), 1 removed, 7 the same`; what has none of is left out. */
-export function doneText(snapshot: SyncSnapshot): string {
+function doneText(snapshot: SyncSnapshot): string {
   const { sent, sentBytes, renamed, removed, madeDirectories, attributesSet, same } = snapshot
   const parts = [`${sent} sent (${about(sentBytes)})`]
   if (renamed > 0) parts.push(`${renamed} renamed`)
