@@ -24,6 +24,7 @@ const SAMPLE = command({
     metadata: boolean({ help, default: true }),
     validity: duration({ help, default: 1000, group: 'Caching' }),
     region: string({ help }),
+    s3Name: string({ help, short: 'n' }),
     secretKey: secret({ help }),
   },
   run: () => Promise.resolve(EXIT.done),
@@ -60,6 +61,7 @@ const WRONG: readonly (readonly [line: string, message: string])[] = [
   ['s d --metadata=yes', 'Cannot use --metadata=yes: a switch takes no value; --no-metadata turns it off'],
   ['s d --no-metadata=1', 'Cannot use --no-metadata=1: a switch takes no value; --no-metadata turns it off'],
   ['s d --region', 'Cannot use --region: some text is expected after it'],
+  ['s d -n', 'Cannot use --s3-name: some text is expected after it'],
   ['s', 'Cannot run "eider sample": DIR is missing: a directory'],
   ['s d e', 'Cannot use "e": "eider sample STORE DIR" takes no more arguments'],
 ]

@@ -218,7 +218,7 @@ function usageError(command: Command, error: unknown): unknown {
     )
   }
   if (error.code === 'commander.optionMissingArgument') {
-    const long = /--[a-z-]+/i.exec(quoted)?.[0] ?? flag
+    const long = /--[a-z][\w-]*/i.exec(quoted)?.[0] ?? flag
     const row = Object.entries(command.options).find(([key]) => flagOf(key) === long)?.[1]
     return new OperationError('USAGE', `Cannot use ${long}: ${row?.expected ?? 'a value'} is expected after it`)
   }
