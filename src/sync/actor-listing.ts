@@ -31,8 +31,12 @@ export interface ActorListingOptions {
  *   `ABORTED`, and whatever the actor throws.
  */
 export function actorListing(actor: Actor, under: string, options: ActorListingOptions): Listing {
-  const { scratch, signal } = options
-  const given: ListedIterable = actor.list({ under, ...(signal === undefined ? {} : { signal }) })
+  const { scratch, signal, onSkipped } = options
+  const given: ListedIterable = actor.list({
+    under,
+    ...(signal === undefined ? {} : { signal }),
+    ...(onSkipped === undefined ? {} : { onSkipped }),
+  })
   if (typeof given?.[Symbol.asyncIterator] !== 'function') {
     throw new OperationError(
       'STORE_PROTOCOL',

@@ -14,7 +14,7 @@ import type { Timestamp } from '#base/time.ts'
 import type { Attributes, CallOptions, Kind, Source } from '#store/store.ts'
 
 import type { ContentHash } from './equality.ts'
-import type { TreeEntry } from './tree.ts'
+import type { Skipped, TreeEntry } from './tree.ts'
 
 /** What an actor says about one of its files; only `path` and `size` must be told, and nothing else means a file. */
 export type Listed = Pick<TreeEntry, 'path' | 'size'> & Partial<TreeEntry>
@@ -41,8 +41,10 @@ export interface FileToSend {
 }
 
 export interface ActorListOptions extends CallOptions {
-  /** Only what lies under this directory is asked for; more may be given. The empty path is all. */
+  /** Only what lies at or under this path is asked for; more may be given. The empty path is all. */
   readonly under: string
+  /** To be told of what is there and has a name that no path can be. */
+  readonly onSkipped?: (skipped: Skipped) => void
 }
 
 /** What an actor keeps beside bytes. */

@@ -62,15 +62,11 @@ export class Decider {
   async decide(path: string, listed: TreeEntry | null | undefined): Promise<Decision> {
     const { deletes, links } = this.#options
     const looked = await this.#source.look(path, this.#call())
-    switch (looked.is) {
-      case 'left-out':
-        return { do: 'nothing' }
-      case 'skipped':
-        return { do: 'skip', skipped: looked.skipped }
-      case 'absent': {
-        const target = listed ?? this.#remembered(path)
-        return target === undefined || !deletes ? { do: 'nothing' } : { do: 'delete', target }
-      }
+    if (looked.is === 'left-out') return { do: 'nothing' }
+    if (looked.is === 'skipped') return { do: 'skip', skipped: looked.skipped }
+    if (looked.is === 'absent') {
+      const target = listed ?? this.#remembered(path)
+      return target === undefined || !deletes ? { do: 'nothing' } : { do: 'delete', target }
     }
     const { entry } = looked
     if (entry.kind === 'directory') return this.#directory(entry, listed)

@@ -34,8 +34,6 @@ export interface ExecutorOptions {
   readonly bandwidth: Bandwidth | undefined
   /** What autosync calls a path: with the leading `/` that prefixes may leave. */
   readonly keyOf: (path: string) => string
-  /** Told of bytes as they are handed over. */
-  readonly onBytes: (count: number) => void
   readonly signal?: AbortSignal
 }
 
@@ -48,6 +46,8 @@ export class Executor {
   readonly #state: SyncState
   readonly #deletes: DeleteGuard
   readonly #options: ExecutorOptions
+  /** Bytes that were handed over, in all. */
+  bytesSent = 0
 
   constructor(source: SyncSource, actor: Actor, state: SyncState, deletes: DeleteGuard, options: ExecutorOptions) {
     this.#source = source
@@ -155,7 +155,7 @@ export class Executor {
     }
     const source = (): Source => {
       if (bandwidth !== undefined) return { kind: 'stream', stream: stream(), size: entry.size }
-      this.#options.onBytes(entry.size)
+      this.bytesSent += entry.size
       return whole ?? open.bytes.source()
     }
     const { path } = entry
@@ -357,7 +357,7 @@ export class Executor {
         `Cannot replace the directory "${path}" of the target: "${protectedOne.path}" in it is left out of the sync`,
       )
     }
-    const targets = [...found.reverse(), { path, kind: 'directory', size: 0, mtime: undefined } as const]
+    const targets = [...found.toReversed(), { path, kind: 'directory', size: 0, mtime: undefined } as const]
     const kept = await this.deleteAll(targets)
     const [first] = kept
     if (first !== undefined) throw first[1]
@@ -394,7 +394,7 @@ export class Executor {
 
   async *#counted(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const chunk of stream) {
-      this.#options.onBytes(chunk.length)
+      this.bytesSent += chunk.length
       yield chunk
     }
   }

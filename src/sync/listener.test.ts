@@ -154,6 +154,28 @@ test('a body is read and means nothing; one that is too long is 413, whether it 
   assert.deepEqual(queued, ['/a'])
 })
 
+test('a client that sends all of a long body before it reads sees the answer, and goes on with its connection', async () => {
+  const socket = connect(listener.port, '127.0.0.1')
+  const piece = Buffer.alloc(64 * 1024, 'x')
+  let answers = ''
+  for (const head of [`content-length: ${piece.length * 256}`, 'transfer-encoding: chunked']) {
+    socket.pause()
+    socket.write(`POST /long HTTP/1.1\r\nHost: localhost\r\n${head}\r\n\r\n`)
+    const isChunked = head.endsWith('chunked')
+    for (let each = 0; each < 256; each++) {
+      if (isChunked) socket.write('10000\r\n')
+      const hasRoom = socket.write(piece)
+      if (isChunked) socket.write('\r\n')
+      if (!hasRoom) await once(socket, 'drain')
+    }
+    if (isChunked) socket.write('0\r\n\r\n')
+    const [chunk] = await once(socket, 'data')
+    answers += String(chunk)
+  }
+  socket.destroy()
+  assert.equal(answers.split('HTTP/1.1 413').length - 1, 2)
+})
+
 test('a request that breaks off queues nothing, and others go on', async () => {
   const socket = connect(listener.port, '127.0.0.1')
   socket.write('POST /broken HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nab')

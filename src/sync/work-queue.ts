@@ -100,6 +100,10 @@ export class WorkQueue {
     this.#wakeAt = Math.min(this.#wakeAt, at)
   }
 
+  isRunning(path: string): boolean {
+    return this.#running.has(path)
+  }
+
   /** Whether something is to be done, or being done, at the path. */
   has(path: string): boolean {
     return this.#ready.has(path) || this.#later.has(path) || this.#running.has(path) || this.#moveClaims.meet(path)

@@ -55,21 +55,27 @@ export class HttpClient {
    * @throws OperationError `ABORTED`, `STORE_TIMEOUT`, `STORE_UNAVAILABLE`, `STORE_PROTOCOL`; and whatever the body throws.
    */
   async request(request: HttpRequest): Promise<HttpAnswer> {
-    const chunks: Buffer[] = []
-    let bytes = 0
-    const { status, headers } = await this.receive(request, (chunk) => {
-      bytes += chunk.length
-      if (bytes > ANSWER_BYTES_MAX) {
-        const detail = `the answer is longer than ${ANSWER_BYTES_MAX} bytes`
-        throw new OperationError('STORE_PROTOCOL', `Cannot ${request.action}: ${detail}`, { hint: SERVER_HINT })
-      }
-      chunks.push(chunk)
-    })
-    return { status, headers, body: Buffer.concat(chunks) }
+    const body = new Body(request.action)
+    const { status, headers } = await this.#exchange(request, () => body)
+    return { status, headers, body: body.whole() }
   }
 
-  /** The same, with the body of the answer given to `take` as it comes. */
-  async receive(request: HttpRequest, take: (chunk: Buffer) => void): Promise<Omit<HttpAnswer, 'body'>> {
+  /** The same, with the body of a good answer given to `take` as it comes. */
+  async receive(request: HttpRequest, take: (chunk: Buffer) => void): Promise<HttpAnswer> {
+    const body = new Body(request.action)
+    const { status, headers } = await this.#exchange(request, (good) => (good ? { take } : body))
+    return { status, headers, body: body.whole() }
+  }
+
+  async close(): Promise<void> {
+    // Whoever waits for calls under way has done so; what is left has nobody to take it.
+    await this.#agent.destroy()
+  }
+
+  async #exchange(
+    request: HttpRequest,
+    sinkOf: (isGood: boolean) => Pick<Body, 'take'>,
+  ): Promise<Omit<HttpAnswer, 'body'>> {
     const { action, method, origin, path, headers, body, timeoutMs = TIMEOUT_MS, signal } = request
     checkAborted(action, signal)
     try {
@@ -83,17 +89,37 @@ export class HttpClient {
         bodyTimeout: timeoutMs,
         signal: signal ?? null,
       })
-      for await (const chunk of answer.body) take(chunk as Buffer)
+      const sink = sinkOf(answer.statusCode >= 200 && answer.statusCode < 300)
+      for await (const chunk of answer.body) sink.take(chunk as Buffer)
       return { status: answer.statusCode, headers: answer.headers }
     } catch (error) {
       if (signal?.aborted === true) throw abortedError(action, signal)
       throw connectionError(action, error)
     }
   }
+}
 
-  async close(): Promise<void> {
-    // Whoever waits for calls under way has done so; what is left has nobody to take it.
-    await this.#agent.destroy()
+/** The whole of an answer, of bounded length. */
+class Body {
+  readonly #action: string
+  readonly #chunks: Buffer[] = []
+  #bytes = 0
+
+  constructor(action: string) {
+    this.#action = action
+  }
+
+  take(chunk: Buffer): void {
+    this.#bytes += chunk.length
+    if (this.#bytes > ANSWER_BYTES_MAX) {
+      const detail = `the answer is longer than ${ANSWER_BYTES_MAX} bytes`
+      throw new OperationError('STORE_PROTOCOL', `Cannot ${this.#action}: ${detail}`, { hint: SERVER_HINT })
+    }
+    this.#chunks.push(chunk)
+  }
+
+  whole(): Buffer {
+    return Buffer.concat(this.#chunks)
   }
 }
 

@@ -1,0 +1,73 @@
+/**
+ * Whether the directories that are synced are those of before: what is not found in another one proves nothing. A root is known by
+ * a mark of its own, an extended attribute that goes with it wherever it is mounted; where it cannot have one, by device and inode.
+ */
+import { randomUUID } from 'node:crypto'
+
+import { OperationError } from '#base/errors.ts'
+import { SystemCallError } from '#os/libc.ts'
+import { closeSync, constants, openSync } from 'node:fs'
+import { statusOf } from '#os/status.ts'
+import { inodePath } from '#os/inode.ts'
+import { xattrGet, xattrSet } from '#os/xattr.ts'
+
+import type { Root } from './prefixes.ts'
+import type { SyncState } from './state.ts'
+
+const MARK = 'user.eider.root'
+
+interface Identity {
+  readonly id: string
+  /** Empty where the file system holds none. */
+  readonly mark: string
+}
+
+/**
+ * Compares the roots with those of the last run, and remembers them.
+ * @param isMeant `--yes-delete`: a root that is another one is taken as the new one
+ * @throws OperationError `ROOT_CHANGED`
+ */
+export async function checkRoots(roots: readonly Root[], state: SyncState, isMeant: boolean): Promise<void> {
+  for (const { source, isDirectory } of roots) {
+    if (!isDirectory) continue
+    const now = identityOf(source)
+    const fact = state.fact(`root ${source}`)
+    const before = fact === undefined ? undefined : (JSON.parse(fact) as Identity)
+    if (before !== undefined && !isSame(before, now) && !isMeant) {
+      throw new OperationError(
+        'ROOT_CHANGED',
+        `Cannot sync "${source}": it is not the directory that was synced before; is its disk mounted?`,
+      )
+    }
+    if (before?.id !== now.id || before.mark !== now.mark) await state.setFact(`root ${source}`, JSON.stringify(now))
+  }
+}
+
+function isSame(before: Identity, now: Identity): boolean {
+  return before.mark === '' ? before.id === now.id : before.mark === now.mark
+}
+
+/** Gives the directory a mark, where it has none and can have one. */
+function identityOf(directory: string): Identity {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    const path = inodePath(fd)
+    return { id: statusOf(fd).id, mark: markOf(path) }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function markOf(path: string): string {
+  try {
+    const found = xattrGet(path, MARK)
+    if (found !== undefined) return found.toString()
+    const mark = randomUUID()
+    xattrSet(path, MARK, Buffer.from(mark))
+    return mark
+  } catch (error) {
+    // Read-only, another's, or without extended attributes.
+    if (error instanceof SystemCallError) return ''
+    throw error
+  }
+}

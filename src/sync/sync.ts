@@ -1,0 +1,542 @@
+/**
+ * A sync: makes the target equal to the source, and keeps it equal. Everything that tells of a difference (a comparison of the
+ * trees, a watcher, whoever names a path) only names the path; one queue holds what is named, and whoever takes a path from
+ * it looks at the source then (`decision.ts`), so that it does not matter who told what, when, or how often.
+ *
+ * A run compares each root with the target's listing, while what differs is sent already; what only the target has is
+ * deleted when the comparison is over and sending has not failed. Then, unless it is to be done once, it follows the watchers.
+ * Comparisons after the first ask the memory of the sync instead of the target (`state.ts`): the target has one writer.
+ */
+import { AssertionError } from 'node:assert'
+
+import { isOperationError, OperationError, type ErrorCode } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
+import { untilAborted } from '#store/abort.ts'
+import { Slice } from '#store/directory/listing.ts'
+import { isWithin, parentOf } from '#store/path.ts'
+
+import type { Actor } from './actor.ts'
+import { actorListing } from './actor-listing.ts'
+import { compare, type Differences } from './comparison.ts'
+import type { Decider } from './decision.ts'
+import type { DeleteGuard } from './delete-guard.ts'
+import type { Executor } from './executor.ts'
+import { Mover } from './mover.ts'
+import type { SyncFailure, SyncSnapshot, SyncWatcher } from './snapshot.ts'
+import type { SyncSource } from './source.ts'
+import type { SyncState } from './state.ts'
+import { Tally } from './tally.ts'
+import { TargetOnly } from './target-only.ts'
+import type { Listing, Skipped, TreeEntry } from './tree.ts'
+import type { Change } from './watch/watcher.ts'
+import { WorkQueue, type MoveWork, type PathWork } from './work-queue.ts'
+
+const log = logger('sync')
+/** A comparison waits while so many paths wait, so that memory does not grow with the tree. */
+const WAITING_MAX = 10_000
+const RETRY_FIRST_MS = 250
+const RETRY_LAST_MS = 30_000
+/** A file that is written without being closed is sent that long after a write, and not at each. */
+const OPEN_FILE_MS = 1000
+const SNAPSHOT_MS = 250
+/** Tries of a path in a run that ends; one that stays goes on. */
+const TRIES_MAX = 5
+/** What fails for every path in the same way. */
+const FATAL: readonly ErrorCode[] = [
+  'ROOT_CHANGED',
+  'DELETES_REFUSED',
+  'BUCKET_NOT_FOUND',
+  'CREDENTIALS_MISSING',
+  'CREDENTIALS_REFUSED',
+  'CLOCK_SKEWED',
+  'REGION_WRONG',
+]
+
+export interface SyncOptions {
+  /** Operations under way at most. */
+  readonly threads: number
+  /** Ends when the target is equal. */
+  readonly once: boolean
+  readonly deletes: 'never' | 'after' | 'during'
+  readonly metadata: boolean
+  readonly backupDirectory: string | undefined
+  /** Between two comparisons with what is remembered, for what no watcher tells; 0: none. */
+  readonly compareEveryMs: number
+  /** Local directory for what does not fit into memory. */
+  readonly scratch: string
+  readonly signal: AbortSignal
+}
+
+export interface SyncParts {
+  readonly source: SyncSource
+  readonly actor: Actor
+  readonly state: SyncState
+  readonly decider: Decider
+  readonly executor: Executor
+  readonly deleteGuard: DeleteGuard
+}
+
+/** Told as it happens. */
+export interface SyncObserver {
+  /** At most some times a second, and at each change of the phase. */
+  readonly onSnapshot?: (snapshot: SyncSnapshot) => void
+  readonly onSkipped?: (skipped: Skipped) => void
+  readonly onFailed?: (failure: SyncFailure) => void
+}
+
+/** What follows the source's changes. */
+export interface Follower {
+  /** Once it resolves nothing is missed. */
+  arm(): Promise<void>
+  /** Tells the sync of changes until the signal aborts. Rejects where it can no longer. */
+  follow(sync: Pick<Sync, 'take' | 'ask'>, signal: AbortSignal): Promise<void>
+  readonly status: SyncWatcher | undefined
+  close(): Promise<void>
+}
+
+export class Sync {
+  readonly tally = new Tally()
+  readonly #parts: SyncParts
+  readonly #options: SyncOptions
+  readonly #observer: SyncObserver
+  readonly #follower: Follower | undefined
+  readonly #queue = new WorkQueue()
+  readonly #mover: Mover
+  /** Directories to compare with what is remembered. */
+  readonly #subtrees = new Set<string>()
+  /** Directories of the target that have to get their attributes, once nothing else is to be done. */
+  readonly #touched = new Set<string>()
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  #waiters: (() => void)[] = []
+  #timer: NodeJS.Timeout | undefined
+  #comparing: Promise<void> | undefined
+  #failure: Error | undefined
+  #shownAt = 0
+  #isShown = false
+
+  constructor(parts: SyncParts, options: SyncOptions, observer: SyncObserver = {}, follower?: Follower) {
+    this.#parts = parts
+    this.#options = options
+    this.#observer = observer
+    this.#follower = follower
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal])
+    this.#mover = new Mover(parts.source, parts.actor, parts.state)
+  }
+
+  /**
+   * Runs until the target is equal (`once`) or the signal of the options aborts.
+   * @throws OperationError for what keeps it from going on; what failed for single paths is in the tally
+   */
+  async run(): Promise<void> {
+    const following = this.#begin()
+    try {
+      await Promise.race([this.#work(), following])
+    } catch (error) {
+      if (!this.#options.signal.aborted) throw this.#failure ?? error
+    } finally {
+      this.#phase('stopping')
+      this.#stop.abort()
+      clearTimeout(this.#timer)
+      await this.#follower?.close()
+      await Promise.allSettled([following, this.#comparing])
+      while (this.#queue.running > 0) await this.#changed()
+      await this.#parts.state.flushed()
+    }
+    if (this.#failure !== undefined && !this.#options.signal.aborted) throw this.#failure
+  }
+
+  get snapshot(): SyncSnapshot {
+    this.tally.sentBytes = this.#parts.executor.bytesSent
+    return this.tally.snapshot(this.#queue, this.#follower?.status)
+  }
+
+  /** What a watcher tells; paths are of the target, and lie within `root`. */
+  take(root: string, changes: readonly Change[]): void {
+    const at = (path: string): string => (root === '' ? path : path === '' ? root : `${root}/${path}`)
+    for (const change of changes) {
+      switch (change.kind) {
+        case 'written':
+          if (change.isOpen) this.#queue.addLater(at(change.path), Date.now() + OPEN_FILE_MS)
+          else this.ask(at(change.path))
+          break
+        case 'gone':
+          this.ask(at(change.path))
+          break
+        case 'moved':
+          this.#queue.move(at(change.from), at(change.to), change.isDirectory)
+          this.ask(at(change.to))
+          break
+        case 'subtree':
+          this.#compareLater(at(change.path))
+          break
+        case 'lost':
+          log.warn({ root }, 'changes came faster than they could be read, so the whole tree is compared')
+          this.#compareLater(root)
+          break
+        case 'root-gone':
+          this.#fatal(
+            new OperationError(
+              'ROOT_CHANGED',
+              `Cannot sync "${this.#parts.source.names.join('", "')}": it was removed, moved or unmounted`,
+            ),
+          )
+          break
+        case 'skipped':
+          this.#skipped({ path: at(change.path), reason: change.reason, detail: change.detail })
+      }
+    }
+    this.#pump()
+  }
+
+  /** `path` of the target is to be made equal: kept until it is done, also over a restart. */
+  ask(path: string): void {
+    if (path === '' || !this.#takesPart(path)) {
+      if (this.#options.metadata && path === '') this.#touched.add(path)
+      return
+    }
+    this.#parts.state.intend({ path, since: Date.now() })
+    this.#queue.add(path)
+    this.#pump()
+  }
+
+  /** Kept durably when it resolves. */
+  async askDurably(path: string): Promise<void> {
+    this.ask(path)
+    await this.#parts.state.flushed()
+  }
+
+  async #begin(): Promise<void> {
+    if (this.#follower === undefined) return untilAborted('sync', new Promise(() => undefined), this.#signal)
+    await this.#follower.arm()
+    const signal = this.#signal
+    await untilAborted('follow the source', this.#follower.follow(this, signal), signal)
+  }
+
+  async #work(): Promise<void> {
+    this.#signal.throwIfAborted()
+    for (const { path } of this.#parts.state.intents()) if (this.#takesPart(path)) this.#queue.add(path)
+    await this.#compareAll('target')
+    if (this.#options.once) return
+    const { compareEveryMs } = this.#options
+    const { isLocal } = this.#parts.source
+    let next = compareEveryMs === 0 ? Number.POSITIVE_INFINITY : Date.now() + compareEveryMs
+    for (;;) {
+      this.#phase('watching')
+      await this.#settled()
+      await this.#finishDirectories()
+      await this.#changedUntil(next)
+      if (Date.now() < next) continue
+      await this.#compareAll(isLocal ? 'memory' : 'target')
+      next = Date.now() + compareEveryMs
+    }
+  }
+
+  async #compareAll(against: 'target' | 'memory'): Promise<void> {
+    const { source, deleteGuard, state } = this.#parts
+    const { compared } = this.tally
+    Object.assign(compared, { source: 0, target: 0, same: 0 })
+    this.#phase('comparing')
+    const targetOnly = new TargetOnly(this.#options.scratch)
+    try {
+      for (const root of source.roots) {
+        const target = against === 'target' ? this.#targetListing(root) : state.listing(root, new Slice())
+        await this.#compare(root, target, targetOnly)
+      }
+      deleteGuard.begin(compared.target)
+      this.#phase('sending')
+      await this.#settled()
+      await this.#deleteTargetOnly(targetOnly)
+      await this.#settled()
+      await this.#finishDirectories()
+    } finally {
+      targetOnly.close()
+    }
+  }
+
+  async #compare(under: string, target: Listing, targetOnly: TargetOnly | undefined): Promise<void> {
+    const { source, decider, actor } = this.#parts
+    const { metadata, deletes, backupDirectory } = this.#options
+    const pathBytesMax = actor.keeps?.pathBytesMax
+    const listing = source.list(under, {
+      signal: this.#signal,
+      onSkipped: (skipped) => this.#skipped(skipped),
+      ...(pathBytesMax === undefined ? {} : { pathBytesMax }),
+    })
+    const differences: Differences = {
+      onDifferent: (path, there, bytes) => this.#queue.add(path, targetOnly === undefined ? undefined : there, bytes),
+      onTargetOnly: (entry) => {
+        if (deletes === 'never') return
+        if (targetOnly === undefined) this.#queue.add(entry.path)
+        else targetOnly.add(entry)
+      },
+      onDirectory: (path) => this.#touched.add(path),
+      room: async () => {
+        this.#pump()
+        while (this.#queue.waiting > WAITING_MAX && !this.#queue.isResting) await this.#changed()
+        this.#signal.throwIfAborted()
+      },
+    }
+    const directories = actor.makeDirectory !== undefined && actor.keeps?.directories === true
+    await compare({ source: listing, target }, differences, this.tally.compared, {
+      ...{ source, decider, metadata, directories, backupDirectory },
+    })
+  }
+
+  #targetListing(root: string): Listing {
+    return actorListing(this.#parts.actor, root, {
+      scratch: this.#options.scratch,
+      signal: this.#signal,
+      onSkipped: (skipped) => this.#skipped(skipped),
+    })
+  }
+
+  /** All of it or, where it is more than is likely to be meant, nothing. */
+  async #deleteTargetOnly(targetOnly: TargetOnly): Promise<void> {
+    const { executor, deleteGuard, source } = this.#parts
+    if (targetOnly.count === 0) return
+    const failed = this.tally.failures.length
+    if (failed > 0 && this.#options.deletes === 'after') {
+      this.tally.keptBack = targetOnly.count
+      log.warn({ failed, kept: targetOnly.count }, 'nothing is deleted from the target, as not all could be sent')
+      return
+    }
+    if (!deleteGuard.allows(targetOnly.count)) deleteGuard.take(targetOnly.count)
+    for await (const page of targetOnly.pages()) {
+      this.#signal.throwIfAborted()
+      const left = source.isLocal ? await this.#stillAbsent(page) : page.filter(({ path }) => !this.#queue.has(path))
+      const kept = await executor.deleteAll(left)
+      this.tally.removed += left.length - kept.size
+      this.tally.changed()
+      for (const [target, error] of kept) this.#failed({ ...workOf(target), tries: TRIES_MAX }, error)
+      if (this.#options.metadata) for (const { path } of left) this.#touched.add(parentOf(path))
+      this.#show()
+    }
+  }
+
+  /** Looked at once more, in a root that is proven to be the same: what came meanwhile is made equal instead. */
+  async #stillAbsent(page: readonly TreeEntry[]): Promise<readonly TreeEntry[]> {
+    const absent: TreeEntry[] = []
+    for (const target of page) {
+      if (this.#queue.has(target.path)) continue
+      const looked = await this.#parts.source.look(target.path, { signal: this.#signal })
+      if (looked.is === 'absent') absent.push(target)
+      else if (looked.is === 'entry') this.#queue.add(target.path, target)
+    }
+    this.#pump()
+    return absent
+  }
+
+  #compareLater(path: string): void {
+    for (const other of this.#subtrees) if (isWithin(path, other)) return
+    this.#subtrees.add(path)
+    this.#comparing ??= this.#compareSubtrees()
+      .catch((error: unknown) => this.#fatal(error))
+      .finally(() => {
+        this.#comparing = undefined
+        this.#wake()
+      })
+  }
+
+  /** One after another; what they find that is only remembered is looked at as any other path. */
+  async #compareSubtrees(): Promise<void> {
+    for (const path of this.#subtrees) {
+      this.#subtrees.delete(path)
+      if (this.#signal.aborted) return
+      if (!this.#takesPart(path)) continue
+      if (path !== '') this.#queue.add(path)
+      try {
+        await this.#compare(path, this.#parts.state.listing(path, new Slice()), undefined)
+      } catch (error) {
+        if (this.#signal.aborted) return
+        // It may be gone, or no directory any more: then the look at the path itself finds what is left of it.
+        if (isOperationError(error, 'ROOT_CHANGED')) throw error
+        log.debug({ err: error, path }, 'a subtree could not be compared')
+        if (!isOperationError(error, 'LOCAL_FAILED')) throw error
+      }
+    }
+  }
+
+  /** Within a root, or a root that is a single file. */
+  #takesPart(path: string): boolean {
+    return this.#parts.source.roots.some((root) => isWithin(path, root))
+  }
+
+  #pump(): void {
+    clearTimeout(this.#timer)
+    while (this.#queue.running < this.#options.threads && !this.#signal.aborted) {
+      const work = this.#queue.next(Date.now())
+      if (work === undefined) break
+      void (work.kind === 'move' ? this.#doMove(work) : this.#doPath(work))
+    }
+    const at = this.#queue.nextAt
+    if (at !== undefined && !this.#signal.aborted) {
+      this.#timer = setTimeout(() => this.#pump(), Math.max(1, at - Date.now()))
+    }
+  }
+
+  async #doPath(work: PathWork): Promise<void> {
+    const { path } = work
+    const { decider, executor, state } = this.#parts
+    if (work.tries > 0) this.tally.retried++
+    try {
+      const decision = await decider.decide(path, work.target)
+      const outcome = await executor.carryOut(decision)
+      if (decision.do === 'skip') this.#skipped(decision.skipped)
+      else this.tally.mended(path)
+      this.tally.count(outcome)
+      if (outcome === 'sent' && decision.do === 'send' && decision.replaced === undefined)
+        this.#parts.deleteGuard.added(1)
+      if (outcome !== 'nothing') this.#didChange(path, outcome === 'deleted')
+      state.fulfilled(path)
+      this.#queue.done(path, outcome === 'changed' ? Date.now() + pauseMs(work.tries) : undefined)
+    } catch (error) {
+      this.#failed(work, error)
+    }
+    this.#wake()
+    this.#pump()
+  }
+
+  async #doMove(move: MoveWork): Promise<void> {
+    let isDone = false
+    try {
+      isDone = await this.#mover.move(move, this.#signal)
+    } catch (error) {
+      if (isOperationError(error, ...FATAL)) this.#fatal(error)
+      else
+        log.info(
+          { err: error, from: move.from, to: move.to },
+          'a rename could not be done as one: its files are compared',
+        )
+    }
+    this.#queue.moved(move, isDone)
+    if (isDone) {
+      this.tally.renamed++
+      this.#didChange(move.from, true)
+      this.#didChange(move.to, false)
+    } else this.ask(move.from)
+    if (move.isDirectory) {
+      if (!isDone) this.#compareLater(move.from)
+      this.#compareLater(move.to)
+    }
+    this.#wake()
+    this.#pump()
+  }
+
+  /** The directory of what was changed has new times in the target; one that is empty now may have to be made. */
+  #didChange(path: string, isGone: boolean): void {
+    this.tally.changed()
+    const above = parentOf(path)
+    if (this.#options.metadata) {
+      this.#touched.add(above)
+      if (!isGone && this.#parts.state.known(`${path}/`) !== undefined) this.#touched.add(path)
+    }
+    if (isGone && above !== '' && this.#takesPart(above) && this.#parts.actor.keeps?.directories === true) {
+      this.#queue.add(above)
+    }
+  }
+
+  #failed(work: PathWork, error: unknown): void {
+    const { path, tries } = work
+    const isRunning = this.#queue.isRunning(path)
+    if (error instanceof AssertionError || isOperationError(error, ...FATAL)) this.#fatal(error)
+    if (this.#signal.aborted) {
+      if (isRunning) this.#queue.done(path)
+      return
+    }
+    const isGone = isOperationError(error, 'STORE_NOT_FOUND', 'FILE_STALE')
+    const mayRetry =
+      isGone || !isOperationError(error) || error.retry !== 'never' || isOperationError(error, 'STORE_CONFLICT')
+    const retries = mayRetry && isRunning && (tries + 1 < TRIES_MAX || !this.#options.once)
+    log.debug({ err: error, path, tries, retries }, 'a path could not be made equal')
+    if (!retries || tries + 1 === TRIES_MAX) {
+      const failure = this.tally.fail(path, error)
+      this.#parts.state.intend({ path, since: Date.now(), failure: failure.message })
+      this.#observer.onFailed?.(failure)
+    }
+    if (isRunning) this.#queue.done(path, retries ? Date.now() + pauseMs(tries) : undefined)
+  }
+
+  #skipped(skipped: Skipped): void {
+    if (this.tally.skip(skipped)) this.#observer.onSkipped?.(skipped)
+  }
+
+  /** Times and modes of directories, once what lies in them is done. */
+  async #finishDirectories(): Promise<void> {
+    while (this.#touched.size > 0 && this.#queue.isResting) {
+      const path = [...this.#touched].pop() ?? ''
+      this.#touched.delete(path)
+      if (!this.#takesPart(path)) continue
+      try {
+        if (await this.#parts.executor.finishDirectory(path)) this.tally.count('attributes-set')
+      } catch (error) {
+        if (isOperationError(error, ...FATAL)) throw error
+        if (this.#signal.aborted) return
+        if (!isOperationError(error, 'STORE_NOT_FOUND')) this.#failed({ ...workOf({ path }), tries: TRIES_MAX }, error)
+      }
+    }
+  }
+
+  /** Resolves when nothing is left to be done but what failed and waits for its time; in a run that ends, not even that. */
+  async #settled(): Promise<void> {
+    const isOver = (): boolean => (this.#options.once ? this.#queue.isEmpty : this.#queue.isResting)
+    this.#pump()
+    while (this.#comparing !== undefined || !isOver()) {
+      await this.#changed()
+      this.#signal.throwIfAborted()
+    }
+  }
+
+  /** Resolves at the next change of what is to be done. */
+  #changed(): Promise<void> {
+    return new Promise((resolve) => this.#waiters.push(resolve))
+  }
+
+  async #changedUntil(at: number): Promise<void> {
+    if (this.#touched.size > 0 || !this.#queue.isResting) return
+    let timer: NodeJS.Timeout | undefined
+    const due = new Promise<void>((resolve) => {
+      if (Number.isFinite(at)) timer = setTimeout(resolve, Math.max(0, at - Date.now()))
+    })
+    await Promise.race([this.#changed(), due])
+    clearTimeout(timer)
+    this.#signal.throwIfAborted()
+  }
+
+  #wake(): void {
+    this.#show()
+    const waiters = this.#waiters
+    this.#waiters = []
+    for (const wake of waiters) wake()
+  }
+
+  #fatal(error: unknown): void {
+    this.#failure ??= error instanceof Error ? error : new Error(String(error))
+    this.#stop.abort(error)
+    this.#wake()
+  }
+
+  #phase(phase: SyncSnapshot['phase']): void {
+    if (this.tally.phase === phase && this.#isShown) return
+    this.tally.phase = phase
+    this.#shownAt = 0
+    this.#show()
+  }
+
+  #show(): void {
+    const now = performance.now()
+    if (this.#observer.onSnapshot === undefined || (this.#isShown && now - this.#shownAt < SNAPSHOT_MS)) return
+    this.#isShown = true
+    this.#shownAt = now
+    this.#observer.onSnapshot(this.snapshot)
+  }
+}
+
+function workOf({ path }: Pick<TreeEntry, 'path'>): PathWork {
+  return { kind: 'path', path, target: undefined, bytes: 0, tries: 0 }
+}
+
+/** With full jitter, so that what failed together does not come back together. */
+function pauseMs(tries: number): number {
+  return Math.random() * Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** tries)
+}
