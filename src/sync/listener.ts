@@ -127,7 +127,7 @@ async function bodyEnds(request: IncomingMessage): Promise<boolean> {
   if (Number(request.headers['content-length'] ?? 0) > BODY_BYTES_MAX) return false
   let size = 0
   // Given up early, it must not take the connection along, on which the answer goes.
-  for await (const chunk of request.iterator({}) as AsyncIterable<Buffer>) {
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.length
     if (size > BODY_BYTES_MAX) return false
   }
