@@ -48,7 +48,7 @@ test('each event is a line of JSON with its name, the time and its facts', () =>
   events.progress(SNAPSHOT)
   events.failed({ path: 'a\nb', code: 'STORE_DENIED', message: 'Cannot put' })
   events.skipped({ path: 's', reason: 'special', detail: 'a socket' })
-  events.done(SNAPSHOT, 12)
+  events.done(SNAPSHOT, 12.4)
   const told = eventsIn(stream)
   assert.deepEqual(
     told.map(({ event }) => event),
@@ -63,6 +63,7 @@ test('each event is a line of JSON with its name, the time and its facts', () =>
   assert.equal(failed?.['path'], 'a\nb')
   assert.equal(skipped?.['reason'], 'special')
   assert.equal(done?.['elapsedMs'], 12)
+  assert.ok(!('phase' in done))
 })
 
 test('progress is told once a second, and at each change of phase', () => {

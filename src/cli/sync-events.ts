@@ -57,6 +57,7 @@ export function syncEvents(stream: Writable): SyncEvents {
     },
     failed: (failure) => write('failed', failure),
     skipped: ({ path, reason, detail }) => write('skipped', { path, reason, detail }),
-    done: (snapshot, elapsedMs) => write('done', { ...snapshot, failures: undefined, elapsedMs }),
+    done: (snapshot, elapsedMs) =>
+      write('done', { ...snapshot, failures: undefined, phase: undefined, elapsedMs: Math.round(elapsedMs) }),
   }
 }
