@@ -176,6 +176,8 @@ export interface ListOptions extends CallOptions {
   readonly after?: string
   /** At most about so many entries a page; a store may give fewer. */
   readonly pageEntries?: number
+  /** Extended attributes, and owners that are kept in them, may be left out: a look at each entry less. */
+  readonly brief?: boolean
 }
 
 export interface TreeOptions extends CallOptions {

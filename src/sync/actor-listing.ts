@@ -23,6 +23,8 @@ export interface ActorListingOptions {
   readonly scratch: string
   readonly signal?: AbortSignal
   readonly onSkipped?: (skipped: Skipped) => void
+  /** Attributes are not compared. */
+  readonly brief?: boolean
 }
 
 /**
@@ -31,11 +33,12 @@ export interface ActorListingOptions {
  *   `ABORTED`, and whatever the actor throws.
  */
 export function actorListing(actor: Actor, under: string, options: ActorListingOptions): Listing {
-  const { scratch, signal, onSkipped } = options
+  const { scratch, signal, onSkipped, brief } = options
   const given: ListedIterable = actor.list({
     under,
     ...(signal === undefined ? {} : { signal }),
     ...(onSkipped === undefined ? {} : { onSkipped }),
+    ...(brief === undefined ? {} : { brief }),
   })
   if (typeof given?.[Symbol.asyncIterator] !== 'function') {
     throw new OperationError(

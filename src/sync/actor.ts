@@ -43,6 +43,8 @@ export interface FileToSend {
 export interface ActorListOptions extends CallOptions {
   /** Only what lies at or under this path is asked for; more may be given. The empty path is all. */
   readonly under: string
+  /** Attributes are not compared: what a look at each file would cost may be left out. */
+  readonly brief?: boolean
   /** To be told of what is there and has a name that no path can be. */
   readonly onSkipped?: (skipped: Skipped) => void
 }

@@ -42,9 +42,13 @@ export class StoreActor implements Actor {
     }
   }
 
-  async *list({ under, signal }: ActorListOptions): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+  async *list({
+    under,
+    brief = false,
+    signal,
+  }: ActorListOptions): AsyncGenerator<readonly TreeEntry[], void, undefined> {
     try {
-      for await (const page of this.#store.list(under, { recursive: true, ...signalOf(signal) })) {
+      for await (const page of this.#store.list(under, { recursive: true, brief, ...signalOf(signal) })) {
         yield page.filter(({ path }) => !isWithin(path, OWN_NAME)).map((entry) => treeEntry(entry, entry.path))
       }
     } catch (error) {

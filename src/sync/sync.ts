@@ -287,6 +287,7 @@ export class Sync {
     return actorListing(this.#parts.actor, root, {
       scratch: this.#options.scratch,
       signal: this.#signal,
+      brief: !this.#options.metadata,
       onSkipped: (skipped) => this.#skipped(skipped),
     })
   }

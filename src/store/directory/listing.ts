@@ -49,6 +49,7 @@ export async function* listDirectory(
   const { signal, pageEntries = PAGE_ENTRIES, recursive = false } = options
   const filter = new KeyFilter(options.prefix ?? '', options.after ?? '', recursive)
   const slice = new Slice()
+  const view: View = { root, filter, slice, pageEntries, brief: options.brief === true }
   let first: readonly string[]
   try {
     first = await namesOf(root, path, '', filter, slice)
@@ -60,7 +61,7 @@ export async function* listDirectory(
     checkAborted(action, signal)
     const page: Entry[] = []
     try {
-      await fillPage(root, frames, page, pageEntries, filter, slice)
+      await fillPage(view, frames, page)
     } catch (error) {
       throw failure(error, action)
     }
@@ -70,18 +71,21 @@ export async function* listDirectory(
   }
 }
 
-async function fillPage(
-  root: number,
-  frames: Frame[],
-  page: Entry[],
-  pageEntries: number,
-  filter: KeyFilter,
-  slice: Slice,
-): Promise<void> {
+/** What a listing shows, and how. */
+interface View {
+  readonly root: number
+  readonly filter: KeyFilter
+  readonly slice: Slice
+  readonly pageEntries: number
+  readonly brief: boolean
+}
+
+async function fillPage(view: View, frames: Frame[], page: Entry[]): Promise<void> {
+  const { root, filter, slice, pageEntries } = view
   for (;;) {
     const frame = frames.at(-1)
     if (frame === undefined || page.length >= pageEntries) return
-    const entered = await takeEntries(root, frame, page, pageEntries, filter, slice)
+    const entered = await takeEntries(view, frame, page)
     if (entered !== undefined) {
       const base = `${frame.base}${entered}/`
       const path = joinPath(frame.path, entered)
@@ -93,14 +97,8 @@ async function fillPage(
 }
 
 /** Adds entries of the frame until the page is full or, in a walk, a directory is to be entered: its name then. */
-async function takeEntries(
-  root: number,
-  frame: Frame,
-  page: Entry[],
-  pageEntries: number,
-  filter: KeyFilter,
-  slice: Slice,
-): Promise<string | undefined> {
+async function takeEntries(view: View, frame: Frame, page: Entry[]): Promise<string | undefined> {
+  const { root, filter, slice, pageEntries, brief } = view
   if (frame.next >= frame.names.length) return undefined
   const dir = openIfThere(root, frame.path)
   if (dir === undefined) {
@@ -113,7 +111,7 @@ async function takeEntries(
       const isDirectory = key.endsWith('/')
       const name = isDirectory ? key.slice(0, -1) : key
       if (filter.shows(frame.base + key)) {
-        const entry = entryAt(dir, frame.path, name, isDirectory)
+        const entry = entryAt(dir, frame.path, name, isDirectory, brief)
         if (entry !== undefined) page.push(entry)
       }
       if (isDirectory && filter.enters(frame.base + key)) return name
@@ -126,11 +124,11 @@ async function takeEntries(
 }
 
 /** Undefined where it is gone, or has become another kind meanwhile and so would be out of order. */
-function entryAt(dir: number, parent: string, name: string, isDirectory: boolean): Entry | undefined {
+function entryAt(dir: number, parent: string, name: string, isDirectory: boolean, brief: boolean): Entry | undefined {
   const status = statusAt(dir, name)
   const kind = status === undefined ? undefined : kindOf(status)
   if (status === undefined || kind === undefined || (kind === 'directory') !== isDirectory) return undefined
-  return entryOf(joinPath(parent, name), kind, status, hasXattrs(kind) ? keptAt(dir, name) : NOTHING_KEPT)
+  return entryOf(joinPath(parent, name), kind, status, !brief && hasXattrs(kind) ? keptAt(dir, name) : NOTHING_KEPT)
 }
 
 function keptAt(dir: number, name: string): ReturnType<typeof keptAttributes> {

@@ -241,7 +241,7 @@ class SwiftActor implements Actor {
         const answer = await this.#account.request({
           action,
           method: 'GET',
-          path: `${this.#container}?${query}`,
+          path: `${this.#container}?${query.toString()}`,
           signal,
         })
         if (answer.status === 404 && marker === '') return []

@@ -160,7 +160,7 @@ async function logInByKeystone(client: HttpClient, login: SwiftLogin): Promise<S
     action,
     method: 'POST',
     origin: authUrl.origin,
-    path: `${/\/v3$/.test(base) ? base : `${base}/v3`}/auth/tokens`,
+    path: `${base.endsWith('/v3') ? base : `${base}/v3`}/auth/tokens`,
     headers: { 'content-type': 'application/json', accept: 'application/json' },
     body: Buffer.from(JSON.stringify({ auth: { identity, ...scope } })),
   })

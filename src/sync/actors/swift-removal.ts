@@ -5,7 +5,7 @@
  */
 import * as v from 'valibot'
 
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { isOperationError, type OperationError } from '#base/errors.ts'
 
 import { refusal, type HttpAnswer } from './http-client.ts'
 import { jsonOf } from './json-answer.ts'
@@ -106,7 +106,7 @@ export class SwiftRemoval {
     const outcome = outcomeOf(action, answer)
     const refused = new Map(outcome.Errors.map(([name, status]) => [decoded(name), status]))
     const told = outcome['Number Deleted'] + outcome['Number Not Found'] + refused.size
-    const errors = names.map((name) => {
+    const errors = names.map((name): Error | undefined => {
       const status = refused.get(`${decoded(container)}/${name}`)
       return status === undefined ? undefined : refusalOf(name, status)
     })

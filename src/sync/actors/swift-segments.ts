@@ -10,7 +10,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import * as v from 'valibot'
 
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import type { Version } from '#store/store.ts'
 import type { FileToSend } from '#sync/actor.ts'
@@ -215,7 +215,7 @@ export class SwiftSegments {
     const names: string[] = []
     for (;;) {
       const query = new URLSearchParams({ format: 'json', prefix, marker: names.at(-1) ?? '' })
-      const path = `/${encodeURIComponent(this.#own)}?${query}`
+      const path = `/${encodeURIComponent(this.#own)}?${query.toString()}`
       const answer = await this.#account.request({ action, method: 'GET', path, signal })
       if (answer.status === 404 || answer.status === 204) return names
       if (answer.status !== 200) throw refusal(action, answer)
