@@ -41,6 +41,8 @@ const PACKAGES = {
     'radosgw',
     'ceph-mon',
     'ceph-osd',
+    // A Swift server that others wrote.
+    'python3-swift',
     'ca-certificates',
     // Small disks of their own, that fill up.
     'e2fsprogs',
