@@ -6,7 +6,7 @@
  */
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { untilAborted } from '#store/abort.ts'
-import { checkPath, isWithin } from '#store/path.ts'
+import { checkPath, compareUtf8, isWithin } from '#store/path.ts'
 import { sortKey, type Kind } from '#store/store.ts'
 
 import type { Actor, Listed } from './actor.ts'
@@ -55,12 +55,27 @@ export function actorListing(actor: Actor, under: string, options: ActorListingO
   return withoutTwins(actor.url, sorted)
 }
 
+/**
+ * The same at once, in memory: for a directory that is to go. What an actor lists of other places, as it may, is not in it.
+ */
+export async function entriesUnder(
+  actor: Actor,
+  under: string,
+  options: Pick<ActorListingOptions, 'signal' | 'onSkipped'>,
+): Promise<TreeEntry[]> {
+  const { signal } = options
+  const found: TreeEntry[] = []
+  const given = actor.list({ under, ...(signal === undefined ? {} : { signal }) })
+  for await (const page of pagesOf(actor.url, given, under, options)) found.push(...page)
+  return found.sort((a, b) => compareUtf8(sortKey(a), sortKey(b)))
+}
+
 /** Pages as they come. Single entries are gathered for as long as the actor gives them without a pause. */
 async function* pagesOf(
   url: string,
   given: ListedIterable,
   under: string,
-  { signal, onSkipped }: ActorListingOptions,
+  { signal, onSkipped }: Pick<ActorListingOptions, 'signal' | 'onSkipped'>,
 ): AsyncGenerator<readonly TreeEntry[], void, undefined> {
   const iterator = given[Symbol.asyncIterator]()
   const taker = new Taker(url, under, onSkipped)

@@ -11,6 +11,7 @@ import { joinPath, parentOf } from '#store/path.ts'
 import type { Attributes, CallOptions, Source } from '#store/store.ts'
 
 import type { Actor, FileToSend } from './actor.ts'
+import { entriesUnder } from './actor-listing.ts'
 import type { Bandwidth } from './bandwidth.ts'
 import { knownOf, type Decision } from './decision.ts'
 import type { DeleteGuard } from './delete-guard.ts'
@@ -344,12 +345,7 @@ export class Executor {
         `Cannot replace the directory "${path}" of the target: --delete never keeps what lies in it`,
       )
     }
-    const found: TreeEntry[] = []
-    for await (const listed of this.#actor.list({ under: path, ...this.#call() })) {
-      for (const entry of Array.isArray(listed) ? listed : [listed]) {
-        found.push({ kind: 'file', mtime: undefined, ...entry })
-      }
-    }
+    const found = await entriesUnder(this.#actor, path, this.#call())
     const protectedOne = found.find((entry) => !this.#source.admits(entry.path, entry.kind === 'directory'))
     if (protectedOne !== undefined) {
       throw new OperationError(
