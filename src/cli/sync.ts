@@ -1,4 +1,5 @@
 /** `eider sync`: makes a store equal to a directory, and keeps it equal. What works is `sync-process.ts`. */
+import { OperationError } from '#base/errors.ts'
 import type { ActorOption } from '#sync/actor.ts'
 import { command } from './command.ts'
 import {
@@ -114,9 +115,14 @@ export const sync = command({
       help: "autosync's way to say it",
     },
   ],
-  extend: async (_argv, directory, given) => {
+  extend: async (argv, directory, given) => {
     const actor = given('actor')?.text
     if (actor === undefined) return {}
+    const isTyped = argv.some((word) => /^--actor(=|$)/.test(word)) || (process.env[variableOf('actor')] ?? '') !== ''
+    // Whose file is found from here upwards must not choose what code runs.
+    if (/[./]/.test(actor) && !isTyped) {
+      throw new OperationError('USAGE', `Cannot use the actor "${actor}" of eider.json: a module is named by --actor`)
+    }
     if (actor === 's3' || actor === 'directory') return {}
     const { loadActor } = await import('#sync/actor-module.ts')
     const { options = {} } = await loadActor(actor, directory)

@@ -19,6 +19,8 @@ export interface Status {
   readonly mode: number
   readonly uid: number
   readonly gid: number
+  /** Names that it has. */
+  readonly links: number
   /** Device and inode as text: inode numbers of stacked file systems use all 64 bits. */
   readonly id: string
   readonly device: number
@@ -80,6 +82,7 @@ function decode(): Status {
     mode: out.readUInt16LE(28),
     uid: out.readUInt32LE(20),
     gid: out.readUInt32LE(24),
+    links: out.readUInt32LE(16),
     id: `${device.toString(36)}.${inodeText}`,
     device,
     inode,

@@ -7,13 +7,13 @@ import type { TreeEntry } from './tree.ts'
 export function localEntry(path: string, status: Status): TreeEntry | undefined {
   const kind = kindOf(status)
   if (kind === undefined) return undefined
-  const { mode, uid, gid, atime, mtime, ctime, device, inode } = status
+  const { mode, uid, gid, atime, mtime, ctime, device, inode, links } = status
   return {
     path,
     kind,
     size: kind === 'directory' ? 0 : status.size,
     mtime,
-    identity: { device, inode, ctime },
+    identity: links > 1 && kind === 'file' ? { device, inode, ctime, links } : { device, inode, ctime },
     attributes: { mode: mode & 0o7777, uid, gid, atime, mtime, ctime },
   }
 }

@@ -19,6 +19,7 @@ import type { Attributes, Source } from '#store/store.ts'
 
 import { isRacy, TICK_NS } from './equality.ts'
 import type { Filter, TreeFilter } from './filters.ts'
+import { HardLinks } from './hard-links.ts'
 import type { Prefixes, Root } from './prefixes.ts'
 import { localEntry } from './local-entry.ts'
 import { Scan } from './scan.ts'
@@ -57,6 +58,7 @@ export class LocalSource implements SyncSource {
   readonly granularityNs = TICK_NS
   readonly #roots: readonly LocalRoot[]
   readonly #options: LocalSourceOptions
+  readonly #names = new HardLinks()
 
   /** @throws OperationError `INPUT_INVALID` where a root is not there. */
   constructor(options: LocalSourceOptions) {
@@ -89,7 +91,7 @@ export class LocalSource implements SyncSource {
     })
     return {
       provesAbsence: (path) => scan.provesAbsence(relativeTo(root.target, path)),
-      [Symbol.asyncIterator]: () => mapped(scan, root.target),
+      [Symbol.asyncIterator]: () => this.#noted(mapped(scan, root.target)),
     }
   }
 
@@ -97,6 +99,11 @@ export class LocalSource implements SyncSource {
     const root = this.#roots.find(({ target }) => isWithin(path, target))
     if (root === undefined) return false
     return path === root.target || root.filter.reaches(relativeTo(root.target, path), isDirectory)
+  }
+
+  otherNames(entry: TreeEntry): readonly string[] {
+    const names = this.#names.of(entry)
+    return names.filter((path) => path !== entry.path)
   }
 
   async look(path: string): Promise<Looked> {
@@ -107,6 +114,7 @@ export class LocalSource implements SyncSource {
       return { is: 'skipped', skipped: { path, reason: 'unreadable', detail: status } }
     }
     const entry = localEntry(path, status)
+    if (entry !== undefined) this.#names.note(entry)
     if (path !== root.target && !root.filter.reaches(relativeTo(root.target, path), entry?.kind === 'directory')) {
       return { is: 'left-out' }
     }
@@ -161,6 +169,13 @@ export class LocalSource implements SyncSource {
   }
 
   async close(): Promise<void> {}
+
+  async *#noted(listing: AsyncIterable<readonly TreeEntry[]>): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+    for await (const page of listing) {
+      for (const entry of page) if (entry.identity?.links !== undefined) this.#names.note(entry)
+      yield page
+    }
+  }
 
   async *#fileListing(root: LocalRoot, options: SourceListOptions): AsyncGenerator<readonly TreeEntry[]> {
     const looked = await this.look(root.target)

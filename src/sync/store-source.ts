@@ -50,6 +50,10 @@ export class StoreSource implements SyncSource {
     return path === this.#target || this.#filter.reaches(this.#below(path), isDirectory)
   }
 
+  otherNames(): readonly string[] {
+    return []
+  }
+
   async look(path: string, { signal }: CallOptions): Promise<Looked> {
     let entry: Entry
     try {

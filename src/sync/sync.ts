@@ -244,6 +244,7 @@ export class Sync {
         await this.#compare(root, target, targetOnly)
       }
       deleteGuard.begin(compared.target)
+      if (this.#options.metadata) await this.#touchRoots()
       this.#phase('sending')
       await this.#settled()
       await this.#deleteTargetOnly(targetOnly)
@@ -251,6 +252,19 @@ export class Sync {
       await this.#finishDirectories()
     } finally {
       targetOnly.close()
+    }
+  }
+
+  /** A root is in no listing of its own. */
+  async #touchRoots(): Promise<void> {
+    const { source, actor, decider } = this.#parts
+    for (const root of source.roots) {
+      const call = { signal: this.#signal }
+      const [looked, target] = [await source.look(root, call), await actor.stat?.(root, call)]
+      // A store of flat keys has nothing that could keep them.
+      if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || target?.attributes?.mtime === undefined)
+        continue
+      if (decider.directoryDiffers(looked.entry, target)) this.#touched.add(root)
     }
   }
 
@@ -388,6 +402,8 @@ export class Sync {
       this.tally.count(outcome)
       if (outcome === 'sent' && decision.do === 'send' && decision.replaced === undefined)
         this.#parts.deleteGuard.added(1)
+      if (decision.do === 'send')
+        for (const name of this.#parts.source.otherNames(decision.entry)) this.#queue.add(name)
       if (outcome !== 'nothing') this.#didChange(path, outcome === 'deleted')
       state.fulfilled(path)
       this.#queue.done(path, outcome === 'changed' ? Date.now() + pauseMs(work.tries) : undefined)

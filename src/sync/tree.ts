@@ -11,6 +11,8 @@ export interface LocalIdentity {
   readonly device: number
   readonly inode: number
   readonly ctime: Timestamp
+  /** Names that a file has, where it has several. */
+  readonly links?: number
 }
 
 export interface TreeEntry {
