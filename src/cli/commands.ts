@@ -7,8 +7,9 @@ import { mount } from './mount.ts'
 import { serveS3 } from './serve-s3.ts'
 import { status } from './status.ts'
 import { sync } from './sync.ts'
+import { syncApply } from './sync-apply.ts'
 import { syncStatus } from './sync-status.ts'
 import { up } from './up.ts'
 import { unmount } from './unmount.ts'
 
-export const COMMANDS: readonly Command[] = [up, mount, unmount, status, sync, syncStatus, serveS3, doctor]
+export const COMMANDS: readonly Command[] = [up, mount, unmount, status, sync, syncApply, syncStatus, serveS3, doctor]

@@ -1,8 +1,8 @@
 /** What the words of an `eider sync` mean: where it comes from, where it goes, and by which names. */
 import { createHash } from 'node:crypto'
-import { existsSync, realpathSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { OperationError } from '#base/errors.ts'
 import { openStore } from '#store/open-store.ts'
 import { isWithin } from '#store/path.ts'
@@ -80,7 +80,15 @@ export async function openTarget(
     return openActor(actor, values, extra, signal)
   }
   const url = to ?? containerUrl(actor, values.targetContainer)
-  return new StoreActor(await openStore(await storeUrl(url), { signal, s3: s3Options(values) }))
+  const directory = localTarget(values)
+  if (directory !== undefined && !existsSync(directory) && existsSync(dirname(directory))) {
+    // As rsync does: one directory, never the way to it, which a disk that is not mounted would lack.
+    if (values.dryRun) return new StoreActor(await openStore('memory:', { signal }), pathToFileURL(directory).href)
+    mkdirSync(directory)
+  }
+  return new StoreActor(
+    await openStore(await storeUrl(url), { signal, readOnly: values.dryRun, s3: s3Options(values) }),
+  )
 }
 
 /** Where the state of this sync is kept: one directory for the same paths and the same target. */

@@ -1,30 +1,22 @@
 /** The process of `eider sync`: opens both ends, runs the sync until it is over or is told to stop, and tells how it went. */
-import { join } from 'node:path'
 import { logger, logToFile, logToStderr } from '#base/log.ts'
 import { startListener } from '#sync/listener.ts'
 import { LocalFollower } from '#sync/local-follower.ts'
-import { openSync, type SyncSettings } from '#sync/open-sync.ts'
+import { openSync } from '#sync/open-sync.ts'
 import type { Prefixes } from '#sync/prefixes.ts'
 import type { SyncSnapshot } from '#sync/snapshot.ts'
-import { SyncState } from '#sync/state.ts'
 import type { Sync, SyncObserver } from '#sync/sync.ts'
 import { EXIT, type ExitCode } from './command.ts'
-import { holdLock } from './held-lock.ts'
 import { listenError } from './listen-error.ts'
 import { stepLogLevelOnSignal } from './log-level-signal.ts'
 import { stopSignal } from './stop-signal.ts'
-import {
-  checkApart,
-  linksOf,
-  openSource,
-  openTarget,
-  type SourceEnd,
-  stateDirectoryOf,
-  type SyncValues,
-} from './sync-ends.ts'
+import type { SyncValues } from './sync-ends.ts'
 import { type SyncEvents, syncEvents } from './sync-events.ts'
 import { keepSyncRecord, type KeptRecord } from './sync-records.ts'
+import { type Opened, withSync } from './sync-opened.ts'
+import { showPlan } from './sync-plan.ts'
 import { summaryLines, SyncScreen } from './sync-screen.ts'
+import { settingsOf } from './sync-settings.ts'
 
 const log = logger('cli/sync')
 
@@ -38,37 +30,9 @@ export async function runSync(
   stepLogLevelOnSignal()
   if (values.log === undefined) logToStderr()
   else logToFile(values.log)
-  const end = await openSource(paths, values, signal)
-  try {
-    checkApart(end.roots, values)
-    const actor = await openTarget(values, extra, signal)
-    try {
-      const directory = stateDirectoryOf(values, end.source, actor)
-      const free = holdLock(
-        join(directory, '.lock'),
-        `sync to ${actor.url}`,
-        'another sync of these paths to that target is running',
-        'Wait for it or end it; for a second one of other paths, --state names another directory.',
-      )
-      const state = await SyncState.open(directory)
-      try {
-        return await runOpened({ end, actor, state }, values, signal)
-      } finally {
-        await state.close()
-        free()
-      }
-    } finally {
-      await actor.close?.()
-    }
-  } finally {
-    await end.source.close()
-  }
-}
-
-interface Opened {
-  readonly end: SourceEnd
-  readonly actor: Awaited<ReturnType<typeof openTarget>>
-  readonly state: SyncState
+  return withSync(paths, values, extra, signal, (opened) =>
+    values.dryRun ? showPlan(opened, paths, values, extra, signal) : runOpened(opened, values, signal),
+  )
 }
 
 async function runOpened({ end, actor, state }: Opened, values: SyncValues, signal: AbortSignal): Promise<ExitCode> {
@@ -121,29 +85,6 @@ function observerOf(shows: Shows): SyncObserver {
     onFailed: (failure) => {
       if (shows.events !== undefined) shows.events.failed(failure)
       else log.warn(failure, 'could not be made equal')
-    },
-  }
-}
-
-function settingsOf(
-  values: SyncValues,
-  prefixes: Prefixes | undefined,
-  directory: string,
-  signal: AbortSignal,
-): SyncSettings {
-  const { once, threads, metadata, checksum, verify, bandwidth, interval } = values
-  return {
-    ...{ once, threads, metadata, checksum, verify, signal },
-    links: linksOf(values),
-    deletes: values.delete,
-    deleteRules: { isMeant: values.yesDelete, countMax: values.deleteMax, percentMax: values.deletePercent },
-    backupDirectory: values.backupDir?.replace(/^\/+|\/+$/g, ''),
-    bytesPerSecond: bandwidth,
-    compareEveryMs: interval,
-    scratch: join(directory, 'scratch'),
-    keyOf: (path) => {
-      const absolute = prefixes?.sourceOf(path)
-      return absolute === undefined ? path : (prefixes?.keyOf(absolute) ?? path)
     },
   }
 }

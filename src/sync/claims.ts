@@ -4,26 +4,37 @@ import { parentOf } from '#store/path.ts'
 export class Claims {
   /** Claimed themselves, and how often. */
   readonly #paths = new Map<string, number>()
-  /** Directories above what is claimed. */
-  readonly #above = new Map<string, number>()
+  /** Directories above what is claimed, with the claims below each. */
+  readonly #above = new Map<string, Map<string, number>>()
 
   add(path: string): void {
     count(this.#paths, path, 1)
-    for (let at = path; at !== '';) count(this.#above, (at = parentOf(at)), 1)
+    for (let at = path; at !== '';) {
+      at = parentOf(at)
+      const below = this.#above.get(at)
+      if (below === undefined) this.#above.set(at, new Map([[path, 1]]))
+      else count(below, path, 1)
+    }
   }
 
   delete(path: string): void {
     count(this.#paths, path, -1)
-    for (let at = path; at !== '';) count(this.#above, (at = parentOf(at)), -1)
+    for (let at = path; at !== '';) {
+      at = parentOf(at)
+      const below = this.#above.get(at)
+      if (below === undefined) continue
+      count(below, path, -1)
+      if (below.size === 0) this.#above.delete(at)
+    }
   }
 
-  /** Whether `path` is claimed, or lies under what is, or something under it is. */
-  meet(path: string): boolean {
-    if (this.#paths.size === 0) return false
-    if (this.#above.has(path)) return true
+  /** The claim that `path` is, lies under or lies above; one of them, undefined where there is none. */
+  meets(path: string): string | undefined {
+    if (this.#paths.size === 0) return undefined
+    for (const claim of this.#above.get(path)?.keys() ?? []) return claim
     for (let at = path; ; at = parentOf(at)) {
-      if (this.#paths.has(at)) return true
-      if (at === '') return false
+      if (this.#paths.has(at)) return at
+      if (at === '') return undefined
     }
   }
 }

@@ -37,12 +37,12 @@ export class DeleteGuard {
 
   /** Whether so many more may be deleted. */
   allows(count: number): boolean {
-    return this.#objection(count) === undefined
+    return this.objection(count) === undefined
   }
 
   /** So many are going to be deleted. @throws OperationError `DELETES_REFUSED` */
   take(count: number): void {
-    const objection = this.#objection(count)
+    const objection = this.objection(count)
     if (objection !== undefined) {
       throw new OperationError(
         'DELETES_REFUSED',
@@ -52,7 +52,8 @@ export class DeleteGuard {
     this.#deleted += count
   }
 
-  #objection(count: number): string | undefined {
+  /** Why so many more may not be deleted; undefined where they may. */
+  objection(count: number): string | undefined {
     const { isMeant, countMax, percentMax } = this.#rules
     const after = this.#deleted + count
     if (isMeant || count === 0) return undefined

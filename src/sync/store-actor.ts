@@ -28,10 +28,11 @@ export class StoreActor implements Actor {
   readonly keeps: ActorKeeps
   readonly #store: Store
 
-  constructor(store: Store) {
+  /** `url`: where the store stands in for one that is not there yet. */
+  constructor(store: Store, url = store.url) {
     const { listingOrdered, attributes, pathBytesMax } = store.capabilities
     this.#store = store
-    this.url = store.url
+    this.url = url
     this.alreadySorted = listingOrdered
     this.keeps = {
       ...(attributes ? { mtimePrecisionNs: 1 } : {}),

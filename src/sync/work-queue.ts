@@ -49,6 +49,10 @@ interface Waiting {
 export class WorkQueue {
   /** Ready to begin, in order. */
   readonly #ready = new Map<string, Waiting>()
+  /** Found to meet a move, by path: not looked at again before one of that claim is over, as there may be many of both. */
+  readonly #parked = new Map<string, Waiting>()
+  /** Paths that are parked, by the claim of a move that they meet. */
+  readonly #parkedAt = new Map<string, Set<string>>()
   /** Failed before: by path. */
   readonly #later = new Map<string, Waiting>()
   readonly #running = new Map<string, Waiting>()
@@ -61,12 +65,15 @@ export class WorkQueue {
   readonly #pathClaims = new Claims()
   readonly #moveClaims = new Claims()
   #bytes = 0
+  /** Nothing has ended and no move has come since no move could begin. */
+  #movesWait = false
   /** Nothing of what failed is due before. */
   #wakeAt = Number.POSITIVE_INFINITY
 
   /** Paths that wait, and moves. */
   get waiting(): number {
-    return this.#ready.size + this.#later.size + this.#again.size + this.#moves.size - this.#movesRunning.size
+    const paths = this.#ready.size + this.#parked.size + this.#later.size + this.#again.size
+    return paths + this.#moves.size - this.#movesRunning.size
   }
   get running(): number {
     return this.#running.size + this.#movesRunning.size
@@ -85,17 +92,20 @@ export class WorkQueue {
 
   /** `path` is to be made equal. */
   add(path: string, target?: TreeEntry | null, bytes = 0): void {
-    const before = this.#later.get(path) ?? this.#ready.get(path) ?? this.#again.get(path)
-    const waiting: Waiting = { target, bytes, tries: before?.tries ?? 0, at: 0 }
+    const parked = this.#parked.get(path)
+    const before = this.#later.get(path) ?? this.#ready.get(path) ?? parked ?? this.#again.get(path)
+    // What a listing told of the target holds until something is done about the path.
+    const waiting: Waiting = { target: target ?? before?.target ?? target, bytes, tries: before?.tries ?? 0, at: 0 }
     this.#bytes += bytes - (before?.bytes ?? 0)
     this.#later.delete(path)
     if (this.#running.has(path)) this.#again.set(path, waiting)
-    else this.#ready.set(path, waiting)
+    else if (parked === undefined) this.#ready.set(path, waiting)
+    else this.#parked.set(path, waiting)
   }
 
   /** As `add`, but not before `at`, unless it is asked for anew. */
   addLater(path: string, at: number): void {
-    if (this.#ready.has(path) || this.#later.has(path)) return
+    if (this.#ready.has(path) || this.#parked.has(path) || this.#later.has(path)) return
     this.#later.set(path, { target: undefined, bytes: 0, tries: 0, at })
     this.#wakeAt = Math.min(this.#wakeAt, at)
   }
@@ -106,13 +116,15 @@ export class WorkQueue {
 
   /** Whether something is to be done, or being done, at the path. */
   has(path: string): boolean {
-    return this.#ready.has(path) || this.#later.has(path) || this.#running.has(path) || this.#moveClaims.meet(path)
+    const waits = this.#ready.has(path) || this.#parked.has(path) || this.#later.has(path)
+    return waits || this.#running.has(path) || this.#moveClaims.meets(path) !== undefined
   }
 
   move(from: string, to: string, isDirectory: boolean): void {
     this.#moves.add({ kind: 'move', from, to, isDirectory })
     this.#moveClaims.add(from)
     this.#moveClaims.add(to)
+    this.#movesWait = false
   }
 
   /** What to begin now; undefined where there is nothing, or what there is has to wait. */
@@ -124,8 +136,12 @@ export class WorkQueue {
       return move
     }
     for (const [path, waiting] of this.#ready) {
-      if (this.#moveClaims.meet(path)) continue
+      const claim = this.#moveClaims.meets(path)
       this.#ready.delete(path)
+      if (claim !== undefined) {
+        this.#park(path, waiting, claim)
+        continue
+      }
       this.#running.set(path, waiting)
       this.#pathClaims.add(path)
       const { target, bytes, tries } = waiting
@@ -145,6 +161,7 @@ export class WorkQueue {
     assert(ended !== undefined, 'what ends is under way')
     this.#running.delete(path)
     this.#pathClaims.delete(path)
+    this.#movesWait = false
     this.#bytes -= ended.bytes
     const again = this.#again.get(path)
     if (again !== undefined) {
@@ -164,6 +181,8 @@ export class WorkQueue {
     this.#moves.delete(move)
     this.#moveClaims.delete(move.from)
     this.#moveClaims.delete(move.to)
+    this.#movesWait = false
+    for (const claim of [move.from, move.to]) this.#release(claim)
     for (const waiting of [this.#ready, this.#later]) {
       for (const path of move.isDirectory ? [...waiting.keys()] : [move.from]) {
         if (!waiting.has(path) || !isWithin(path, move.from)) continue
@@ -176,15 +195,42 @@ export class WorkQueue {
     }
   }
 
+  #park(path: string, waiting: Waiting, claim: string): void {
+    this.#parked.set(path, waiting)
+    const there = this.#parkedAt.get(claim)
+    if (there === undefined) this.#parkedAt.set(claim, new Set([path]))
+    else there.add(path)
+  }
+
+  /** What was parked for that claim may begin, or meets another. */
+  #release(claim: string): void {
+    const paths = this.#parkedAt.get(claim)
+    if (paths === undefined) return
+    this.#parkedAt.delete(claim)
+    for (const path of paths) {
+      const waiting = this.#parked.get(path)
+      if (waiting === undefined) continue
+      this.#parked.delete(path)
+      this.#ready.set(path, waiting)
+    }
+  }
+
   /** The first that neither meets one before it nor a path that is under way. */
   #nextMove(): MoveWork | undefined {
+    if (this.#movesWait || this.#moves.size === this.#movesRunning.size) return undefined
+    const move = this.#findMove()
+    this.#movesWait = move === undefined
+    return move
+  }
+
+  #findMove(): MoveWork | undefined {
     const before = new Claims()
     let left = MOVES_LOOKED_AT
     for (const move of this.#moves) {
       const { from, to } = move
       if (!this.#movesRunning.has(move)) {
         if (left-- === 0) return undefined
-        const waits = [before, this.#pathClaims].some((claims) => claims.meet(from) || claims.meet(to))
+        const waits = [before, this.#pathClaims].some((claims) => (claims.meets(from) ?? claims.meets(to)) !== undefined)
         if (!waits) return move
       }
       before.add(from)
