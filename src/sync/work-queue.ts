@@ -230,7 +230,9 @@ export class WorkQueue {
       const { from, to } = move
       if (!this.#movesRunning.has(move)) {
         if (left-- === 0) return undefined
-        const waits = [before, this.#pathClaims].some((claims) => (claims.meets(from) ?? claims.meets(to)) !== undefined)
+        const waits = [before, this.#pathClaims].some(
+          (claims) => (claims.meets(from) ?? claims.meets(to)) !== undefined,
+        )
         if (!waits) return move
       }
       before.add(from)
