@@ -5,14 +5,20 @@
 import {
   appendFileSync,
   chmodSync,
+  closeSync,
   cpSync,
   linkSync,
+  lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   renameSync,
   rmSync,
   symlinkSync,
+  truncateSync,
+  utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -37,6 +43,25 @@ function directories(): string[] {
   return found
 }
 
+/** Other bytes and the same size; the time put back, too, so that only the ctime tells. */
+function sameSize(file: string, putBack: boolean): void {
+  const { isFile, size, atime, mtime } = before(file)
+  if (!isFile || size === 0) return
+  const fd = openSync(file, 'r+')
+  try {
+    writeSync(fd, String(below(10)), below(size))
+  } finally {
+    closeSync(fd)
+  }
+  if (putBack) utimesSync(file, atime, mtime)
+}
+
+function before(file: string): { isFile: boolean; size: number; atime: Date; mtime: Date } {
+  const status = lstatSync(file)
+  const { size, atime, mtime } = status
+  return { isFile: status.isFile(), size, atime, mtime }
+}
+
 function act(all: readonly string[]): void {
   const into = pick(all) ?? directory
   const from = pick(all.slice(1)) ?? join(directory, 'none')
@@ -52,6 +77,8 @@ function act(all: readonly string[]): void {
     () => renameSync(from, path),
     () => renameSync(from, join(outside, name())),
     () => renameSync(join(outside, pick(readdirSync(outside)) ?? 'none'), path),
+    () => truncateSync(file, below(3000)),
+    () => sameSize(file, below(2) === 0),
     () => rmSync(file),
     () => rmSync(file, { recursive: all.length < 200 ? below(3) === 0 : true }),
     () => symlinkSync('nowhere', path),
