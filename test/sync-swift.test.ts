@@ -415,14 +415,14 @@ describe('the Swift actor', { skip: swiftMissing() ?? false }, () => {
       }
       Object.assign(process.env, env)
       try {
-        const actor = await open('by keystone', { authUrl: '', user: '', key: '', region: 'two' })
+        const actor = await open('by keystone', { authUrl: '', user: '', key: '', osRegionName: 'two' })
         await actor.upload(sentFile('x', Buffer.from('x')), {})
         await swift.forgetTokens()
         assert.deepEqual(
           (await listed(actor)).map(({ path }) => path),
           ['x'],
         )
-        await assert.rejects(open('x', { authUrl: '', user: '', key: '', region: 'three' }), {
+        await assert.rejects(open('x', { authUrl: '', user: '', key: '', osRegionName: 'three' }), {
           code: 'INPUT_INVALID',
           message: /object stores internal in one, public in one, internal in two, public in two only/,
         })

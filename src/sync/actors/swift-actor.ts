@@ -54,13 +54,13 @@ export const swiftActor: ActorModule = {
       placeholder: 'NAME',
     },
     key: { help: 'key or password of the user; ST_KEY or OS_PASSWORD otherwise', secret: true },
-    project: { help: 'project of Keystone; OS_PROJECT_NAME otherwise', placeholder: 'NAME' },
-    userDomain: { help: 'domain of the user; OS_USER_DOMAIN_NAME otherwise, or "default"', placeholder: 'NAME' },
-    projectDomain: {
+    osProjectName: { help: 'project of Keystone; OS_PROJECT_NAME otherwise', placeholder: 'NAME' },
+    osUserDomainName: { help: 'domain of the user; OS_USER_DOMAIN_NAME otherwise, or "default"', placeholder: 'NAME' },
+    osProjectDomainName: {
       help: 'domain of the project; OS_PROJECT_DOMAIN_NAME otherwise, or "default"',
       placeholder: 'NAME',
     },
-    region: { help: 'region of the object store; OS_REGION_NAME otherwise', placeholder: 'NAME' },
+    osRegionName: { help: 'region of the object store; OS_REGION_NAME otherwise', placeholder: 'NAME' },
     segmentSize: { help: 'files that are larger are sent in segments of it', placeholder: 'SIZE', default: '5g' },
   },
   open: openSwift,

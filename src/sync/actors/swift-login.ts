@@ -67,17 +67,17 @@ export function swiftLogin(
     key,
     project: named(
       first(env['OS_PROJECT_ID'], env['OS_TENANT_ID']),
-      first(options['project'], env['OS_PROJECT_NAME'], env['OS_TENANT_NAME']),
+      first(options['osProjectName'], env['OS_PROJECT_NAME'], env['OS_TENANT_NAME']),
     ),
     userDomain: named(
       first(env['OS_USER_DOMAIN_ID'], 'default'),
-      first(options['userDomain'], env['OS_USER_DOMAIN_NAME']),
+      first(options['osUserDomainName'], env['OS_USER_DOMAIN_NAME']),
     ) ?? { id: 'default' },
     projectDomain: named(
       first(env['OS_PROJECT_DOMAIN_ID'], 'default'),
-      first(options['projectDomain'], env['OS_PROJECT_DOMAIN_NAME']),
+      first(options['osProjectDomainName'], env['OS_PROJECT_DOMAIN_NAME']),
     ) ?? { id: 'default' },
-    region: first(options['region'], env['OS_REGION_NAME']),
+    region: first(options['osRegionName'], env['OS_REGION_NAME']),
     reach: first(env['OS_ENDPOINT_TYPE'], env['OS_INTERFACE'])?.replace(/URL$/, '') ?? 'public',
   }
 }
@@ -177,7 +177,7 @@ async function logInByKeystone(client: HttpClient, login: SwiftLogin): Promise<S
     )
     const detail = known.length === 0 ? 'it names no object store' : `it names object stores ${known.join(', ')} only`
     throw new OperationError('INPUT_INVALID', `Cannot ${action}: ${detail}`, {
-      hint: 'Name the project by --project, and the region by --region where there are several.',
+      hint: 'Name the project by --os-project-name, and the region by --os-region-name where there are several.',
     })
   }
   const expiresAt = Date.parse(token.expires_at ?? '')
@@ -192,7 +192,7 @@ function checkLogin(action: string, answer: HttpAnswer): void {
       'CREDENTIALS_REFUSED',
       `Cannot ${action}: user or key are not accepted (${answer.status})`,
       {
-        hint: 'Check --user (of version 1 as ACCOUNT:USER) and --key, and for Keystone --project and the domains.',
+        hint: 'Check --user (of version 1 as ACCOUNT:USER) and --key, and for Keystone --os-project-name and the domains.',
       },
     )
   }
