@@ -6,7 +6,7 @@ import { logToFile, logToStderr } from '#base/log.ts'
 import { applyPlan } from '#sync/apply.ts'
 import { partsOf } from '#sync/open-sync.ts'
 import { newPlanHead, type PlanEnd, planOperations, type PlanOperation, readPlan } from '#sync/plan.ts'
-import { Tally } from '#sync/tally.ts'
+import { isMissed, Tally } from '#sync/tally.ts'
 import type { Skipped } from '#sync/tree.ts'
 import { EXIT, type ExitCode } from './command.ts'
 import { parse } from './command-line.ts'
@@ -42,7 +42,8 @@ export async function showPlan(
   const parts = partsOf(end.source, actor, state, settings)
   let skipped = 0
   const onSkipped = (each: Skipped): void => {
-    if (each.reason !== 'symlink') skipped++
+    if (!isMissed(each.reason)) return
+    skipped++
     process.stderr.write(`left out ${each.path}: ${each.detail}\n`)
   }
   const write = (line: string): void => void process.stdout.write(`${line}\n`)

@@ -4,6 +4,7 @@ import { startListener } from '#sync/listener.ts'
 import { LocalFollower } from '#sync/local-follower.ts'
 import { openSync } from '#sync/open-sync.ts'
 import type { Prefixes } from '#sync/prefixes.ts'
+import { isMissed } from '#sync/tally.ts'
 import type { SyncSnapshot } from '#sync/snapshot.ts'
 import type { Sync, SyncObserver } from '#sync/sync.ts'
 import { EXIT, type ExitCode } from './command.ts'
@@ -80,7 +81,7 @@ function observerOf(shows: Shows): SyncObserver {
     },
     onSkipped: (skipped) => {
       if (shows.events !== undefined) shows.events.skipped(skipped)
-      else log.info(skipped, 'left out')
+      else log[isMissed(skipped.reason) ? 'warn' : 'debug'](skipped, 'left out')
     },
     onFailed: (failure) => {
       if (shows.events !== undefined) shows.events.failed(failure)
@@ -112,6 +113,6 @@ async function listen(
 
 /** Not everything is there where something failed, was left out for a cause, or was kept from being deleted. */
 function exitCodeOf({ tally }: Sync): ExitCode {
-  const isWhole = tally.failures.length === 0 && tally.skippedForCause === 0 && tally.keptBack === 0
+  const isWhole = tally.failures.length === 0 && tally.missed === 0 && tally.keptBack === 0
   return isWhole ? EXIT.done : EXIT.partly
 }

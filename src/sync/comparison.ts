@@ -102,6 +102,7 @@ class Comparison {
     if (!directories) return
     if (target !== undefined) {
       this.#counts.same++
+      if (target.kind === 'directory') decider.rememberDirectory(source, this.#lookedAt)
       if (metadata && decider.directoryDiffers(source, target)) this.#differences.onDirectory(source.path)
     } else if (metadata) this.#differences.onDifferent(source.path, null, 0)
     else this.#maybeEmpty = source

@@ -64,9 +64,11 @@ export class Decider {
     const looked = await this.#source.look(path, this.#call())
     if (looked.is === 'left-out') return { do: 'nothing' }
     if (looked.is === 'skipped') return { do: 'skip', skipped: looked.skipped }
+    // It may be gone before anything is done about what the target had.
+    if (listed !== undefined && listed !== null) this.#state.doubt(path)
     if (looked.is === 'absent') {
-      const target = listed ?? this.#remembered(path)
-      return target === undefined || !deletes ? { do: 'nothing' } : { do: 'delete', target }
+      const target = deletes ? await this.#leftOf(path, listed) : undefined
+      return target === undefined ? { do: 'nothing' } : { do: 'delete', target }
     }
     const { entry } = looked
     if (entry.kind === 'directory') return this.#directory(entry, listed)
@@ -77,18 +79,23 @@ export class Decider {
     return this.#file(entry, listed)
   }
 
-  /** Whether two listed entries are equal, without asking anybody. */
+  /** Whether two listed entries are equal, without asking anybody. What is equal is remembered: its removal must be known as one. */
   sameness(source: TreeEntry, target: TreeEntry, lookedAt: Known['lookedAt']): Sameness {
     const remembered = this.#state.known(source.path)
     const sameness = samenessOf(source, target, { lookedAt, remembered }, this.#options.rules)
-    if (sameness !== 'same' || !this.#options.metadata || remembered?.targetVersion === target.version) return sameness
-    return this.#haveSameAttributes(source.attributes, target.attributes) === true ? 'same' : 'unsure'
+    if (sameness !== 'same' || (remembered !== undefined && remembered.targetVersion === target.version))
+      return sameness
+    const isSame = !this.#options.metadata || this.#haveSameAttributes(source.attributes, target.attributes) === true
+    if (!isSame) return 'unsure'
+    const mtime = source.mtime ?? target.mtime ?? lookedAt
+    this.#state.remember(source.path, { ...knownOf(source, mtime, lookedAt), targetVersion: target.version })
+    return 'same'
   }
 
   /** Whether a directory has to have its attributes set; also where that is not known. */
   directoryDiffers(source: TreeEntry, target: TreeEntry): boolean {
+    const known = source.path === '' ? undefined : this.#state.known(`${source.path}/`)
     if (target.attributes !== undefined) return this.#haveSameAttributes(source.attributes, target.attributes) !== true
-    const known = this.#state.known(`${source.path}/`)
     const now = source.identity
     if (known?.identity === undefined || now === undefined) return true
     return compareTimestamps(known.identity.ctime, now.ctime) !== 0 || known.identity.inode !== now.inode
@@ -157,6 +164,22 @@ export class Decider {
     // What lies in it makes it, unless it has to have attributes of its own.
     if (!this.#options.metadata && !(await this.#isEmpty(path))) return { do: 'nothing' }
     return { do: 'make-directory', entry, replaced: undefined }
+  }
+
+  /** Both have it: its removal must be known as one. */
+  rememberDirectory(source: TreeEntry, lookedAt: Known['lookedAt']): void {
+    const key = `${source.path}/`
+    if (this.#state.known(key) !== undefined) return
+    // Without its identity, as nothing is known of its attributes.
+    this.#state.remember(key, { kind: 'directory', size: 0, mtime: source.mtime ?? lookedAt, lookedAt })
+  }
+
+  /** What the target has of something that is gone; undefined where that is nothing. */
+  async #leftOf(path: string, listed: TreeEntry | null | undefined): Promise<TreeEntry | undefined> {
+    const target = listed ?? this.#remembered(path)
+    if (target !== undefined) return target
+    if (this.#state.holdsUnder(path)) return { path, kind: 'directory', size: 0, mtime: undefined }
+    return this.#state.isDoubted(path) ? this.#actor.stat?.(path, this.#call()) : undefined
   }
 
   async #isEmpty(path: string): Promise<boolean> {

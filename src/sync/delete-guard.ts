@@ -17,17 +17,23 @@ export interface DeleteRules {
 
 export class DeleteGuard {
   readonly #rules: DeleteRules
-  #total = 0
+  /** Until a comparison has told. */
+  #total = Number.MAX_SAFE_INTEGER
   #deleted = 0
 
   constructor(rules: DeleteRules) {
     this.#rules = rules
   }
 
-  /** A comparison found so many entries in the target. */
+  /** The target has so many entries; what is deleted is counted from here. */
   begin(total: number): void {
     this.#total = total
     this.#deleted = 0
+  }
+
+  /** So many entries of the target are known by now, of a comparison that is not over. */
+  known(total: number): void {
+    this.#total = total
   }
 
   /** So many came to the target since. */

@@ -91,8 +91,8 @@ function byMemory(source: TreeEntry, target: TreeEntry, known: Known, rules: Sam
   if (!isSameInode(source.identity, remembered.identity)) return 'unsure'
   if (isRacy(remembered.identity.ctime, remembered.lookedAt, rules.sourceGranularityNs)) return 'unsure'
   if (remembered.targetVersion === undefined || target.version === undefined) return undefined
-  // Somebody else wrote the target, or only its attributes.
-  return isSameTarget ? 'same' : 'unsure'
+  // Where somebody else wrote the target, or only its attributes, its own time and size tell.
+  return isSameTarget ? 'same' : undefined
 }
 
 function byTimes(source: TreeEntry, target: TreeEntry, known: Known, rules: SamenessRules): Sameness {
@@ -111,8 +111,9 @@ function mayBeOneKind(source: TreeEntry, target: TreeEntry): boolean {
   return isVague && !kinds.has('directory')
 }
 
+/** Devices are not compared: what is one disk may have another number after each start of the machine. */
 function isSameInode(a: LocalIdentity, b: LocalIdentity): boolean {
-  return a.device === b.device && a.inode === b.inode && compareTimestamps(a.ctime, b.ctime) === 0
+  return a.inode === b.inode && compareTimestamps(a.ctime, b.ctime) === 0
 }
 
 /** Whether a file last changed at `changed` may have been changed again, with that same time, after a look at `lookedAt`. */

@@ -102,7 +102,7 @@ export class Executor {
       const errors = await this.#deleteBatch(batch)
       for (const [index, target] of batch.entries()) {
         const error = errors[index]
-        if (error === undefined || isGone(error)) this.#state.forget(keyOfEntry(target))
+        if (error === undefined || isGone(error)) this.#forget(target)
         // Something that takes no part lies in it, or it came meanwhile.
         else if (!isOperationError(error, 'STORE_NOT_EMPTY')) kept.set(target, error)
       }
@@ -132,8 +132,11 @@ export class Executor {
     const lookedAt = timestampNow()
     const open = await this.#openSettled(entry)
     try {
+      // An answer that is lost may be that of an upload that was done.
+      this.#state.doubt(path)
       const known = await this.#upload(open, replaced, lookedAt)
       this.#state.remember(path, known)
+      this.#rememberAbove(path, lookedAt)
     } finally {
       open.close()
     }
@@ -292,7 +295,7 @@ export class Executor {
 
   async #delete(target: TreeEntry): Promise<Outcome> {
     if (target.kind === 'directory') {
-      await this.#deleteTree(target.path)
+      await this.#deleteGone(target.path)
       return 'deleted'
     }
     this.#deletes.take(1)
@@ -335,6 +338,16 @@ export class Executor {
     } catch (error) {
       if (!isGone(error)) throw error
     }
+  }
+
+  /** A directory that the source has no more, with all in it that takes part. */
+  async #deleteGone(path: string): Promise<void> {
+    const found = await entriesUnder(this.#actor, path, this.#call())
+    const targets = found.filter((entry) => this.#source.admits(entry.path, entry.kind === 'directory')).toReversed()
+    if (this.#actor.keeps?.directories === true) targets.push({ path, kind: 'directory', size: 0, mtime: undefined })
+    const [first] = await this.deleteAll(targets)
+    if (first !== undefined) throw first[1]
+    this.#state.forget(`${path}/`)
   }
 
   /** All that the target has at the path, whoever put it there, makes room for what the source has. */
@@ -382,6 +395,26 @@ export class Executor {
   /** Before a file takes the place of a directory. */
   async #clearKind(path: string, replaced: TreeEntry | undefined): Promise<void> {
     if (replaced?.kind === 'directory') await this.#deleteTree(path)
+  }
+
+  /** Unless something else was put there since. */
+  #forget(target: TreeEntry): void {
+    const key = keyOfEntry(target)
+    const known = this.#state.known(key)
+    if (known?.targetVersion !== undefined && target.version !== undefined && known.targetVersion !== target.version)
+      return
+    this.#state.forget(key)
+  }
+
+  /** The directories that the target made for it: they have to go with what they are at the source. */
+  #rememberAbove(path: string, lookedAt: Known['lookedAt']): void {
+    if (this.#actor.keeps?.directories !== true) return
+    for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
+      const key = `${above}/`
+      if (this.#state.known(key) !== undefined) return
+      // Without its identity: nothing was done about its attributes.
+      this.#state.remember(key, { kind: 'directory', size: 0, mtime: lookedAt, lookedAt })
+    }
   }
 
   #remember(key: string, entry: TreeEntry, lookedAt: Known['lookedAt'], targetVersion: TreeEntry['version']): void {

@@ -14,7 +14,7 @@ import { S_IFLNK, S_IFMT, S_IFREG, statusOf, type Status } from '#os/status.ts'
 import { xattrGet, xattrNamesOf } from '#os/xattr.ts'
 import { readAt } from '#store/file-segments.ts'
 import { linkTarget } from '#store/link-target.ts'
-import { isWithin, joinPath } from '#store/path.ts'
+import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
 import type { Attributes, Source } from '#store/store.ts'
 
 import { isRacy, TICK_NS } from './equality.ts'
@@ -65,7 +65,7 @@ export class LocalSource implements SyncSource {
     this.#options = options
     this.#roots = options.prefixes.roots.map((root) => {
       const directory = root.isDirectory ? root.source : directoryOf(root.source)
-      return { ...root, directory, id: idOf(directory), filter: options.filter.at(root.source) }
+      return { ...root, directory, id: idOf(directory), filter: withoutOwn(options.filter.at(root.source)) }
     })
     this.names = this.#roots.map(({ source }) => source)
     this.roots = this.#roots.map(({ target }) => target)
@@ -334,6 +334,14 @@ class OpenFile implements OpenSource {
 
 function changed(path: string, detail: string): OperationError {
   return new OperationError('FILE_STALE', `Cannot send "${path}": ${detail}`)
+}
+
+/** Where a store of this program's own lies in the directory, its working area is no part of what is synced. */
+function withoutOwn(filter: TreeFilter): TreeFilter {
+  return {
+    admits: (path, isDirectory) => !isWithin(path, OWN_NAME) && filter.admits(path, isDirectory),
+    reaches: (path, isDirectory) => !isWithin(path, OWN_NAME) && filter.reaches(path, isDirectory),
+  }
 }
 
 async function* mapped(scan: Scan, target: string): AsyncGenerator<readonly TreeEntry[], void, undefined> {

@@ -132,7 +132,7 @@ export async function* planOperations(
     if (deletes === 'never' || targetOnly.count === 0) return { operations, bytes }
     deleteGuard.begin(compared.target)
     const refusal = deleteGuard.objection(targetOnly.count)
-    for await (const page of targetOnly.pages()) {
+    for await (const page of targetOnly.pages(true)) {
       for (const target of page) {
         operations++
         yield { do: 'delete', path: target.path, source: null, target: printOf(target) }

@@ -54,6 +54,7 @@ export class SyncState {
   #underWay = new Map<string, Buffer | null>()
   #timer: NodeJS.Timeout | undefined
   #failure: Error | undefined
+  readonly #doubted = new Set<string>()
 
   private constructor(directory: string, file: LmdbFile) {
     this.directory = directory
@@ -78,10 +79,12 @@ export class SyncState {
   }
 
   remember(key: string, known: Known): void {
+    this.#doubted.delete(key)
     this.#write(this.#pending, key, encodeKnown(known) ?? null)
   }
 
   forget(key: string): void {
+    this.#doubted.delete(key)
     this.#write(this.#pending, key, null)
   }
 
@@ -100,6 +103,28 @@ export class SyncState {
       if (slice.over()) await slice.next()
     }
     if (page.length > 0) yield page
+  }
+
+  /** Whether anything is known under the directory `under`. */
+  holdsUnder(under: string): boolean {
+    const prefix = `${under}/`
+    const removed = new Set<string>()
+    for (const [key, value] of new Map([...this.#underWay, ...this.#pending])) {
+      if (!key.startsWith(prefix)) continue
+      if (value !== null) return true
+      removed.add(key)
+    }
+    for (const { key } of this.#range(under)) if (!removed.has(key)) return true
+    return false
+  }
+
+  /** Something of a path may be in the target though it is not known, until more is: in memory alone. */
+  doubt(path: string): void {
+    this.#doubted.add(path)
+  }
+
+  isDoubted(path: string): boolean {
+    return this.#doubted.has(path)
   }
 
   /** Gives all that is known of the directory `from`, and under it, to `to`. */

@@ -39,6 +39,9 @@ const RETRY_LAST_MS = 30_000
 /** A file that is written without being closed is sent that long after a write, and not at each. */
 const OPEN_FILE_MS = 1000
 const SNAPSHOT_MS = 250
+/** What is gone is looked at together, once nothing more goes: how much it is tells whether it is likely to be meant. */
+const GONE_MS = 300
+const GONE_MS_MAX = 3000
 /** Tries of a path in a run that ends; one that stays goes on. */
 const TRIES_MAX = 5
 /** What fails for every path in the same way. */
@@ -108,6 +111,10 @@ export class Sync {
   readonly #touched = new Set<string>()
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
+  /** Paths that were told to be gone, and since when. */
+  readonly #gone = new Set<string>()
+  #goneSince = 0
+  #goneTimer: NodeJS.Timeout | undefined
   #waiters: (() => void)[] = []
   #timer: NodeJS.Timeout | undefined
   #comparing: Promise<void> | undefined
@@ -138,6 +145,7 @@ export class Sync {
       this.#phase('stopping')
       this.#stop.abort()
       clearTimeout(this.#timer)
+      clearTimeout(this.#goneTimer)
       await this.#follower?.close()
       await Promise.allSettled([following, this.#comparing])
       while (this.#queue.running > 0) await this.#changed()
@@ -161,7 +169,7 @@ export class Sync {
           else this.ask(at(change.path))
           break
         case 'gone':
-          this.ask(at(change.path))
+          this.#wentAway(at(change.path))
           break
         case 'moved':
           this.#queue.move(at(change.from), at(change.to), change.isDirectory)
@@ -186,6 +194,32 @@ export class Sync {
           this.#skipped({ path: at(change.path), reason: change.reason, detail: change.detail })
       }
     }
+    this.#pump()
+  }
+
+  #wentAway(path: string): void {
+    if (this.#options.deletes === 'never' || path === '' || !this.#takesPart(path)) return
+    this.#parts.state.intend({ path, since: Date.now() })
+    const now = Date.now()
+    if (this.#gone.size === 0) this.#goneSince = now
+    this.#gone.add(path)
+    clearTimeout(this.#goneTimer)
+    const wait = Math.max(0, Math.min(GONE_MS, this.#goneSince + GONE_MS_MAX - now))
+    this.#goneTimer = setTimeout(() => void this.#askForGone().catch((error: unknown) => this.#fatal(error)), wait)
+  }
+
+  /** Nothing is deleted where all of it together would not be allowed. */
+  async #askForGone(): Promise<void> {
+    const paths = [...this.#gone]
+    this.#gone.clear()
+    let count = 0
+    for (const path of paths) {
+      if (this.#parts.state.known(path) === undefined) continue
+      const looked = await this.#parts.source.look(path, { signal: this.#signal })
+      if (looked.is === 'absent') count++
+    }
+    if (count > 1 && !this.#parts.deleteGuard.allows(count)) this.#parts.deleteGuard.take(count)
+    for (const path of paths) this.#queue.add(path)
     this.#pump()
   }
 
@@ -237,17 +271,20 @@ export class Sync {
     const { compared } = this.tally
     Object.assign(compared, { source: 0, target: 0, same: 0 })
     this.#phase('comparing')
+    deleteGuard.begin(Number.MAX_SAFE_INTEGER)
     const targetOnly = new TargetOnly(this.#options.scratch)
     try {
       for (const root of source.roots) {
         const target = against === 'target' ? this.#targetListing(root) : state.listing(root, new Slice())
         await this.#compare(root, target, targetOnly)
       }
-      deleteGuard.begin(compared.target)
+      if (this.#options.deletes === 'during') deleteGuard.known(compared.target)
+      else deleteGuard.begin(compared.target)
       if (this.#options.metadata) await this.#touchRoots()
       this.#phase('sending')
       await this.#settled()
       await this.#deleteTargetOnly(targetOnly)
+      deleteGuard.begin(compared.source)
       await this.#settled()
       await this.#finishDirectories()
     } finally {
@@ -288,6 +325,7 @@ export class Sync {
       room: async () => {
         this.#pump()
         while (this.#queue.waiting > WAITING_MAX && !this.#queue.isResting) await this.#changed()
+        if (deletes === 'during' && targetOnly !== undefined) await this.#deleteMeanwhile(targetOnly)
         this.#signal.throwIfAborted()
       },
     }
@@ -306,9 +344,17 @@ export class Sync {
     })
   }
 
+  /** What is found to be in the target alone goes at once, as long as it is little of what is known of the target by then. */
+  async #deleteMeanwhile(targetOnly: TargetOnly): Promise<void> {
+    const { deleteGuard } = this.#parts
+    deleteGuard.known(this.tally.compared.target)
+    if (targetOnly.fileCount === 0 || !deleteGuard.allows(targetOnly.count)) return
+    await this.#deletePages(targetOnly, false)
+  }
+
   /** All of it or, where it is more than is likely to be meant, nothing. */
   async #deleteTargetOnly(targetOnly: TargetOnly): Promise<void> {
-    const { executor, deleteGuard, source } = this.#parts
+    const { deleteGuard } = this.#parts
     if (targetOnly.count === 0) return
     const failed = this.tally.failures.length
     if (failed > 0 && this.#options.deletes === 'after') {
@@ -317,7 +363,12 @@ export class Sync {
       return
     }
     if (!deleteGuard.allows(targetOnly.count)) deleteGuard.take(targetOnly.count)
-    for await (const page of targetOnly.pages()) {
+    await this.#deletePages(targetOnly, true)
+  }
+
+  async #deletePages(targetOnly: TargetOnly, withDirectories: boolean): Promise<void> {
+    const { executor, source } = this.#parts
+    for await (const page of targetOnly.pages(withDirectories)) {
       this.#signal.throwIfAborted()
       const left = source.isLocal ? await this.#stillAbsent(page) : page.filter(({ path }) => !this.#queue.has(path))
       const kept = await executor.deleteAll(left)
@@ -481,16 +532,22 @@ export class Sync {
   /** Times and modes of directories, once what lies in them is done. */
   async #finishDirectories(): Promise<void> {
     while (this.#touched.size > 0 && this.#queue.isResting) {
-      const path = [...this.#touched].pop() ?? ''
-      this.#touched.delete(path)
-      if (!this.#takesPart(path)) continue
-      try {
-        if (await this.#parts.executor.finishDirectory(path)) this.tally.count('attributes-set')
-      } catch (error) {
-        if (isOperationError(error, ...FATAL)) throw error
-        if (this.#signal.aborted) return
-        if (!isOperationError(error, 'STORE_NOT_FOUND')) this.#failed({ ...workOf({ path }), tries: TRIES_MAX }, error)
-      }
+      const paths = [...this.#touched].slice(0, this.#options.threads)
+      for (const path of paths) this.#touched.delete(path)
+      await Promise.all(paths.map((path) => this.#finishDirectory(path)))
+      this.#signal.throwIfAborted()
+      this.#show()
+    }
+  }
+
+  async #finishDirectory(path: string): Promise<void> {
+    if (!this.#takesPart(path)) return
+    try {
+      if (await this.#parts.executor.finishDirectory(path)) this.tally.count('attributes-set')
+    } catch (error) {
+      if (isOperationError(error, ...FATAL)) throw error
+      if (this.#signal.aborted || isOperationError(error, 'STORE_NOT_FOUND')) return
+      this.#failed({ ...workOf({ path }), tries: TRIES_MAX }, error)
     }
   }
 

@@ -65,10 +65,10 @@ export class Tally {
     return [...this.#failed.values()]
   }
 
-  /** Skipped for another reason than that it was not asked for. */
-  get skippedForCause(): number {
+  /** Skipped files that somebody may miss: not what no target holds, was not asked for, or is gone. */
+  get missed(): number {
     let count = 0
-    for (const reason of this.#skipped.values()) if (reason !== 'symlink' && reason !== 'other-file-system') count++
+    for (const reason of this.#skipped.values()) if (isMissed(reason)) count++
     return count
   }
 
@@ -102,6 +102,11 @@ export class Tally {
       ...(watcher === undefined ? {} : { watcher }),
     }
   }
+}
+
+/** Whether what is skipped for that reason is a file that should be in the target. */
+export function isMissed(reason: Skipped['reason']): boolean {
+  return reason === 'not-utf8' || reason === 'unreadable' || reason === 'too-long' || reason === 'invalid-name'
 }
 
 function failureAt(path: string, error: unknown): SyncFailure {

@@ -18,7 +18,8 @@ export class TargetOnly {
   readonly #directories: TreeEntry[] = []
   #path: string | undefined
   #fd = -1
-  #count = 0
+  /** Files, in memory and in the file. */
+  #fileCount = 0
 
   /** `scratch`: the directory for the file. */
   constructor(scratch: string) {
@@ -26,26 +27,32 @@ export class TargetOnly {
   }
 
   get count(): number {
-    return this.#count
+    return this.#fileCount + this.#directories.length
+  }
+  get fileCount(): number {
+    return this.#fileCount
   }
 
   add({ path, kind, size, version }: TreeEntry): void {
-    this.#count++
     const entry: TreeEntry = { path, kind, size, mtime: undefined, ...(version === undefined ? {} : { version }) }
     if (kind === 'directory') {
       this.#directories.push(entry)
       return
     }
+    this.#fileCount++
     this.#files.push(entry)
     if (this.#files.length >= MEMORY_MAX) this.#spill()
   }
 
-  async *pages(): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+  /** All that there is, which it has no more then; directories, in which more may be found, at the end alone. */
+  async *pages(withDirectories: boolean): AsyncGenerator<readonly TreeEntry[], void, undefined> {
     if (this.#path !== undefined) {
       this.#spill()
       const file = await open(this.#path)
       unlinkSync(this.#path)
       this.#path = undefined
+      closeSync(this.#fd)
+      this.#fd = -1
       let page: TreeEntry[] = []
       for await (const line of file.readLines()) {
         page.push(JSON.parse(line) as TreeEntry)
@@ -55,7 +62,10 @@ export class TargetOnly {
       }
       if (page.length > 0) yield page
     }
-    for (const entries of [this.#files, this.#directories.toReversed()]) {
+    const kept = [this.#files, withDirectories ? this.#directories.splice(0).toReversed() : []]
+    this.#files = []
+    this.#fileCount = 0
+    for (const entries of kept) {
       for (let at = 0; at < entries.length; at += PAGE_ENTRIES) yield entries.slice(at, at + PAGE_ENTRIES)
     }
   }

@@ -6,10 +6,11 @@
  * - At most one piece of work is under way for a path. What is asked for meanwhile is done once more afterwards.
  * - A move waits until nothing at or under either of its names is under way, and nothing there begins before it is over; what
  *   waits under the old name waits under the new one then. Moves that meet are done in the order in which they were told.
+ * - What lies in a directory waits while something is under way for the directory itself, which may be its removal.
  * - What failed waits for its time; who asks for it anew does not wait, but the count of its tries goes on.
  */
 import { assert } from '#base/assert.ts'
-import { isWithin } from '#store/path.ts'
+import { isWithin, parentOf } from '#store/path.ts'
 
 import { Claims } from './claims.ts'
 import type { TreeEntry } from './tree.ts'
@@ -49,9 +50,9 @@ interface Waiting {
 export class WorkQueue {
   /** Ready to begin, in order. */
   readonly #ready = new Map<string, Waiting>()
-  /** Found to meet a move, by path: not looked at again before one of that claim is over, as there may be many of both. */
+  /** Found to have to wait, by path: not looked at again before what they wait for is over, as there may be many of both. */
   readonly #parked = new Map<string, Waiting>()
-  /** Paths that are parked, by the claim of a move that they meet. */
+  /** Paths that are parked, by the claim of a move that they meet or the directory under way that they lie in. */
   readonly #parkedAt = new Map<string, Set<string>>()
   /** Failed before: by path. */
   readonly #later = new Map<string, Waiting>()
@@ -136,7 +137,7 @@ export class WorkQueue {
       return move
     }
     for (const [path, waiting] of this.#ready) {
-      const claim = this.#moveClaims.meets(path)
+      const claim = this.#moveClaims.meets(path) ?? this.#runningAbove(path)
       this.#ready.delete(path)
       if (claim !== undefined) {
         this.#park(path, waiting, claim)
@@ -162,6 +163,7 @@ export class WorkQueue {
     this.#running.delete(path)
     this.#pathClaims.delete(path)
     this.#movesWait = false
+    this.#release(path)
     this.#bytes -= ended.bytes
     const again = this.#again.get(path)
     if (again !== undefined) {
@@ -183,7 +185,7 @@ export class WorkQueue {
     this.#moveClaims.delete(move.to)
     this.#movesWait = false
     for (const claim of [move.from, move.to]) this.#release(claim)
-    for (const waiting of [this.#ready, this.#later]) {
+    for (const waiting of [this.#ready, this.#parked, this.#later]) {
       for (const path of move.isDirectory ? [...waiting.keys()] : [move.from]) {
         if (!waiting.has(path) || !isWithin(path, move.from)) continue
         if (isDone) {
@@ -200,6 +202,11 @@ export class WorkQueue {
     const there = this.#parkedAt.get(claim)
     if (there === undefined) this.#parkedAt.set(claim, new Set([path]))
     else there.add(path)
+  }
+
+  #runningAbove(path: string): string | undefined {
+    for (let at = parentOf(path); at !== ''; at = parentOf(at)) if (this.#running.has(at)) return at
+    return undefined
   }
 
   /** What was parked for that claim may begin, or meets another. */
