@@ -238,6 +238,24 @@ describe('the Swift actor', { skip: swiftMissing() ?? false }, () => {
       assert.deepEqual([await names('large'), await segments('large')], [[], []])
     })
 
+    test('one is copied into one piece, not renamed, and its segments go where it is replaced by either', async () => {
+      const actor = await open('large moved', { segmentSize: '300k' })
+      const entry = (await actor.upload(sentFile('big', big), {})) as TreeEntry
+      await assert.rejects(async () => actor.rename?.(entry, 'other', {}), { code: 'STORE_UNSUPPORTED' })
+      const directory = { path: 'd', kind: 'directory', size: 0, mtime: undefined } as const
+      await actor.upload(sentFile('d/big', big), {})
+      await assert.rejects(async () => actor.rename?.(directory, 'e', {}), { code: 'STORE_UNSUPPORTED' })
+      await actor.copy?.(entry, 'other', {})
+      assert.deepEqual(await names('large moved'), ['big', 'd/big', 'other'])
+      assert.equal((await segments('large moved')).length, 8)
+      const copied = await actor.stat?.('other', {})
+      assert.deepEqual([copied?.size, copied?.mtime], [big.length, SENT_MTIME])
+      await actor.rename?.(copied as TreeEntry, 'big', {})
+      assert.deepEqual(await names('large moved'), ['big', 'd/big'])
+      assert.equal((await segments('large moved')).length, 4)
+      assert.equal(await bytesOf('large moved', 'big'), big.toString())
+    })
+
     test('one that is changed while it is sent leaves what was there, and no segments', async () => {
       const actor = await open('large changed', { segmentSize: '300k' })
       await actor.upload(sentFile('big', Buffer.from('before')), {})
@@ -271,6 +289,39 @@ describe('the Swift actor', { skip: swiftMissing() ?? false }, () => {
       for (const entry of await listed(actor)) await actor.delete(entry, {})
       assert.deepEqual([await names('large shared'), await names('shared')], [[], ['piece']])
     })
+  })
+
+  test('a rename of a file keeps its bytes, time and version, and done again it changes nothing', async () => {
+    const actor = await open('moved')
+    const entry = (await actor.upload(sentFile('a b', Buffer.from('x')), {})) as TreeEntry
+    await actor.upload(sentFile('c/d', Buffer.from('replaced')), {})
+    for (let time = 0; time < 2; time++) {
+      await actor.rename?.(entry, 'c/d', { onVersionChanged: () => assert.fail() })
+      assert.deepEqual(await names('moved'), ['c/d'])
+      assert.deepEqual(await actor.stat?.('c/d', {}), { ...entry, path: 'c/d' })
+    }
+    await actor.copy?.({ ...entry, path: 'c/d' }, 'kept', {})
+    assert.deepEqual(await names('moved'), ['c/d', 'kept'])
+    assert.equal(await bytesOf('moved', 'kept'), 'x')
+  })
+
+  test('a rename tells the version of what somebody else put there meanwhile', async () => {
+    const actor = await open('moved changed')
+    const entry = (await actor.upload(sentFile('a', Buffer.from('x')), {})) as TreeEntry
+    const other = (await actor.upload(sentFile('a', Buffer.from('other')), {})) as TreeEntry
+    const told: unknown[] = []
+    await actor.rename?.(entry, 'b', { onVersionChanged: (...change) => told.push(change) })
+    assert.deepEqual(told, [['b', entry.version, other.version]])
+  })
+
+  test('a rename of a directory moves all that lies under it, and no neighbour', async () => {
+    const actor = await open('moved tree')
+    for (const name of ['a/1', 'a/b/2', 'a-b', 'ab/3']) await actor.upload(sentFile(name, Buffer.from(name)), {})
+    await raw('PUT', '/moved%20tree/a/')
+    const directory = { path: 'a', kind: 'directory', size: 0, mtime: undefined } as const
+    for (let time = 0; time < 2; time++) await actor.rename?.(directory, 'new/place', {})
+    assert.deepEqual(await names('moved tree'), ['a-b', 'ab/3', 'new/place/', 'new/place/1', 'new/place/b/2'])
+    assert.equal(await bytesOf('moved tree', 'new/place/b/2'), 'a/b/2')
   })
 
   test('deletes of many tell of each, and what is not there counts as gone', async () => {

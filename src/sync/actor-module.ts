@@ -22,7 +22,7 @@ import type { Actor, ActorContext, ActorModule, ActorOption } from './actor.ts'
 const IMPORT_MS_MAX = 30_000
 const CALLS_NEEDED = ['list', 'upload', 'delete'] as const
 const CALLS_MORE = [
-  ...['deleteAll', 'stat', 'rename', 'hash', 'makeDirectory', 'symlink', 'readLink', 'setAttributes', 'close'],
+  ...['deleteAll', 'stat', 'copy', 'rename', 'hash', 'makeDirectory', 'symlink', 'readLink', 'setAttributes', 'close'],
 ] as const
 const EXAMPLE_HINT = 'See examples/my-actor.ts for a whole one.'
 

@@ -3,21 +3,28 @@
  * modification in `X-Object-Meta-Mtime`, as rclone and the `swift` client keep it. What is larger than a segment is a static large
  * object (`swift-segments.ts`).
  *
- * A version is the etag; that of a large object, which is a hash of hashes, has `slo:` before it, so that what is replaced or deleted
- * is known to have segments without asking. Etags are taken for MD5 only where Swift promises it. Listings do not tell times: of
- * what a sync does not remember, it asks one by one (`stat`).
+ * Etags are taken for MD5 only where Swift promises it. Listings do not tell times: of what a sync does not remember, it asks one
+ * by one (`stat`).
  */
 import { createHash, getHashes } from 'node:crypto'
-import type { IncomingHttpHeaders } from 'node:http'
 import * as v from 'valibot'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampFromDecimal, timestampToDecimal } from '#base/time.ts'
-import { joinPath } from '#store/path.ts'
 import { canRetry } from '#store/s3/errors.ts'
 import { pause, pauseMs } from '#store/s3/retry.ts'
 import type { CallOptions, Version } from '#store/store.ts'
-import type { Actor, ActorContext, ActorKeeps, ActorListOptions, ActorModule, FileToSend, Listed } from '#sync/actor.ts'
+import type {
+  Actor,
+  ActorContext,
+  ActorKeeps,
+  ActorListOptions,
+  ActorModule,
+  FileToSend,
+  Listed,
+  RenameCallOptions,
+} from '#sync/actor.ts'
+import { entriesUnder } from '#sync/actor-listing.ts'
 import type { ContentHash } from '#sync/equality.ts'
 import type { TreeEntry } from '#sync/tree.ts'
 
@@ -25,7 +32,9 @@ import { guardedStream, headerOf, HttpClient, refusal, wholeOf } from './http-cl
 import { jsonOf } from './json-answer.ts'
 import { SwiftAccount, type SwiftLimits } from './swift-account.ts'
 import { swiftLogin } from './swift-login.ts'
-import { encodedName, SLO, SwiftRemoval } from './swift-removal.ts'
+import { SwiftMoves } from './swift-moves.ts'
+import { encodedName, entryOf, isLarge, objectName, versionOf, type ObjectRow } from './swift-object.ts'
+import { SwiftRemoval } from './swift-removal.ts'
 import { SwiftSegments } from './swift-segments.ts'
 
 /** What is no larger is held while it is sent, and its MD5 goes ahead of it: Swift then stores no other bytes. */
@@ -43,7 +52,6 @@ const OBJECTS = v.array(
     slo_etag: v.optional(v.string()),
   }),
 )
-type ObjectRow = v.InferOutput<typeof OBJECTS>[number]
 
 /** What `--actor swift` is. */
 export const swiftActor: ActorModule = {
@@ -115,6 +123,7 @@ class SwiftActor implements Actor {
   readonly #pieceBytesMax: number
   readonly #segments: SwiftSegments
   readonly #removal: SwiftRemoval
+  readonly #moves: SwiftMoves
 
   constructor(client: HttpClient, account: SwiftAccount, place: SwiftPlace) {
     const { url, container, limits, segmentBytes, threads } = place
@@ -125,6 +134,7 @@ class SwiftActor implements Actor {
     this.#container = `/${encodeURIComponent(container)}`
     this.#pieceBytesMax = limits.segmentsMax === 0 ? limits.fileBytesMax : Math.min(segmentBytes, limits.fileBytesMax)
     this.#removal = new SwiftRemoval(account, limits.deletesMax, threads)
+    this.#moves = new SwiftMoves(account, this.#removal, this.#container, threads)
     this.#segments = new SwiftSegments(account, this.#removal, container, limits, this.#pieceBytesMax)
   }
 
@@ -175,7 +185,7 @@ class SwiftActor implements Actor {
       if (isPlain) plain.push(index)
       else errors[index] = await settled(this.#deleteWithSegments(file, signal))
     }
-    const names = plain.map((index) => objectName(files[index]))
+    const names = plain.flatMap((index) => files.slice(index, index + 1)).map(objectName)
     const outcomes = await this.#removal.removeAll(this.#container, names, signal)
     for (const [at, index] of plain.entries()) errors[index] = outcomes[at]
     return errors
@@ -194,6 +204,18 @@ class SwiftActor implements Actor {
       mtime: timestampFromDecimal(headerOf(headers, 'x-object-meta-mtime') ?? ''),
       version: versionOf(headers),
     }
+  }
+
+  async copy(from: TreeEntry, to: string, { signal }: CallOptions): Promise<void> {
+    await this.#replacing(to, signal, () => this.#moves.copy(from.path, to, signal))
+  }
+
+  async rename(from: TreeEntry, to: string, options: RenameCallOptions): Promise<void> {
+    const { signal } = options
+    const move = (entries: readonly TreeEntry[]): Promise<void> => this.#moves.rename(entries, from.path, to, options)
+    if (from.kind !== 'directory') return this.#replacing(to, signal, () => move([from]))
+    const entries = await entriesUnder(this, from.path, signal === undefined ? {} : { signal })
+    return move(entries.length === 0 ? [] : [...entries, { ...from, kind: 'directory' }])
   }
 
   /** MD5 is known of what is in one piece; anything else is read. */
@@ -222,6 +244,14 @@ class SwiftActor implements Actor {
 
   async close(): Promise<void> {
     await this.#client.close()
+  }
+
+  /** Puts something in the place of what is at `path`, and removes the segments that had. */
+  async #replacing(path: string, signal: AbortSignal | undefined, put: () => Promise<unknown>): Promise<void> {
+    const there = await this.stat(path, signal === undefined ? {} : { signal })
+    const old = isLarge(there) ? await this.#segments.named(path, signal) : []
+    await put()
+    if (isLarge(there)) await this.#segments.removeOld(path, old, undefined, signal)
   }
 
   #pathOf(name: string): string {
@@ -309,28 +339,6 @@ class SwiftActor implements Actor {
     if (error !== undefined) throw error
     if (isLarge(found)) await this.#segments.removeOld(file.path, segments, undefined, signal)
   }
-}
-
-function entryOf({ name, bytes, hash, slo_etag: slo }: ObjectRow): Listed {
-  // A mark that other tools leave for a directory.
-  if (name.endsWith('/')) return { path: name.slice(0, -1), size: 0, kind: 'directory', mtime: undefined }
-  const version = (slo === undefined ? hash : SLO + slo.replaceAll('"', '')) as Version
-  return { path: name, size: bytes, kind: 'file', mtime: undefined, version }
-}
-
-function objectName(file: TreeEntry | undefined): string {
-  if (file === undefined) return ''
-  return file.kind === 'directory' ? joinPath(file.path, '') : file.path
-}
-
-function isLarge(entry: TreeEntry | undefined): boolean {
-  return entry?.version?.startsWith(SLO) === true
-}
-
-function versionOf(headers: IncomingHttpHeaders): Version {
-  const etag = (headerOf(headers, 'etag') ?? '').replaceAll('"', '')
-  const isSlo = /^true$/i.test(headerOf(headers, 'x-static-large-object') ?? '')
-  return (isSlo ? SLO + etag : etag) as Version
 }
 
 async function settled(work: Promise<void>): Promise<Error | undefined> {

@@ -10,9 +10,8 @@ import { isOperationError, type OperationError } from '#base/errors.ts'
 import { refusal, type HttpAnswer } from './http-client.ts'
 import { jsonOf } from './json-answer.ts'
 import type { SwiftAccount } from './swift-account.ts'
+import { encodedName } from './swift-object.ts'
 
-/** What the version of a static large object begins with. */
-export const SLO = 'slo:'
 /** In one request, however many more are allowed: Swift deletes two at a time, and a caller waits for all of them. */
 const BULK_NAMES_MAX = 1000
 /** For a thousand, with a second for each. */
@@ -24,11 +23,6 @@ const OUTCOME = v.looseObject({
   'Response Status': v.string(),
   Errors: v.array(v.tuple([v.string(), v.string()])),
 })
-
-/** The name of an object as it stands in a path. */
-export function encodedName(name: string): string {
-  return name.split('/').map(encodeURIComponent).join('/')
-}
 
 export class SwiftRemoval {
   readonly #account: SwiftAccount

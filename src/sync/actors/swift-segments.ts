@@ -18,7 +18,8 @@ import type { FileToSend } from '#sync/actor.ts'
 import { guardedStream, headerOf, refusal } from './http-client.ts'
 import { jsonOf } from './json-answer.ts'
 import type { SwiftAccount, SwiftLimits } from './swift-account.ts'
-import { encodedName, SLO, type SwiftRemoval } from './swift-removal.ts'
+import { encodedName, largeVersion } from './swift-object.ts'
+import type { SwiftRemoval } from './swift-removal.ts'
 
 const log = logger('sync/swift')
 /** Swift looks at each of a thousand segments before it answers. */
@@ -198,7 +199,7 @@ export class SwiftSegments {
     })
     if (answer.status >= 500) throw new LostAnswer(refusal(action, answer))
     if (answer.status !== 201) throw refusal(action, answer)
-    return (SLO + (headerOf(answer.headers, 'etag') ?? '').replaceAll('"', '')) as Version
+    return largeVersion(headerOf(answer.headers, 'etag') ?? '')
   }
 
   async #giveUp(names: readonly string[]): Promise<void> {
