@@ -113,15 +113,33 @@ function authenticate(request: IncomingMessage): void {
 
 /** A page of records, in order of the UTF-8 bytes of their paths: what follows `after`, and lies at or under `under`. */
 function page(query: URLSearchParams): { files: FileRecord[]; next?: string } {
+  sortedPaths ??= [...records.keys()].toSorted(compareBytes)
   const [after, under] = [query.get('after'), query.get('under')]
-  sortedPaths ??= [...records.keys()].toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
-  const isAsked = (path: string): boolean => under === null || path === under || path.startsWith(`${under}/`)
-  const isNext = (path: string): boolean => after === null || Buffer.compare(Buffer.from(path), Buffer.from(after)) > 0
-  const found = sortedPaths.filter((path) => isAsked(path) && isNext(path))
-  const paths = found.slice(0, PAGE_FILES)
-  const last = paths.at(-1)
-  const list = paths.map((path) => records.get(path) as FileRecord)
-  return found.length > paths.length && last !== undefined ? { files: list, next: last } : { files: list }
+  const list: FileRecord[] = []
+  let last = ''
+  for (const path of sortedPaths.slice(after === null ? 0 : firstAfter(sortedPaths, after))) {
+    if (under !== null && path !== under && !path.startsWith(`${under}/`)) continue
+    if (list.length === PAGE_FILES) return { files: list, next: last }
+    const record = records.get(path)
+    if (record !== undefined) list.push(record)
+    last = path
+  }
+  return { files: list }
+}
+
+/** Where the first path is that is greater, in a sorted list. */
+function firstAfter(paths: readonly string[], after: string): number {
+  let [low, high] = [0, paths.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (compareBytes(paths[middle] ?? '', after) > 0) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
+function compareBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }
 
 /** Takes a file in. Nothing shows before its bytes are all there, and are those that were signed. */

@@ -27,7 +27,7 @@ const CALLS_MORE = [
 const EXAMPLE_HINT = 'See examples/my-actor.ts for a whole one.'
 
 /** The actors that have a short name. The stores' are opened by the command line, which knows how a store is named. */
-export const BUILT_IN_ACTORS: Readonly<Record<string, () => Promise<ActorModule>>> = {
+const BUILT_IN_ACTORS: Readonly<Record<string, () => Promise<ActorModule>>> = {
   s3: () => Promise.reject(storeNamedBy('s3', 's3://BUCKET/PREFIX')),
   directory: () => Promise.reject(storeNamedBy('directory', '/DIRECTORY')),
   http: async () => (await import('./actors/http-actor.ts')).httpActor,
