@@ -80,16 +80,20 @@ export class Executor {
     }
   }
 
-  /** Gives a directory of the target what its source has, once all that lies in it is done. */
-  async finishDirectory(path: string): Promise<boolean> {
+  /**
+   * Gives a directory of the target what its source has, once all that lies in it is done. Where nothing was changed in the
+   * target's (`isChanged`), only if the source's is another than is remembered.
+   */
+  async finishDirectory(path: string, isChanged: boolean): Promise<boolean> {
     const actor = this.#actor
     const looked = await this.#source.look(path, this.#call())
     if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || actor.setAttributes === undefined) return false
     const { entry } = looked
     const lookedAt = timestampNow()
+    if (!isChanged && isUnchanged(this.#state.known(`${path}/`), entry)) return false
     const attributes = await this.#source.attributesOf(path, this.#call())
     const done = await actor.setAttributes({ ...entry, attributes: undefined }, attributes, this.#call())
-    if (path !== '') this.#remember(`${path}/`, entry, lookedAt, done?.version)
+    this.#remember(`${path}/`, entry, lookedAt, done?.version)
     return true
   }
 
@@ -271,7 +275,7 @@ export class Executor {
       if (!(await this.#clearAbove(`${path}/.`))) throw error
       made = await make()
     }
-    this.#remember(`${path}/`, entry, lookedAt, made?.version)
+    this.#rememberMade(path, entry.mtime ?? lookedAt, lookedAt, made?.version)
     return 'made-directory'
   }
 
@@ -299,7 +303,13 @@ export class Executor {
       return 'deleted'
     }
     this.#deletes.take(1)
-    await this.#deleteOne(target)
+    try {
+      await this.#deleteOne(target)
+    } catch (error) {
+      // What is remembered is older than what was done, as after SIGKILL.
+      if (!isOperationError(error, 'STORE_IS_DIRECTORY')) throw error
+      await this.#deleteGone(target.path)
+    }
     this.#state.forget(target.path)
     return 'deleted'
   }
@@ -388,7 +398,12 @@ export class Executor {
 
   /** The source has something of another kind there, so nothing is lost that it has: no cap counts it. */
   async #replaceByDirectory(target: TreeEntry): Promise<void> {
-    await this.#deleteOne(target)
+    try {
+      await this.#deleteOne(target)
+    } catch (error) {
+      // It has one already.
+      if (!isOperationError(error, 'STORE_IS_DIRECTORY')) throw error
+    }
     this.#state.forget(target.path)
   }
 
@@ -410,11 +425,19 @@ export class Executor {
   #rememberAbove(path: string, lookedAt: Known['lookedAt']): void {
     if (this.#actor.keeps?.directories !== true) return
     for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
-      const key = `${above}/`
-      if (this.#state.known(key) !== undefined) return
-      // Without its identity: nothing was done about its attributes.
-      this.#state.remember(key, { kind: 'directory', size: 0, mtime: lookedAt, lookedAt })
+      if (this.#state.known(`${above}/`) !== undefined) return
+      this.#rememberMade(above, lookedAt, lookedAt, undefined)
     }
+  }
+
+  /** Without its identity, as nothing was done about its attributes. */
+  #rememberMade(
+    path: string,
+    mtime: Known['mtime'],
+    lookedAt: Known['lookedAt'],
+    targetVersion: Known['targetVersion'],
+  ): void {
+    this.#state.remember(`${path}/`, { kind: 'directory', size: 0, mtime, lookedAt, targetVersion })
   }
 
   #remember(key: string, entry: TreeEntry, lookedAt: Known['lookedAt'], targetVersion: TreeEntry['version']): void {
@@ -436,6 +459,11 @@ export class Executor {
 
 function keyOfEntry({ path, kind }: TreeEntry): string {
   return kind === 'directory' ? `${path}/` : path
+}
+
+function isUnchanged(known: Known | undefined, { identity }: TreeEntry): boolean {
+  if (known?.identity === undefined || identity === undefined) return false
+  return known.identity.inode === identity.inode && compareTimestamps(known.identity.ctime, identity.ctime) === 0
 }
 
 function isGone(error: unknown): boolean {
