@@ -5,7 +5,7 @@
  * intent wins without anybody comparing intents, and to do something twice does no harm. Rules:
  * - At most one piece of work is under way for a path. What is asked for meanwhile is done once more afterwards.
  * - A move waits until nothing at or under either of its names is under way, and nothing there begins before it is over; what
- *   waits under the old name waits under the new one then. Moves that meet are done in the order in which they were told.
+ *   waited under the old name before it was told waits under the new one then. Moves that meet are done in the order in which they were told.
  * - What lies in a directory waits while something is under way for the directory itself, which may be its removal.
  * - What failed waits for its time; who asks for it anew does not wait, but the count of its tries goes on.
  */
@@ -45,6 +45,8 @@ interface Waiting {
   tries: number
   /** Not before. */
   at: number
+  /** When it was asked for last, as a count of what was asked for. */
+  order: number
 }
 
 export class WorkQueue {
@@ -59,12 +61,13 @@ export class WorkQueue {
   readonly #running = new Map<string, Waiting>()
   /** Asked for again while they were under way. */
   readonly #again = new Map<string, Waiting>()
-  /** In the order in which they were told, also those under way. */
-  readonly #moves = new Set<MoveWork>()
+  /** In the order in which they were told, also those under way; with the count of what was asked for until then. */
+  readonly #moves = new Map<MoveWork, number>()
   readonly #movesRunning = new Set<MoveWork>()
   /** Of paths under way, and of all moves. */
   readonly #pathClaims = new Claims()
   readonly #moveClaims = new Claims()
+  #order = 0
   #bytes = 0
   /** Nothing has ended and no move has come since no move could begin. */
   #movesWait = false
@@ -96,7 +99,13 @@ export class WorkQueue {
     const parked = this.#parked.get(path)
     const before = this.#later.get(path) ?? this.#ready.get(path) ?? parked ?? this.#again.get(path)
     // What a listing told of the target holds until something is done about the path.
-    const waiting: Waiting = { target: target ?? before?.target ?? target, bytes, tries: before?.tries ?? 0, at: 0 }
+    const waiting: Waiting = {
+      target: target ?? before?.target ?? target,
+      bytes,
+      tries: before?.tries ?? 0,
+      at: 0,
+      order: this.#order++,
+    }
     this.#bytes += bytes - (before?.bytes ?? 0)
     this.#later.delete(path)
     if (this.#running.has(path)) this.#again.set(path, waiting)
@@ -107,7 +116,7 @@ export class WorkQueue {
   /** As `add`, but not before `at`, unless it is asked for anew. */
   addLater(path: string, at: number): void {
     if (this.#ready.has(path) || this.#parked.has(path) || this.#later.has(path)) return
-    this.#later.set(path, { target: undefined, bytes: 0, tries: 0, at })
+    this.#later.set(path, { target: undefined, bytes: 0, tries: 0, at, order: this.#order++ })
     this.#wakeAt = Math.min(this.#wakeAt, at)
   }
 
@@ -122,7 +131,7 @@ export class WorkQueue {
   }
 
   move(from: string, to: string, isDirectory: boolean): void {
-    this.#moves.add({ kind: 'move', from, to, isDirectory })
+    this.#moves.set({ kind: 'move', from, to, isDirectory }, this.#order++)
     this.#moveClaims.add(from)
     this.#moveClaims.add(to)
     this.#movesWait = false
@@ -177,9 +186,13 @@ export class WorkQueue {
     }
   }
 
-  /** The move is over: with `isDone` what waits under the old name waits under the new one, else under both. */
+  /**
+   * The move is over: with `isDone` what waits under the old name since before it was told waits under the new one, else under
+   * both. What was asked for since may be something new at the old name.
+   */
   moved(move: MoveWork, isDone: boolean): void {
     assert(this.#movesRunning.delete(move), 'the move that ends is under way')
+    const toldAt = this.#moves.get(move) ?? 0
     this.#moves.delete(move)
     this.#moveClaims.delete(move.from)
     this.#moveClaims.delete(move.to)
@@ -187,9 +200,10 @@ export class WorkQueue {
     for (const claim of [move.from, move.to]) this.#release(claim)
     for (const waiting of [this.#ready, this.#parked, this.#later]) {
       for (const path of move.isDirectory ? [...waiting.keys()] : [move.from]) {
-        if (!waiting.has(path) || !isWithin(path, move.from)) continue
-        if (isDone) {
-          this.#bytes -= waiting.get(path)?.bytes ?? 0
+        const found = waiting.get(path)
+        if (found === undefined || !isWithin(path, move.from)) continue
+        if (isDone && found.order < toldAt) {
+          this.#bytes -= found.bytes
           waiting.delete(path)
         }
         this.add(move.to + path.slice(move.from.length))
@@ -233,7 +247,7 @@ export class WorkQueue {
   #findMove(): MoveWork | undefined {
     const before = new Claims()
     let left = MOVES_LOOKED_AT
-    for (const move of this.#moves) {
+    for (const move of this.#moves.keys()) {
       const { from, to } = move
       if (!this.#movesRunning.has(move)) {
         if (left-- === 0) return undefined
