@@ -56,7 +56,7 @@ export async function applyPlan(plan: Plan, parts: SyncParts, settings: SyncSett
     for (const { path } of deletions) touched.add(parentOf(path))
   }
   if (!settings.metadata) return
-  for (const path of touched) if (path !== '') await executor.finishDirectory(path)
+  for (const path of touched) if (path !== '') await executor.finishDirectory(path, true)
 }
 
 /** What was planned, on the source as it is: it was found to be the one of the plan. */

@@ -29,6 +29,7 @@ const FLUSH_MS = 50
 /** Committed at once when there are so many: what is gathered stays small. */
 const FLUSH_WRITES = 2000
 const PAGE_ENTRIES = 1000
+const SLASH = 0x2f
 /** lmdb's own bound is 1,978 bytes with pages of 4 KiB. A longer path is kept by its beginning and its hash. */
 const KEY_BYTES_MAX = 1900
 
@@ -142,8 +143,8 @@ export class SyncState {
     const end = under === '' ? undefined : Buffer.from(`${under}0`)
     for (const { key, value } of this.#known.getRange({ start, ...(end === undefined ? {} : { end }) })) {
       const known = decodeKnown(value)
-      // Of a long one the key does not tell the path: whoever asks for it by its path finds it.
-      if (known !== undefined && key.length <= KEY_BYTES_MAX) yield { key: key.toString(), known }
+      // Of a long one the key does not tell the path: whoever asks for it by its path finds it. The root is no entry.
+      if (known !== undefined && key.length <= KEY_BYTES_MAX && key[0] !== SLASH) yield { key: key.toString(), known }
     }
   }
 

@@ -108,7 +108,7 @@ export class Sync {
   /** Directories to compare with what is remembered. */
   readonly #subtrees = new Set<string>()
   /** Directories of the target that have to get their attributes, once nothing else is to be done. */
-  readonly #touched = new Set<string>()
+  readonly #touched = new Map<string, 'changed' | 'maybe'>()
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
   /** Paths that were told to be gone, and since when. */
@@ -226,7 +226,7 @@ export class Sync {
   /** `path` of the target is to be made equal: kept until it is done, also over a restart. */
   ask(path: string): void {
     if (path === '' || !this.#takesPart(path)) {
-      if (this.#options.metadata && path === '') this.#touched.add(path)
+      if (this.#options.metadata && path === '') this.#touch(path, 'maybe')
       return
     }
     this.#parts.state.intend({ path, since: Date.now() })
@@ -301,7 +301,7 @@ export class Sync {
       // A store of flat keys has nothing that could keep them.
       if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || target?.attributes?.mtime === undefined)
         continue
-      if (decider.directoryDiffers(looked.entry, target)) this.#touched.add(root)
+      if (decider.directoryDiffers(looked.entry, target)) this.#touch(root, 'changed')
     }
   }
 
@@ -321,7 +321,7 @@ export class Sync {
         if (targetOnly === undefined) this.#queue.add(entry.path)
         else targetOnly.add(entry)
       },
-      onDirectory: (path) => this.#touched.add(path),
+      onDirectory: (path) => this.#touch(path, 'changed'),
       room: async () => {
         this.#pump()
         while (this.#queue.waiting > WAITING_MAX && !this.#queue.isResting) await this.#changed()
@@ -375,7 +375,7 @@ export class Sync {
       this.tally.removed += left.length - kept.size
       this.tally.changed()
       for (const [target, error] of kept) this.#failed({ ...workOf(target), tries: TRIES_MAX }, error)
-      if (this.#options.metadata) for (const { path } of left) this.#touched.add(parentOf(path))
+      if (this.#options.metadata) for (const { path } of left) this.#touch(parentOf(path), 'changed')
       this.#show()
     }
   }
@@ -453,9 +453,14 @@ export class Sync {
       this.tally.count(outcome)
       if (outcome === 'sent' && decision.do === 'send' && decision.replaced === undefined)
         this.#parts.deleteGuard.added(1)
-      if (decision.do === 'send')
+      if (decision.do === 'send' || decision.do === 'set-attributes')
         for (const name of this.#parts.source.otherNames(decision.entry)) this.#queue.add(name)
       if (outcome !== 'nothing') this.#didChange(path, outcome === 'deleted')
+      if (this.#options.metadata) {
+        // What came and went again has changed its directory's times all the same.
+        this.#touch(parentOf(path), 'maybe')
+        if (state.known(`${path}/`) !== undefined) this.#touch(path, outcome === 'nothing' ? 'maybe' : 'changed')
+      }
       state.fulfilled(path)
       this.#queue.done(path, outcome === 'changed' ? Date.now() + pauseMs(work.tries) : undefined)
     } catch (error) {
@@ -496,12 +501,16 @@ export class Sync {
     this.tally.changed()
     const above = parentOf(path)
     if (this.#options.metadata) {
-      this.#touched.add(above)
-      if (!isGone && this.#parts.state.known(`${path}/`) !== undefined) this.#touched.add(path)
+      this.#touch(above, 'changed')
     }
     if (isGone && above !== '' && this.#takesPart(above) && this.#parts.actor.keeps?.directories === true) {
       this.#queue.add(above)
     }
+  }
+
+  /** With `maybe` it is looked at whether the source's directory is another than is remembered. */
+  #touch(path: string, how: 'changed' | 'maybe'): void {
+    if (how === 'changed' || !this.#touched.has(path)) this.#touched.set(path, how)
   }
 
   #failed(work: PathWork, error: unknown): void {
@@ -532,18 +541,18 @@ export class Sync {
   /** Times and modes of directories, once what lies in them is done. */
   async #finishDirectories(): Promise<void> {
     while (this.#touched.size > 0 && this.#queue.isResting) {
-      const paths = [...this.#touched].slice(0, this.#options.threads)
-      for (const path of paths) this.#touched.delete(path)
-      await Promise.all(paths.map((path) => this.#finishDirectory(path)))
+      const touched = [...this.#touched].slice(0, this.#options.threads)
+      for (const [path] of touched) this.#touched.delete(path)
+      await Promise.all(touched.map(([path, how]) => this.#finishDirectory(path, how === 'changed')))
       this.#signal.throwIfAborted()
       this.#show()
     }
   }
 
-  async #finishDirectory(path: string): Promise<void> {
+  async #finishDirectory(path: string, isChanged: boolean): Promise<void> {
     if (!this.#takesPart(path)) return
     try {
-      if (await this.#parts.executor.finishDirectory(path)) this.tally.count('attributes-set')
+      if (await this.#parts.executor.finishDirectory(path, isChanged)) this.tally.count('attributes-set')
     } catch (error) {
       if (isOperationError(error, ...FATAL)) throw error
       if (this.#signal.aborted || isOperationError(error, 'STORE_NOT_FOUND')) return
