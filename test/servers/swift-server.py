@@ -14,6 +14,7 @@ eventlet.patcher.monkey_patch(all=False, socket=True, select=True, thread=True)
 
 from eventlet import listen, wsgi
 from swift.common import utils
+from swift.common.utils import NullLogger
 
 directory = sys.argv[1]
 with open(os.path.join(directory, 'swift.conf'), 'w') as conf:
@@ -23,10 +24,11 @@ utils.set_swift_dir(directory)
 utils.validate_hash_conf()
 
 from swift.account.server import app_factory as account_server
-from swift.common.middleware import bulk, copy, dlo, gatekeeper, listing_formats, slo, tempauth
+from swift.common.middleware import bulk, copy, dlo, gatekeeper, listing_formats, proxy_logging, slo, tempauth
+from swift.common.http_protocol import SwiftHttpProtocol
 from swift.common.middleware.catch_errors import filter_factory as catch_errors
 from swift.common.ring import RingBuilder
-from swift.common.storage_policy import POLICIES
+from swift.common.wsgi import RestrictedGreenPool
 from swift.container.server import app_factory as container_server
 from swift.obj.server import app_factory as object_server
 from swift.proxy.server import app_factory as proxy_server
@@ -78,16 +80,9 @@ def with_memory(app):
     return call
 
 
-class Silence:
-    def write(self, text):
-        pass
-
-    def flush(self):
-        pass
-
-
 def serve(socket, app):
-    eventlet.spawn(wsgi.server, socket, app, Silence(), socket_timeout=60, keepalive=True, custom_pool=eventlet.GreenPool(1000))
+    eventlet.spawn(wsgi.server, socket, app, NullLogger(), custom_pool=RestrictedGreenPool(size=1024), protocol=SwiftHttpProtocol,
+                   socket_timeout=60, capitalize_response_headers=False)
 
 
 sockets = {name: listen(('127.0.0.1', 0)) for name in ('proxy', 'account', 'container', 'object')}
@@ -115,6 +110,8 @@ for factory, more in (
     (tempauth.filter_factory, {'user_test_tester': 'testing .admin'}),
     (bulk.filter_factory, {}),
     (listing_formats.filter_factory, {}),
+    # It gives every answer a length.
+    (proxy_logging.filter_factory, {}),
     (gatekeeper.filter_factory, {}),
     (catch_errors, {}),
 ):

@@ -11,6 +11,7 @@ import * as v from 'valibot'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampFromDecimal, timestampToDecimal } from '#base/time.ts'
+import { untilAborted } from '#store/abort.ts'
 import { canRetry } from '#store/s3/errors.ts'
 import { pause, pauseMs } from '#store/s3/retry.ts'
 import type { CallOptions, Version } from '#store/store.ts'
@@ -28,7 +29,7 @@ import { entriesUnder } from '#sync/actor-listing.ts'
 import type { ContentHash } from '#sync/equality.ts'
 import type { TreeEntry } from '#sync/tree.ts'
 
-import { guardedStream, headerOf, HttpClient, refusal, wholeOf } from './http-client.ts'
+import { guardedStream, headerOf, HttpClient, refusal, wholeOf, type HttpAnswer } from './http-client.ts'
 import { jsonOf } from './json-answer.ts'
 import { SwiftAccount, type SwiftLimits } from './swift-account.ts'
 import { swiftLogin } from './swift-login.ts'
@@ -124,6 +125,9 @@ class SwiftActor implements Actor {
   readonly #segments: SwiftSegments
   readonly #removal: SwiftRemoval
   readonly #moves: SwiftMoves
+  /** As the last listing has found. */
+  #isMissing = false
+  #creating: Promise<HttpAnswer> | undefined
 
   constructor(client: HttpClient, account: SwiftAccount, place: SwiftPlace) {
     const { url, container, limits, segmentBytes, threads } = place
@@ -167,7 +171,7 @@ class SwiftActor implements Actor {
     const action = `send "${file.path}" to ${this.url}`
     const version = isLargeNow
       ? await this.#segments.upload(file, metadata, action, old, signal)
-      : await this.#creatingContainer(signal, () => this.#put(file, metadata, action, signal))
+      : await this.#withContainer(signal, () => this.#put(file, metadata, action, signal))
     if (!isLargeNow && isLarge(file.replaced)) await this.#segments.removeOld(file.path, old, undefined, signal)
     return { path: file.path, size: file.size, kind: 'file', mtime: file.mtime, version }
   }
@@ -274,7 +278,10 @@ class SwiftActor implements Actor {
           path: `${this.#container}?${query.toString()}`,
           signal,
         })
-        if (answer.status === 404 && marker === '') return []
+        if (answer.status === 404 && marker === '') {
+          this.#isMissing = true
+          return []
+        }
         if (answer.status === 204) return []
         if (answer.status !== 200) throw refusal(action, answer)
         return jsonOf(action, OBJECTS, answer)
@@ -317,17 +324,26 @@ class SwiftActor implements Actor {
     )
   }
 
-  /** The container comes into being with its first file. */
-  async #creatingContainer<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+  /** The container comes into being with its first file: before that one is sent, where a listing has found that there is none. */
+  async #withContainer<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+    if (this.#isMissing) await this.#create(signal)
     try {
       return await call()
     } catch (error) {
       if (!isOperationError(error, 'STORE_NOT_FOUND')) throw error
-      const action = `create ${this.url}`
-      const answer = await this.#account.request({ action, method: 'PUT', path: this.#container, signal })
-      if (answer.status !== 201 && answer.status !== 202) throw refusal(action, answer)
+      await this.#create(signal)
       return call()
     }
+  }
+
+  async #create(signal: AbortSignal | undefined): Promise<void> {
+    const action = `create ${this.url}`
+    this.#creating ??= this.#account
+      .request({ action, method: 'PUT', path: this.#container, signal: undefined })
+      .finally(() => (this.#creating = undefined))
+    const answer = await untilAborted(action, this.#creating, signal)
+    if (answer.status !== 201 && answer.status !== 202) throw refusal(action, answer)
+    this.#isMissing = false
   }
 
   async #deleteWithSegments(file: TreeEntry, signal: AbortSignal | undefined): Promise<void> {
