@@ -50,8 +50,13 @@ const PACKAGES = {
     'python3-minimal',
   ],
 }
-// What a server in C takes, against which stats are measured.
-PACKAGES.bench = [...PACKAGES.test, 'gcc', 'libc6-dev', 'libfuse3-dev', 'pkg-config']
+PACKAGES.bench = [
+  ...PACKAGES.test,
+  // What a server in C takes, against which stats are measured.
+  ...['gcc', 'libc6-dev', 'libfuse3-dev', 'pkg-config'],
+  // A program that keeps a copy by rsync, against which watching is measured.
+  'lsyncd',
+]
 
 function fail(message) {
   process.stderr.write(`setup: ${message}\n`)

@@ -16,7 +16,8 @@ export const KEYS = { accessKey: 'EIDERBENCH', secretKey: 'eider-bench-secret' }
 const MEMORY = '/dev/shm'
 const MEMORY_BYTES_MIN = 8 * 2 ** 30
 
-export type Latency = 'default' | 'none'
+/** `puts`: only what writes waits, for as long as by default, and no connection is bounded. */
+export type Latency = 'default' | 'none' | 'puts'
 export type Counts = Readonly<Record<string, number>>
 
 export class FarBucket {
@@ -24,6 +25,8 @@ export class FarBucket {
   /** What is in the bucket, as files. */
   readonly directory: string
   readonly endpoint: string
+  /** The same bucket without the proxy before it. */
+  readonly near: string
   readonly #scratch: string
   readonly #processes: readonly ChildProcess[]
 
@@ -32,12 +35,14 @@ export class FarBucket {
     scratch: string,
     directory: string,
     port: number,
+    nearPort: number,
     processes: readonly ChildProcess[],
   ) {
     this.name = name
     this.#scratch = scratch
     this.directory = directory
     this.endpoint = `http://127.0.0.1:${port}`
+    this.near = `http://127.0.0.1:${nearPort}`
     this.#processes = processes
   }
 
@@ -50,8 +55,9 @@ export class FarBucket {
     const gateway = server('#test/servers/gateway-process.ts', [
       ...[root, join(scratch, 'uploads'), KEYS.accessKey, KEYS.secretKey],
     ])
-    const proxy = server('#test/servers/latency-proxy.ts', [String(await portOf(gateway)), latency])
-    return new FarBucket('bucket', scratch, directory, await portOf(proxy), [proxy, gateway])
+    const nearPort = await portOf(gateway)
+    const proxy = server('#test/servers/latency-proxy.ts', [String(nearPort), latency])
+    return new FarBucket('bucket', scratch, directory, await portOf(proxy), nearPort, [proxy, gateway])
   }
 
   /** Requests by kind since the last call, and their number in all. */

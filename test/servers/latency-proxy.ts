@@ -3,7 +3,7 @@
  * request, lets each connection carry so many bytes a second each way, and counts requests by kind. It looks at the head of a
  * request only; all else goes through as it comes, so that it costs little beside the server. Clients must not pipeline.
  *
- *   as a program: latency-proxy.ts TARGET_PORT [none]     prints its port, answers GET /.counts there, ends with its stdin
+ *   as a program: latency-proxy.ts TARGET_PORT [none|puts]     prints its port, answers GET /.counts there, ends with its stdin
  */
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -23,6 +23,9 @@ export interface Distance {
 /** A bucket in the same region, as published figures of peers imply it. */
 export const SAME_REGION: Distance = { firstByteMs: 15, listMs: 60, putMs: 25, bytesPerSecond: 90e6 }
 export const NO_DISTANCE: Distance = { firstByteMs: 0, listMs: 0, putMs: 0, bytesPerSecond: Number.POSITIVE_INFINITY }
+
+/** Only what writes waits, so that nothing but the number of requests at once decides. */
+const ONLY_PUTS: Distance = { ...NO_DISTANCE, putMs: SAME_REGION.putMs }
 
 export interface LatencyProxy {
   readonly port: number
@@ -202,8 +205,12 @@ function kindOf(head: string, url: string): RequestKind {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [, , targetPort, how] = process.argv
-  const { port } = await startLatencyProxy(Number(targetPort), how === 'none' ? NO_DISTANCE : SAME_REGION)
+  const [, , targetPort, how = ''] = process.argv
+  const DISTANCES: ReadonlyMap<string, Distance> = new Map([
+    ['none', NO_DISTANCE],
+    ['puts', ONLY_PUTS],
+  ])
+  const { port } = await startLatencyProxy(Number(targetPort), DISTANCES.get(how) ?? SAME_REGION)
   process.stdout.write(`${port}\n`)
   process.stdin.resume()
   process.stdin.on('end', () => process.exit(0))
