@@ -61,7 +61,17 @@ const server = createServer((request, response) => {
     (error: unknown) => {
       const code = (error as NodeJS.ErrnoException).code ?? ''
       const taken = ['ENOTDIR', 'EISDIR', 'EEXIST', 'ENOTEMPTY'].includes(code)
-      const status = error instanceof Refusal ? error.status : taken ? 409 : code === 'ENOSPC' ? 507 : 500
+      // Of an escape in a path that stands for no character.
+      const isMalformed = error instanceof URIError
+      const status = isMalformed
+        ? 400
+        : error instanceof Refusal
+          ? error.status
+          : taken
+            ? 409
+            : code === 'ENOSPC'
+              ? 507
+              : 500
       const message =
         error instanceof Refusal ? error.message : taken ? 'a file and a directory of one name' : 'it failed'
       // A body that nobody reads any more must not be taken for the next request.
