@@ -38,6 +38,7 @@ export class Mover {
     const known = this.#state.known(from)
     if (known === undefined || !isSameFile(known, entry)) return false
     const versions = new Map<string, string>()
+    this.#state.doubt(to)
     await this.#actor.rename?.(entryOfKnown(from, known), to, {
       signal,
       onVersionChanged: (path, _before, after) => versions.set(path, after),
@@ -70,10 +71,16 @@ export class Mover {
     if (!isKnown) return false
     const versions = new Map<string, string>()
     const directory: TreeEntry = { path: from, kind: 'directory', size: 0, mtime: undefined }
-    await this.#actor.rename?.(directory, to, {
-      signal,
-      onVersionChanged: (path, _before, after) => versions.set(path, after),
-    })
+    try {
+      await this.#actor.rename?.(directory, to, {
+        signal,
+        onVersionChanged: (path, _before, after) => versions.set(path, after),
+      })
+    } catch (error) {
+      // Where a rename is done file by file, some may be there by now: what is said to be there is looked for before it is left.
+      await this.#state.copyKnown(from, to, ({ identity: _identity, targetVersion: _version, ...known }) => known)
+      throw error
+    }
     await this.#state.moveKnown(from, to, (key, known) => withVersion(known, versions.get(key)))
     return true
   }

@@ -106,6 +106,15 @@ export class SyncState {
     if (page.length > 0) yield page
   }
 
+  /** Gives what is known of the directory `from`, and under it, to `to` as well, where nothing is known yet. */
+  async copyKnown(from: string, to: string, each: (known: Known) => Known): Promise<void> {
+    await this.flushed()
+    for (const { key, known } of [...this.#range(from)]) {
+      const copy = to + key.slice(from.length)
+      if (this.known(copy) === undefined) this.remember(copy, each(known))
+    }
+  }
+
   /** Whether anything is known under the directory `under`. */
   holdsUnder(under: string): boolean {
     const prefix = `${under}/`

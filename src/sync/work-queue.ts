@@ -6,11 +6,11 @@
  * - At most one piece of work is under way for a path. What is asked for meanwhile is done once more afterwards.
  * - A move waits until nothing at or under either of its names is under way, and nothing there begins before it is over; what
  *   waited under the old name before it was told waits under the new one then. Moves that meet are done in the order in which they were told.
- * - What lies in a directory waits while something is under way for the directory itself, which may be its removal.
+ * - A directory and what lies in it are not under way together: either may be a removal that takes, or makes, the other.
  * - What failed waits for its time; who asks for it anew does not wait, but the count of its tries goes on.
  */
 import { assert } from '#base/assert.ts'
-import { isWithin, parentOf } from '#store/path.ts'
+import { isWithin } from '#store/path.ts'
 
 import { Claims } from './claims.ts'
 import type { TreeEntry } from './tree.ts'
@@ -54,7 +54,7 @@ export class WorkQueue {
   readonly #ready = new Map<string, Waiting>()
   /** Found to have to wait, by path: not looked at again before what they wait for is over, as there may be many of both. */
   readonly #parked = new Map<string, Waiting>()
-  /** Paths that are parked, by the claim of a move that they meet or the directory under way that they lie in. */
+  /** Paths that are parked, by the claim that they meet: of a move, or of a path under way. */
   readonly #parkedAt = new Map<string, Set<string>>()
   /** Failed before: by path. */
   readonly #later = new Map<string, Waiting>()
@@ -146,7 +146,7 @@ export class WorkQueue {
       return move
     }
     for (const [path, waiting] of this.#ready) {
-      const claim = this.#moveClaims.meets(path) ?? this.#runningAbove(path)
+      const claim = this.#moveClaims.meets(path) ?? this.#pathClaims.meets(path)
       this.#ready.delete(path)
       if (claim !== undefined) {
         this.#park(path, waiting, claim)
@@ -216,11 +216,6 @@ export class WorkQueue {
     const there = this.#parkedAt.get(claim)
     if (there === undefined) this.#parkedAt.set(claim, new Set([path]))
     else there.add(path)
-  }
-
-  #runningAbove(path: string): string | undefined {
-    for (let at = parentOf(path); at !== ''; at = parentOf(at)) if (this.#running.has(at)) return at
-    return undefined
   }
 
   /** What was parked for that claim may begin, or meets another. */
