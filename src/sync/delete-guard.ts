@@ -36,9 +36,14 @@ export class DeleteGuard {
     this.#total = total
   }
 
-  /** So many came to the target since. */
+  /**
+   * So many came to the target since. They make up for what was deleted: else files that come and go, as those of editors, would
+   * add up to more than there is.
+   */
   added(count: number): void {
-    this.#total += count
+    const madeUp = Math.min(this.#deleted, count)
+    this.#deleted -= madeUp
+    this.#total += count - madeUp
   }
 
   /** Whether so many more may be deleted. */

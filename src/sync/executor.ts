@@ -139,6 +139,7 @@ export class Executor {
       // An answer that is lost may be that of an upload that was done.
       this.#state.doubt(path)
       const known = await this.#upload(open, replaced, lookedAt)
+      if (replaced === undefined) this.#deletes.added(1)
       this.#state.remember(path, known)
       this.#rememberAbove(path, lookedAt)
     } finally {
@@ -257,6 +258,7 @@ export class Executor {
       else if (!isOperationError(error, 'STORE_NOT_DIRECTORY') || !(await this.#clearAbove(path))) throw error
       stored = await make()
     }
+    if (replaced === undefined) this.#deletes.added(1)
     this.#remember(path, entry, lookedAt, stored?.version)
     return 'sent'
   }
@@ -437,6 +439,7 @@ export class Executor {
     lookedAt: Known['lookedAt'],
     targetVersion: Known['targetVersion'],
   ): void {
+    this.#deletes.added(1)
     this.#state.remember(`${path}/`, { kind: 'directory', size: 0, mtime, lookedAt, targetVersion })
   }
 
