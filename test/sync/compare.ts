@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto'
 import { type BigIntStats, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { GetObjectCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3'
+import { GetObjectCommand, ListObjectsV2Command, NoSuchKey, S3Client } from '@aws-sdk/client-s3'
 
 import type { ServerKeys } from '#test/servers/bucket.ts'
 
@@ -97,8 +97,7 @@ export async function objectsOf(server: ServerKeys, bucket: string, prefix = '')
       for (const { Key: key = '' } of page.Contents ?? []) {
         const below = key.slice(prefix.length)
         if (below === OWN_NAME || below.startsWith(`${OWN_NAME}/`)) continue
-        const { Body: body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key }))
-        found.set(below, digestOf((await body?.transformToByteArray()) ?? new Uint8Array(0)))
+        found.set(below, await digestOfObject(client, bucket, key))
       }
       token = page.NextContinuationToken
     } while (token !== undefined)
@@ -106,6 +105,16 @@ export async function objectsOf(server: ServerKeys, bucket: string, prefix = '')
     client.destroy()
   }
   return found
+}
+
+async function digestOfObject(client: S3Client, bucket: string, key: string): Promise<string> {
+  try {
+    const { Body: body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key }))
+    return digestOf((await body?.transformToByteArray()) ?? new Uint8Array(0))
+  } catch (error) {
+    if (error instanceof NoSuchKey) return 'gone since it was listed'
+    throw error
+  }
 }
 
 function mapDifferences(source: ReadonlyMap<string, string>, target: ReadonlyMap<string, string>): string[] {

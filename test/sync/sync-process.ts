@@ -148,10 +148,22 @@ export async function runSync(args: readonly string[], options: SyncRunOptions =
 export async function settled(differences: () => readonly string[] | Promise<readonly string[]>): Promise<void> {
   const deadline = performance.now() + PATIENCE_MS
   for (;;) {
-    const found = await differences()
+    const found = await unlessGone(differences)
     if (found.length === 0) return
     if (performance.now() > deadline) assert.deepEqual(found.slice(0, 40), [])
     await delay(LOOK_MS)
+  }
+}
+
+/** What is compared may go while it is looked at. */
+async function unlessGone(
+  differences: () => readonly string[] | Promise<readonly string[]>,
+): Promise<readonly string[]> {
+  try {
+    return await differences()
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [error.message]
+    throw error
   }
 }
 
