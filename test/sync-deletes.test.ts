@@ -1,0 +1,263 @@
+/**
+ * A sync does not wipe its target: what is not found in the source is only deleted where the source was found to be whole and the same,
+ * and as much as is likely to be meant. Through the whole program, to directories.
+ */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+
+import { treeDifferences } from './sync/compare.ts'
+import { runSync, settled, startSync, until, type SyncEnd } from './sync/sync-process.ts'
+import { fill, fillMany, withPlaces, type Places } from './sync/tree.ts'
+
+const isRoot = process.getuid?.() === 0
+const NOBODY = 65_534
+const AS_NOBODY = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups']
+
+function once({ words }: Pick<Places, 'words'>, ...more: string[]): Promise<SyncEnd> {
+  return runSync([...words, '--once', ...more])
+}
+
+function filesOf(root: string): string[] {
+  return readdirSync(root, { recursive: true, encoding: 'utf8' })
+    .filter((path) => !path.startsWith('.eider'))
+    .toSorted()
+}
+
+/** A target that was made equal to a source of so many files in ten directories. */
+async function withEqual(count: number, use: (places: Places) => Promise<void>): Promise<void> {
+  await withPlaces(async (places) => {
+    fillMany(places.source, count)
+    assert.equal((await once(places)).code, 0)
+    await use(places)
+  })
+}
+
+/** It ends with 1 and a question, and nothing in the target is another than before. */
+async function refuses(places: Places, pattern: RegExp, ...more: string[]): Promise<void> {
+  const before = filesOf(places.target)
+  const end = await once(places, ...more)
+  assert.equal(end.code, 1, end.stderr)
+  assert.match(end.stderr, pattern)
+  assert.match(end.stderr, /hint: .*--yes-delete/)
+  assert.deepEqual(filesOf(places.target), before)
+}
+
+describe('[trap 13] what a sync does not delete', () => {
+  test('an emptied source does not empty the target, until it is said that it is meant', () =>
+    withEqual(40, async (places) => {
+      for (const name of readdirSync(places.source)) rmSync(join(places.source, name), { recursive: true })
+      await refuses(places, /Cannot delete 50 entries of the target: .*nothing would be left of it/)
+      const end = await once(places, '--yes-delete')
+      assert.equal(end.code, 0)
+      assert.deepEqual(filesOf(places.target), [])
+    }))
+
+  test('a single file that is the last one does not stop a sync', () =>
+    withPlaces(async (places) => {
+      fill(places.source, { only: 'only' })
+      assert.equal((await once(places)).code, 0)
+      unlinkSync(join(places.source, 'only'))
+      assert.equal((await once(places)).code, 0)
+      assert.deepEqual(filesOf(places.target), [])
+    }))
+
+  test('a source that is emptied while it is followed stops the sync', () =>
+    withEqual(40, async (places) => {
+      const run = startSync(places.words)
+      try {
+        await run.watching()
+        rmSync(places.source, { recursive: true })
+        mkdirSync(places.source)
+        const { code, stderr } = await run.ended
+        assert.equal(code, 1)
+        assert.match(stderr, /Cannot (?:sync|delete)/)
+        assert.match(stderr, /hint: /)
+        const files = filesOf(places.target).filter((path) => path.includes('/'))
+        assert.ok(files.length >= 20, `${files.length} of 40 files are left`)
+      } finally {
+        await run.stop('SIGKILL')
+      }
+    }))
+
+  test('another directory under the same name, as where a disk is not mounted, is not taken for the source', () =>
+    withEqual(40, async (places) => {
+      renameSync(places.source, `${places.source}-elsewhere`)
+      mkdirSync(places.source)
+      fillMany(places.source, 39)
+      await refuses(places, /it is not the directory that was synced before; is its disk mounted\?/)
+      assert.equal((await once(places, '--yes-delete')).code, 0)
+      assert.deepEqual(treeDifferences(places.source, places.target), [])
+      // From now on that one is the source.
+      assert.equal((await once(places)).code, 0)
+    }))
+
+  test('a disk that is unmounted while it is followed stops the sync, and the target stays', { skip: !isRoot }, () =>
+    withPlaces(async (places) => {
+      const { source, target, words } = places
+      mount('-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', source)
+      try {
+        fillMany(source, 30)
+        const run = startSync(words)
+        try {
+          await run.watching()
+          assert.equal(spawnSync('umount', ['-l', source]).status, 0)
+          const { code, stderr } = await run.ended
+          assert.equal(code, 1)
+          assert.match(stderr, /Cannot sync ".*": .*(?:unmounted|another directory)/)
+        } finally {
+          await run.stop('SIGKILL')
+        }
+        assert.equal(filesOf(target).filter((path) => path.includes('/')).length, 30)
+        // The mount point itself, empty.
+        await refuses(places, /is its disk mounted\?/)
+      } finally {
+        spawnSync('umount', ['-l', source])
+      }
+    }),
+  )
+
+  test('more than --delete-percent of the target', () =>
+    withEqual(100, async (places) => {
+      for (const name of ['d0', 'd1', 'd2', 'd3', 'd4', 'd5']) rmSync(join(places.source, name), { recursive: true })
+      await refuses(places, /Cannot delete 66 entries of the target: it has 110, and --delete-percent is 50/)
+      assert.equal((await once(places, '--delete-percent', '70')).code, 0)
+      assert.deepEqual(treeDifferences(places.source, places.target), [])
+    }))
+
+  test('more than --delete-max', () =>
+    withEqual(100, async (places) => {
+      for (const name of ['f0', 'f10', 'f20']) unlinkSync(join(places.source, 'd0', name))
+      await refuses(places, /Cannot delete 3 entries of the target: --delete-max is 2/, '--delete-max', '2')
+      assert.equal((await once(places, '--delete-max', '3')).code, 0)
+      assert.deepEqual(treeDifferences(places.source, places.target), [])
+    }))
+
+  test('anything, with --delete never; it is deleted by the first run without', () =>
+    withEqual(40, async (places) => {
+      unlinkSync(join(places.source, 'd0/f0'))
+      rmSync(join(places.source, 'd1'), { recursive: true })
+      const end = await once(places, '--delete', 'never')
+      assert.equal(end.code, 0)
+      assert.equal(end.done?.removed, 0)
+      assert.equal(filesOf(places.target).length, 50)
+      assert.equal((await once(places)).code, 0)
+      assert.deepEqual(treeDifferences(places.source, places.target), [])
+      assert.ok(!existsSync(join(places.target, 'd1')))
+    }))
+
+  test('what is below a directory that cannot be read', { skip: !isRoot && 'takes another user' }, () =>
+    withEqual(40, async (places) => {
+      const { base, source, target, state } = places
+      assert.equal(spawnSync('chown', ['-R', `${NOBODY}:${NOBODY}`, base]).status, 0)
+      chmodSync(join(source, 'd3'), 0o000)
+      chownSync(join(source, 'd3'), 0, 0)
+      rmSync(join(source, 'd4'), { recursive: true })
+      writeFileSync(join(source, 'd5', 'f5'), 'changed')
+      const words = [source, '--to', target, '--state', state, '--once']
+      const end = await runSync(words, { through: AS_NOBODY })
+      assert.equal(end.code, 3, end.stderr)
+      const told = end.events.filter(({ event }) => event === 'skipped')
+      assert.deepEqual(
+        told.map(({ path, reason }) => [path, reason]),
+        [['d3', 'unreadable']],
+      )
+      // All else is done, what is gone included.
+      assert.equal(readdirSync(join(target, 'd3')).length, 4)
+      assert.ok(!existsSync(join(target, 'd4')))
+      assert.equal(readFileSync(join(target, 'd5', 'f5'), 'utf8'), 'changed')
+    }),
+  )
+
+  test('what a changed filter leaves out', () =>
+    withEqual(40, async (places) => {
+      const end = await once(places, '--exclude', 'd1/', '--exclude', 'f2*')
+      assert.equal(end.code, 0)
+      assert.equal(end.done?.removed, 0)
+      assert.equal(filesOf(places.target).length, 50)
+      // Nor where the source has none of it any more.
+      rmSync(join(places.source, 'd1'), { recursive: true })
+      assert.equal((await once(places, '--exclude', 'd1/')).code, 0)
+      assert.equal(readdirSync(join(places.target, 'd1')).length, 4)
+      assert.equal((await once(places)).code, 0)
+      assert.ok(!existsSync(join(places.target, 'd1')))
+    }))
+
+  test('what is left out in a directory that goes', () =>
+    withEqual(40, async (places) => {
+      writeFileSync(join(places.target, 'd1', 'notes.local'), 'of the target')
+      const run = startSync([...places.words, '--exclude', '*.local'])
+      try {
+        await run.watching()
+        rmSync(join(places.source, 'd1'), { recursive: true })
+        await until('d1 to be cleared', () => readdirSync(join(places.target, 'd1')).length === 1)
+        const end = await run.stop()
+        assert.equal(end.code, 0, JSON.stringify(end.events.slice(-3)))
+        assert.deepEqual(readdirSync(join(places.target, 'd1')), ['notes.local'])
+      } finally {
+        await run.stop('SIGKILL')
+      }
+    }))
+
+  test('anything, where not all could be sent', { skip: !isRoot && 'takes another user' }, () =>
+    withEqual(40, async ({ base, source, target, state }) => {
+      assert.equal(spawnSync('chown', ['-R', `${NOBODY}:${NOBODY}`, base]).status, 0)
+      writeFileSync(join(source, 'd1', 'f1'), 'not to be read', { mode: 0o600 })
+      chownSync(join(source, 'd1', 'f1'), 0, 0)
+      chmodSync(join(source, 'd1', 'f1'), 0o600)
+      unlinkSync(join(source, 'd2', 'f2'))
+      const end = await runSync([source, '--to', target, '--state', state, '--once'], { through: AS_NOBODY })
+      assert.equal(end.code, 3)
+      const failed = end.events.filter(({ event }) => event === 'failed')
+      assert.deepEqual(
+        failed.map(({ path }) => path),
+        ['d1/f1'],
+      )
+      assert.match(failed[0]?.message ?? '', /EACCES/)
+      assert.ok(existsSync(join(target, 'd2', 'f2')), 'it is kept until all is sent')
+    }),
+  )
+})
+
+describe('what was equal at the start', () => {
+  test('is removed with what it is in the source, though nothing was ever sent', () =>
+    withPlaces(async (places) => {
+      const { source, target, words } = places
+      fillMany(source, 100)
+      assert.equal(spawnSync('cp', ['-a', `${source}/.`, target]).status, 0)
+      // Times of a file tell nothing before the clock that stamps it has ticked.
+      const from = Date.now()
+      await until('a tick', () => Date.now() > from + 30)
+      const run = startSync(words)
+      try {
+        await run.watching()
+        unlinkSync(join(source, 'd0', 'f0'))
+        rmSync(join(source, 'd1'), { recursive: true })
+        await settled(() => treeDifferences(source, target))
+        await until('d1 to go', () => !existsSync(join(target, 'd1')))
+        const end = await run.stop()
+        assert.equal(end.code, 0)
+        assert.equal(end.done?.sent, 0)
+      } finally {
+        await run.stop('SIGKILL')
+      }
+    }))
+})
+
+function mount(...args: string[]): void {
+  const { status, stderr } = spawnSync('mount', args, { encoding: 'utf8' })
+  assert.equal(status, 0, stderr)
+}
