@@ -15,7 +15,7 @@ import { entriesUnder } from './actor-listing.ts'
 import type { Bandwidth } from './bandwidth.ts'
 import { knownOf, type Decision } from './decision.ts'
 import type { DeleteGuard } from './delete-guard.ts'
-import { type ContentHash, TICK_NS } from './equality.ts'
+import { type ContentHash, isRacy, TICK_NS } from './equality.ts'
 import type { OpenSource, SyncSource } from './source.ts'
 import type { SyncState } from './state.ts'
 import type { Known } from './state-record.ts'
@@ -58,8 +58,11 @@ export class Executor {
     this.#options = options
   }
 
-  /** @throws OperationError, and what the actor throws */
-  async carryOut(decision: Decision): Promise<Outcome> {
+  /**
+   * With `waits`, a file that somebody has open for writing is not sent now: it is likely to be whole soon.
+   * @throws OperationError, and what the actor throws
+   */
+  async carryOut(decision: Decision, waits = false): Promise<Outcome> {
     switch (decision.do) {
       case 'nothing':
       case 'skip':
@@ -68,7 +71,7 @@ export class Executor {
         this.#state.remember(decision.path, decision.known)
         return 'nothing'
       case 'send':
-        return this.#send(decision.entry, decision.replaced)
+        return this.#send(decision.entry, decision.replaced, waits)
       case 'link':
         return this.#link(decision.entry, decision.leadsTo, decision.replaced)
       case 'make-directory':
@@ -130,12 +133,15 @@ export class Executor {
     return errors
   }
 
-  async #send(entry: TreeEntry, replaced: TreeEntry | undefined): Promise<Outcome> {
+  async #send(entry: TreeEntry, replaced: TreeEntry | undefined, waits: boolean): Promise<Outcome> {
     const { path } = entry
     await this.#clearKind(path, replaced)
-    const lookedAt = timestampNow()
     const open = await this.#openSettled(entry)
+    const { lookedAt } = open
     try {
+      if (open.isWritten && waits) {
+        throw new OperationError('FILE_STALE', `Cannot send "${path}": it is being written`)
+      }
       // An answer that is lost may be that of an upload that was done.
       this.#state.doubt(path)
       const known = await this.#upload(open, replaced, lookedAt)
@@ -226,7 +232,9 @@ export class Executor {
   /** A large file is opened when its times tell of every later change: to send it twice costs more than to wait for a tick. */
   async #openSettled(entry: TreeEntry): Promise<OpenSource> {
     const open = await this.#source.open(entry, this.#call())
-    if (!open.isRacy || entry.size <= WHOLE_BYTES_MAX) return open
+    const { ctime } = open.entry.identity ?? {}
+    const isSettled = ctime === undefined || !isRacy(ctime, open.lookedAt, this.#source.granularityNs)
+    if (isSettled || open.isWritten || entry.size <= WHOLE_BYTES_MAX) return open
     open.close()
     await delay(Math.ceil((2 * TICK_NS) / 1e6))
     return this.#source.open(entry, this.#call())

@@ -6,18 +6,19 @@
 import { closeSync, constants, openSync, readSync } from 'node:fs'
 
 import { OperationError } from '#base/errors.ts'
-import { compareTimestamps, timestampNow } from '#base/time.ts'
+import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
 import { O_PATH, openAt, openBeneath, readLinkAt } from '#os/at.ts'
 import { inodePath } from '#os/inode.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { S_IFLNK, S_IFMT, S_IFREG, statusOf, type Status } from '#os/status.ts'
+import { hasWriters } from '#os/writers.ts'
 import { xattrGet, xattrNamesOf } from '#os/xattr.ts'
 import { readAt } from '#store/file-segments.ts'
 import { linkTarget } from '#store/link-target.ts'
 import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
 import type { Attributes, Source } from '#store/store.ts'
 
-import { isRacy, TICK_NS } from './equality.ts'
+import { TICK_NS } from './equality.ts'
 import type { Filter, TreeFilter } from './filters.ts'
 import { HardLinks } from './hard-links.ts'
 import type { Prefixes, Root } from './prefixes.ts'
@@ -136,7 +137,9 @@ export class LocalSource implements SyncSource {
       const { atime: _atime, ctime: _ctime, ...kept } = localEntry(path, status)?.attributes ?? {}
       const attributes = this.#options.xattrs === true ? { ...kept, xattrs: xattrsOf(fd) } : kept
       const now: TreeEntry = { ...requiredEntry(path, status), attributes }
-      return new OpenFile(now, fd, status, isRacy(status.ctime, lookedAt, this.granularityNs))
+      const isWritten = hasWriters(fd) === true
+      // The kernel stamps a write when it begins: of one that is under way no time will tell when it ended.
+      return new OpenFile(now, fd, status, isWritten ? status.ctime : lookedAt, isWritten)
     } catch (error) {
       closeSync(fd)
       throw error
@@ -270,14 +273,15 @@ export class LocalSource implements SyncSource {
 class OpenFile implements OpenSource {
   readonly entry: TreeEntry
   readonly bytes: OpenSource['bytes']
-  /** Written to so shortly before that a write meanwhile need not show in its times. */
-  readonly isRacy: boolean
+  readonly lookedAt: Timestamp
+  readonly isWritten: boolean
   readonly #fd: number
   readonly #status: Status
 
-  constructor(entry: TreeEntry, fd: number, status: Status, racy: boolean) {
+  constructor(entry: TreeEntry, fd: number, status: Status, lookedAt: Timestamp, isWritten: boolean) {
     this.entry = entry
-    this.isRacy = racy
+    this.lookedAt = lookedAt
+    this.isWritten = isWritten
     this.#fd = fd
     this.#status = status
     this.bytes = {

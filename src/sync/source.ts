@@ -2,6 +2,7 @@
  * The port of what is synced: a tree that can be listed, looked at path by path, and read. Paths are those of the target
  * (`prefixes.ts`). Two keep it: local paths (`local-source.ts`) and a store (`store-source.ts`).
  */
+import type { Timestamp } from '#base/time.ts'
 import type { Attributes, CallOptions } from '#store/store.ts'
 
 import type { FileToSend } from './actor.ts'
@@ -31,8 +32,10 @@ export interface SourceListOptions extends CallOptions {
 export interface OpenSource {
   /** As it was when it was opened. */
   readonly entry: TreeEntry
-  /** It was changed so shortly before that a change just after need not show in its times. */
-  readonly isRacy: boolean
+  /** Every change of the bytes after this shows in the times of the entry, unless `isRacy` calls it too close. */
+  readonly lookedAt: Timestamp
+  /** Somebody has it open for writing: a write that is under way shows in no time of the file. */
+  readonly isWritten: boolean
   readonly bytes: Pick<FileToSend, 'stream' | 'source'>
   /** The whole of a small file; undefined where it is too large to be held. @throws OperationError `FILE_STALE` */
   whole(bytesMax: number): Promise<Uint8Array | undefined>

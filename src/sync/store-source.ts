@@ -3,6 +3,7 @@
  * versions what is the same; only what is sent is asked for its attributes.
  */
 import { isOperationError, OperationError } from '#base/errors.ts'
+import { timestampNow } from '#base/time.ts'
 import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
 import type { Attributes, CallOptions, Entry, Source, Store } from '#store/store.ts'
 
@@ -84,7 +85,8 @@ export class StoreSource implements SyncSource {
     }
     return {
       entry: { ...now, mtime, attributes: { ...now.attributes, mtime } },
-      isRacy: false,
+      lookedAt: timestampNow(),
+      isWritten: false,
       bytes: { stream: body, source: (): Source => ({ kind: 'stream', stream: body(), size: reading.length }) },
       whole: async (bytesMax) => {
         if (reading.length > bytesMax) return undefined

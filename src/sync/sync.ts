@@ -44,6 +44,15 @@ const GONE_MS = 300
 const GONE_MS_MAX = 3000
 /** Tries of a path in a run that ends; one that stays goes on. */
 const TRIES_MAX = 5
+/** What another look may find over: the source is another by now, or something else is done to the target nearby. */
+const PASSING: readonly ErrorCode[] = [
+  'FILE_STALE',
+  'STORE_NOT_FOUND',
+  'STORE_CONFLICT',
+  'STORE_NOT_DIRECTORY',
+  'STORE_IS_DIRECTORY',
+  'STORE_NOT_EMPTY',
+]
 /** What fails for every path in the same way. */
 const FATAL: readonly ErrorCode[] = [
   'ROOT_CHANGED',
@@ -111,6 +120,8 @@ export class Sync {
   readonly #touched = new Map<string, 'changed' | 'maybe'>()
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
+  /** Files with several names of which not all are known, which others outside of the tree need not be. */
+  readonly #linksSought = new Set<string>()
   /** Paths that were told to be gone, and since when. */
   readonly #gone = new Set<string>()
   #goneSince = 0
@@ -163,6 +174,7 @@ export class Sync {
   take(root: string, changes: readonly Change[]): void {
     const at = (path: string): string => (root === '' ? path : path === '' ? root : `${root}/${path}`)
     for (const change of changes) {
+      log.trace({ root, change }, 'told')
       switch (change.kind) {
         case 'written':
           if (change.isOpen) this.#queue.addLater(at(change.path), Date.now() + OPEN_FILE_MS)
@@ -447,14 +459,12 @@ export class Sync {
     if (work.tries > 0) this.tally.retried++
     try {
       const decision = await decider.decide(path, work.target)
-      const outcome = await executor.carryOut(decision)
+      const outcome = await executor.carryOut(decision, work.tries + 1 < TRIES_MAX)
+      log.trace({ path, decision: decision.do, outcome }, 'done')
       if (decision.do === 'skip') this.#skipped(decision.skipped)
       else this.tally.mended(path)
       this.tally.count(outcome)
-      if (outcome === 'sent' && decision.do === 'send' && decision.replaced === undefined)
-        this.#parts.deleteGuard.added(1)
-      if (decision.do === 'send' || decision.do === 'set-attributes')
-        for (const name of this.#parts.source.otherNames(decision.entry)) this.#queue.add(name)
+      if (decision.do === 'send' || decision.do === 'set-attributes') this.#askOtherNames(decision.entry)
       if (outcome !== 'nothing') this.#didChange(path, outcome === 'deleted')
       if (this.#options.metadata) {
         // What came and went again has changed its directory's times all the same.
@@ -470,6 +480,18 @@ export class Sync {
     this.#pump()
   }
 
+  /** Of a file with several names; those that were made while nobody looked at the first one are looked for, once. */
+  #askOtherNames(entry: TreeEntry): void {
+    const names = this.#parts.source.otherNames(entry)
+    for (const name of names) this.#queue.add(name)
+    const { links, inode } = entry.identity ?? {}
+    if (links === undefined || names.length + 1 >= links) return
+    const sought = `${inode} ${links}`
+    if (this.#linksSought.has(sought)) return
+    this.#linksSought.add(sought)
+    for (const root of this.#parts.source.roots) this.#compareLater(root)
+  }
+
   async #doMove(move: MoveWork): Promise<void> {
     let isDone = false
     try {
@@ -482,7 +504,11 @@ export class Sync {
           'a rename could not be done as one: its files are compared',
         )
     }
-    this.#queue.moved(move, isDone)
+    log.trace({ from: move.from, to: move.to, isDone }, 'moved')
+    for (const path of this.#queue.moved(move, isDone)) {
+      this.#parts.state.fulfilled(path)
+      this.tally.mended(path)
+    }
     if (isDone) {
       this.tally.renamed++
       this.#didChange(move.from, true)
@@ -521,9 +547,8 @@ export class Sync {
       if (isRunning) this.#queue.done(path)
       return
     }
-    const isGone = isOperationError(error, 'STORE_NOT_FOUND', 'FILE_STALE')
-    const mayRetry =
-      isGone || !isOperationError(error) || error.retry !== 'never' || isOperationError(error, 'STORE_CONFLICT')
+    const isPassing = isOperationError(error, ...PASSING)
+    const mayRetry = isPassing || !isOperationError(error) || error.retry !== 'never'
     const retries = mayRetry && isRunning && (tries + 1 < TRIES_MAX || !this.#options.once)
     log.debug({ err: error, path, tries, retries }, 'a path could not be made equal')
     if (!retries || tries + 1 === TRIES_MAX) {

@@ -187,10 +187,10 @@ export class WorkQueue {
   }
 
   /**
-   * The move is over: with `isDone` what waits under the old name since before it was told waits under the new one, else under
-   * both. What was asked for since may be something new at the old name.
+   * The move is over. What waits under the old name of a directory since before it was told is dropped, and given: whoever asks
+   * has both names compared, which finds all of it. A file's waits under the new name then, and, unless it `isDone`, under both.
    */
-  moved(move: MoveWork, isDone: boolean): void {
+  moved(move: MoveWork, isDone: boolean): readonly string[] {
     assert(this.#movesRunning.delete(move), 'the move that ends is under way')
     const toldAt = this.#moves.get(move) ?? 0
     this.#moves.delete(move)
@@ -198,17 +198,19 @@ export class WorkQueue {
     this.#moveClaims.delete(move.to)
     this.#movesWait = false
     for (const claim of [move.from, move.to]) this.#release(claim)
+    const dropped: string[] = []
     for (const waiting of [this.#ready, this.#parked, this.#later]) {
-      for (const path of move.isDirectory ? [...waiting.keys()] : [move.from]) {
+      for (const path of move.isDirectory ? waiting.keys() : [move.from]) {
         const found = waiting.get(path)
-        if (found === undefined || !isWithin(path, move.from)) continue
-        if (isDone && found.order < toldAt) {
-          this.#bytes -= found.bytes
-          waiting.delete(path)
-        }
-        this.add(move.to + path.slice(move.from.length))
+        if (found === undefined || found.order >= toldAt || !isWithin(path, move.from)) continue
+        if (!move.isDirectory) this.add(move.to)
+        if (!move.isDirectory && !isDone) continue
+        this.#bytes -= found.bytes
+        waiting.delete(path)
+        dropped.push(path)
       }
     }
+    return dropped
   }
 
   #park(path: string, waiting: Waiting, claim: string): void {
