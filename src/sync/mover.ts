@@ -77,8 +77,8 @@ export class Mover {
         onVersionChanged: (path, _before, after) => versions.set(path, after),
       })
     } catch (error) {
-      // Where a rename is done file by file, some may be there by now: what is said to be there is looked for before it is left.
-      await this.#state.copyKnown(from, to, ({ identity: _identity, targetVersion: _version, ...known }) => known)
+      // Where a rename is done file by file, some may be there by now.
+      await this.#state.doubtAll(from, to)
       throw error
     }
     await this.#state.moveKnown(from, to, (key, known) => withVersion(known, versions.get(key)))
