@@ -268,6 +268,7 @@ export class Executor {
     }
     if (replaced === undefined) this.#deletes.added(1)
     this.#remember(path, entry, lookedAt, stored?.version)
+    this.#rememberAbove(path, lookedAt)
     return 'sent'
   }
 
@@ -286,6 +287,7 @@ export class Executor {
       made = await make()
     }
     this.#rememberMade(path, entry.mtime ?? lookedAt, lookedAt, made?.version)
+    this.#rememberAbove(path, lookedAt)
     return 'made-directory'
   }
 
@@ -433,11 +435,7 @@ export class Executor {
 
   /** The directories that the target made for it: they have to go with what they are at the source. */
   #rememberAbove(path: string, lookedAt: Known['lookedAt']): void {
-    if (this.#actor.keeps?.directories !== true) return
-    for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
-      if (this.#state.known(`${above}/`) !== undefined) return
-      this.#rememberMade(above, lookedAt, lookedAt, undefined)
-    }
+    if (this.#actor.keeps?.directories === true) this.#deletes.added(this.#state.rememberAbove(path, lookedAt))
   }
 
   /** Without its identity, as nothing was done about its attributes. */

@@ -31,7 +31,11 @@ export class Mover {
     const now = await this.#source.look(to, { signal })
     const before = await this.#source.look(from, { signal })
     if (now.is !== 'entry' || before.is === 'entry') return false
-    return isDirectory ? this.#moveDirectory(from, to, now.entry, signal) : this.#moveFile(from, to, now.entry, signal)
+    const isDone = await (isDirectory
+      ? this.#moveDirectory(from, to, now.entry, signal)
+      : this.#moveFile(from, to, now.entry, signal))
+    if (isDone && this.#actor.keeps?.directories === true) this.#state.rememberAbove(to, timestampNow())
+    return isDone
   }
 
   async #moveFile(from: string, to: string, entry: TreeEntry, signal: AbortSignal): Promise<boolean> {

@@ -20,6 +20,7 @@ import {
   queued,
 } from '#cache/lmdb-file.ts'
 import { makeDirectories } from '#os/make-directories.ts'
+import { parentOf } from '#store/path.ts'
 import type { Slice } from '#store/directory/listing.ts'
 
 import { decodeKnown, encodeKnown, entryOfKnown, type Known } from './state-record.ts'
@@ -84,6 +85,18 @@ export class SyncState {
   remember(key: string, known: Known): void {
     this.#doubted.delete(key)
     this.#write(this.#pending, key, encodeKnown(known) ?? null)
+  }
+
+  /** The directories above a path, which a target makes for it. Gives how many were not known before. */
+  rememberAbove(path: string, lookedAt: Known['lookedAt']): number {
+    let count = 0
+    for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
+      if (this.known(`${above}/`) !== undefined) break
+      // Without its identity: nothing was done about its attributes.
+      this.remember(`${above}/`, { kind: 'directory', size: 0, mtime: lookedAt, lookedAt })
+      count++
+    }
+    return count
   }
 
   forget(key: string): void {
