@@ -156,7 +156,9 @@ export class SyncState {
 
   /** Gives all that is known of the directory `from`, and under it, to `to`. */
   async moveKnown(from: string, to: string, each: (key: string, known: Known) => Known): Promise<void> {
-    await this.flushed()
+    // A comparison may remember something under it meanwhile: what is moved is what is committed.
+    do await this.flushed()
+    while (this.#pending.size > 0 || this.#underWay.size > 0)
     for (const { key, known } of [...this.#range(from)]) {
       this.forget(key)
       const moved = to + key.slice(from.length)
