@@ -8,6 +8,7 @@ import { timestampNow } from '#base/time.ts'
 import type { Decider } from './decision.ts'
 import { mergeListings, type Pair } from './merge.ts'
 import type { SourceListing, SyncSource } from './source.ts'
+import { NO_SIZE } from './state.ts'
 import type { Listing, TreeEntry } from './tree.ts'
 
 /** What is told of differences. */
@@ -100,7 +101,7 @@ class Comparison {
   #directory(source: TreeEntry, target: TreeEntry | undefined): void {
     const { decider, directories, metadata } = this.#options
     if (!directories) return
-    if (target !== undefined) {
+    if (target !== undefined && target.size !== NO_SIZE) {
       this.#counts.same++
       if (target.kind === 'directory') decider.rememberDirectory(source, this.#lookedAt)
       if (metadata && decider.directoryDiffers(source, target)) this.#differences.onDirectory(source.path)

@@ -10,7 +10,7 @@ import type { Attributes } from '#store/store.ts'
 import type { Actor } from './actor.ts'
 import { type ContentHash, isSameToPrecision, samenessOf, type Sameness, type SamenessRules } from './equality.ts'
 import type { SyncSource } from './source.ts'
-import type { SyncState } from './state.ts'
+import { NO_SIZE, type SyncState } from './state.ts'
 import { entryOfKnown, type Known } from './state-record.ts'
 import type { Skipped, TreeEntry } from './tree.ts'
 
@@ -160,7 +160,8 @@ export class Decider {
     const file = this.#state.known(path)
     const replaced = listed ?? (file === undefined ? undefined : entryOfKnown(path, file))
     if (replaced !== undefined) return { do: 'make-directory', entry, replaced }
-    if (listed === undefined && this.#state.known(`${path}/`) !== undefined) return { do: 'nothing' }
+    const known = this.#state.known(`${path}/`)
+    if (listed === undefined && known !== undefined && known.size !== NO_SIZE) return { do: 'nothing' }
     // What lies in it makes it, unless it has to have attributes of its own.
     if (!this.#options.metadata && !(await this.#isEmpty(path))) return { do: 'nothing' }
     return { do: 'make-directory', entry, replaced: undefined }

@@ -31,7 +31,7 @@ const FLUSH_MS = 50
 const FLUSH_WRITES = 2000
 const PAGE_ENTRIES = 1000
 /** Of what may be there or not: nothing that is there has it. */
-const NO_SIZE = -1
+export const NO_SIZE = -1
 const SLASH = 0x2f
 /** lmdb's own bound is 1,978 bytes with pages of 4 KiB. A longer path is kept by its beginning and its hash. */
 const KEY_BYTES_MAX = 1900
@@ -121,12 +121,12 @@ export class SyncState {
     if (page.length > 0) yield page
   }
 
-  /** What is known of files under the directory `from` may be under `to` as well: remembered there as equal to nothing. */
+  /** What is known under the directory `from` may be under `to` as well: remembered there as equal to nothing. */
   async doubtAll(from: string, to: string): Promise<void> {
     await this.flushed()
     for (const { key, known } of [...this.#range(from)]) {
       const copy = to + key.slice(from.length)
-      if (known.kind === 'directory' || this.known(copy) !== undefined) continue
+      if (this.known(copy) !== undefined) continue
       const { kind, mtime, lookedAt } = known
       this.remember(copy, { kind, size: NO_SIZE, mtime, lookedAt })
     }
