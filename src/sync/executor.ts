@@ -164,9 +164,14 @@ export class Executor {
         : { algorithm: 'sha256', digest: createHash('sha256').update(whole).digest('hex') }
     const mtime = entry.mtime ?? lookedAt
     const attributes: Attributes = metadata ? (entry.attributes ?? { mtime }) : { mtime }
+    let isCounted = false
     const stream = (): AsyncIterable<Uint8Array> => {
       const bytes = whole === undefined ? open.bytes.stream() : once(whole)
-      return this.#counted(bandwidth === undefined ? bytes : bandwidth.paced(bytes, this.#options.signal))
+      const paced = bandwidth === undefined ? bytes : bandwidth.paced(bytes, this.#options.signal)
+      // An actor may read the file once for its hash and once more to send it.
+      if (isCounted) return paced
+      isCounted = true
+      return this.#counted(paced)
     }
     const source = (): Source => {
       if (bandwidth !== undefined) return { kind: 'stream', stream: stream(), size: entry.size }

@@ -464,6 +464,7 @@ export class Sync {
       if (decision.do === 'skip') this.#skipped(decision.skipped)
       else this.tally.mended(path)
       this.tally.count(outcome)
+      if (decision.do === 'remember') this.tally.compared.same++
       if (decision.do === 'send' || decision.do === 'set-attributes') this.#askOtherNames(decision.entry)
       if (outcome !== 'nothing') this.#didChange(path, outcome === 'deleted')
       if (this.#options.metadata) {
