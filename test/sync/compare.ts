@@ -57,12 +57,16 @@ function lineOf(path: string, status: BigIntStats, metadata: boolean): string | 
   return status.isDirectory() ? `directory${more}` : undefined
 }
 
-/** What the objects of a bucket, below a prefix, are other than the files of a tree. */
+/**
+ * What the objects of a bucket, below a prefix, are other than the files of a tree. Without `strict`, objects of directories count for
+ * nothing: the gateway shows each directory that is empty as one, also where a copy that was refused has made it.
+ */
 export async function objectDifferences(
   source: string,
   server: ServerKeys,
   bucket: string,
   prefix = '',
+  options: { readonly strict?: boolean } = {},
 ): Promise<string[]> {
   const files = new Map<string, string>()
   const directories = new Set<string>()
@@ -74,7 +78,9 @@ export async function objectDifferences(
   }
   const objects = await objectsOf(server, bucket, prefix)
   // A directory may have an object of its own, and has to where nothing else lies in it.
-  for (const key of objects.keys()) if (directories.has(key)) objects.delete(key)
+  for (const key of objects.keys()) {
+    if (directories.has(key) || (key.endsWith('/') && !options.strict)) objects.delete(key)
+  }
   return mapDifferences(files, objects)
 }
 
