@@ -85,7 +85,7 @@ export class Backing {
       this.#isRestless = false
       this.#noticed = status.mtime
     }
-    return isUnwritten ? { ...status, mtime: timestampNow() } : status
+    return isUnwritten ? { ...status, id: status.id, mtime: timestampNow() } : status
   }
 
   /**

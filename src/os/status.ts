@@ -74,24 +74,28 @@ export function statusAt(dir: number, name: string): Status | undefined {
 
 /** `struct statx` of linux/stat.h. */
 function decode(): Status {
-  const inodeHigh = out.readUInt32LE(36)
-  const inode = word(32)
-  const inodeText = inodeHigh < 0x20_0000 ? inode.toString(36) : out.readBigUInt64LE(32).toString(36)
-  const device = out.readUInt32LE(136) * 0x10_0000 + out.readUInt32LE(140)
-  return {
-    mode: out.readUInt16LE(28),
-    uid: out.readUInt32LE(20),
-    gid: out.readUInt32LE(24),
-    links: out.readUInt32LE(16),
-    id: `${device.toString(36)}.${inodeText}`,
-    device,
-    inode,
-    size: word(40),
-    allocated: word(48) * 512,
-    atime: time(64),
-    mtime: time(112),
-    ctime: time(96),
-    birth: (out.readUInt32LE(0) & STATX_BTIME) === 0 ? undefined : time(80),
+  return new DecodedStatus()
+}
+
+/** What a listing of many never asks for is made when it is asked for. */
+class DecodedStatus implements Status {
+  readonly mode = out.readUInt16LE(28)
+  readonly uid = out.readUInt32LE(20)
+  readonly gid = out.readUInt32LE(24)
+  readonly links = out.readUInt32LE(16)
+  readonly device = out.readUInt32LE(136) * 0x10_0000 + out.readUInt32LE(140)
+  readonly inode = word(32)
+  readonly size = word(40)
+  readonly allocated = word(48) * 512
+  readonly atime = time(64)
+  readonly mtime = time(112)
+  readonly ctime = time(96)
+  readonly birth = (out.readUInt32LE(0) & STATX_BTIME) === 0 ? undefined : time(80)
+  /** Of an inode number that takes more than 53 bits. */
+  readonly #largeInode = out.readUInt32LE(36) < 0x20_0000 ? undefined : out.readBigUInt64LE(32)
+
+  get id(): string {
+    return `${this.device.toString(36)}.${(this.#largeInode ?? this.inode).toString(36)}`
   }
 }
 

@@ -11,6 +11,7 @@ import { sortKey, type Kind } from '#store/store.ts'
 
 import type { Actor, Listed } from './actor.ts'
 import { sortListing } from './external-sort.ts'
+import { StoreActor } from './store-actor.ts'
 import type { Listing, Skipped, TreeEntry } from './tree.ts'
 
 const PAGE_ENTRIES = 1000
@@ -34,12 +35,14 @@ export interface ActorListingOptions {
  */
 export function actorListing(actor: Actor, under: string, options: ActorListingOptions): Listing {
   const { scratch, signal, onSkipped, brief } = options
-  const given: ListedIterable = actor.list({
-    under,
+  const listOptions = {
     ...(signal === undefined ? {} : { signal }),
     ...(onSkipped === undefined ? {} : { onSkipped }),
     ...(brief === undefined ? {} : { brief }),
-  })
+  }
+  // A store's listing is well formed, and of what lies under the path alone.
+  if (actor instanceof StoreActor && actor.alreadySorted) return actor.list({ under, ...listOptions })
+  const given: ListedIterable = actor.list({ under, ...listOptions })
   if (typeof given?.[Symbol.asyncIterator] !== 'function') {
     throw new OperationError(
       'STORE_PROTOCOL',

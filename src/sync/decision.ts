@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 
-import { compareTimestamps, timestampNow } from '#base/time.ts'
+import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
 import type { Attributes } from '#store/store.ts'
 
 import type { Actor } from './actor.ts'
@@ -13,6 +13,9 @@ import type { SyncSource } from './source.ts'
 import { NO_SIZE, type SyncState } from './state.ts'
 import { entryOfKnown, type Known } from './state-record.ts'
 import type { Skipped, TreeEntry } from './tree.ts'
+
+/** A `ctime` within so many seconds of a comparison is looked at more closely. */
+const CLOCK_SECONDS = 2
 
 export type Decision =
   | { readonly do: 'nothing' }
@@ -79,8 +82,15 @@ export class Decider {
     return this.#file(entry, listed)
   }
 
+  /**
+   * All was equal, and remembered, in a comparison that began then: a file with an older `ctime` is the one that was compared, and
+   * equal if its target still has its size and time. That spares a look at what is remembered of it.
+   */
+  equalSince: Timestamp | undefined
+
   /** Whether two listed entries are equal, without asking anybody. What is equal is remembered: its removal must be known as one. */
   sameness(source: TreeEntry, target: TreeEntry, lookedAt: Known['lookedAt']): Sameness {
+    if (this.#isUnchangedSince(source, target)) return 'same'
     const remembered = this.#state.known(source.path)
     const sameness = samenessOf(source, target, { lookedAt, remembered }, this.#options.rules)
     if (sameness !== 'same' || (remembered !== undefined && remembered.targetVersion === target.version))
@@ -90,6 +100,16 @@ export class Decider {
     const mtime = source.mtime ?? target.mtime ?? lookedAt
     this.#state.remember(source.path, { ...knownOf(source, mtime, lookedAt), targetVersion: target.version })
     return 'same'
+  }
+
+  #isUnchangedSince(source: TreeEntry, target: TreeEntry): boolean {
+    const { rules, metadata } = this.#options
+    const { identity, mtime } = source
+    if (this.equalSince === undefined || rules.byHash || mtime === undefined || target.mtime === undefined) return false
+    if (identity === undefined || source.kind !== 'file' || target.kind !== 'file') return false
+    if (source.size !== target.size || !isSameToPrecision(mtime, target.mtime, rules.targetPrecisionNs)) return false
+    if (identity.ctime.seconds + CLOCK_SECONDS > this.equalSince.seconds) return false
+    return !metadata || this.#haveSameAttributes(source.attributes, target.attributes) === true
   }
 
   /** Whether a directory has to have its attributes set; also where that is not known. */

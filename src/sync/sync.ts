@@ -11,6 +11,7 @@ import { AssertionError } from 'node:assert'
 
 import { isOperationError, OperationError, type ErrorCode } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import { timestampNow, type Timestamp } from '#base/time.ts'
 import { untilAborted } from '#store/abort.ts'
 import { Slice } from '#store/directory/listing.ts'
 import { isWithin, parentOf } from '#store/path.ts'
@@ -34,6 +35,8 @@ import { WorkQueue, type MoveWork, type PathWork } from './work-queue.ts'
 const log = logger('sync')
 /** A comparison waits while so many paths wait, so that memory does not grow with the tree. */
 const WAITING_MAX = 10_000
+/** When a comparison began after which all was equal. */
+const EQUAL_SINCE = 'equal since'
 const RETRY_FIRST_MS = 250
 const RETRY_LAST_MS = 30_000
 /** A file that is written without being closed is sent that long after a write, and not at each. */
@@ -279,10 +282,12 @@ export class Sync {
   }
 
   async #compareAll(against: 'target' | 'memory'): Promise<void> {
-    const { source, deleteGuard, state } = this.#parts
+    const { source, deleteGuard, state, decider } = this.#parts
     const { compared } = this.tally
     Object.assign(compared, { source: 0, target: 0, same: 0 })
     this.#phase('comparing')
+    const startedAt = timestampNow()
+    decider.equalSince = equalSince(state)
     deleteGuard.begin(Number.MAX_SAFE_INTEGER)
     const targetOnly = new TargetOnly(this.#options.scratch)
     try {
@@ -299,6 +304,7 @@ export class Sync {
       deleteGuard.begin(compared.source)
       await this.#settled()
       await this.#finishDirectories()
+      if (this.tally.failures.length === 0) await state.setFact(EQUAL_SINCE, JSON.stringify(startedAt))
     } finally {
       targetOnly.close()
     }
@@ -639,6 +645,11 @@ export class Sync {
     this.#shownAt = now
     this.#observer.onSnapshot(this.snapshot)
   }
+}
+
+function equalSince(state: SyncState): Timestamp | undefined {
+  const fact = state.fact(EQUAL_SINCE)
+  return fact === undefined ? undefined : (JSON.parse(fact) as Timestamp)
 }
 
 function workOf({ path }: Pick<TreeEntry, 'path'>): PathWork {
