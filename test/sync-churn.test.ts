@@ -111,7 +111,7 @@ async function churnBucket(faults: readonly (readonly [number, Fault])[]): Promi
   }
 }
 
-describe('a tree that is changed at random while it is synced', () => {
+describe('[S135] [S134] a tree that is changed at random while it is synced', () => {
   test('to a directory, by fanotify', { skip: !isRoot && 'fanotify needs root' }, () => churnDirectory([], 'fanotify'))
   test('to a directory, by inotify', () => churnDirectory(isRoot ? WITHOUT_FANOTIFY : [], 'inotify'))
   test('to a bucket', () => churnBucket([]))

@@ -56,7 +56,7 @@ async function refuses(places: Places, pattern: RegExp, ...more: string[]): Prom
   assert.deepEqual(filesOf(places.target), before)
 }
 
-describe('[trap 13] what a sync does not delete', () => {
+describe('[trap 13] [S131] [S132] what a sync does not delete', () => {
   test('an emptied source does not empty the target, until it is said that it is meant', () =>
     withEqual(40, async (places) => {
       for (const name of readdirSync(places.source)) rmSync(join(places.source, name), { recursive: true })
@@ -232,7 +232,7 @@ describe('[trap 13] what a sync does not delete', () => {
   )
 })
 
-describe('what was equal at the start', () => {
+describe('[S131] what was equal at the start', () => {
   test('is removed with what it is in the source, though nothing was ever sent', () =>
     withPlaces(async (places) => {
       const { source, target, words } = places

@@ -59,7 +59,7 @@ async function killAgainAndAgain({ args, env = {}, kills, differences }: Setup):
       const where = `CHURN_SEED=${SEED}, after ${count + 1} kills`
       assert.equal(end.code, 0, `${where}: ${JSON.stringify(end.events.slice(-3))}\n${end.stderr}`)
       assert.deepEqual(await differences(source), [], where)
-      child.kill('SIGCONT')
+      assert.ok(child.kill('SIGCONT') && child.signalCode === null, 'the tree is still being changed')
     }
   } finally {
     child.kill('SIGKILL')
@@ -68,7 +68,7 @@ async function killAgainAndAgain({ args, env = {}, kills, differences }: Setup):
   }
 }
 
-describe('[trap 27] a sync that is killed at random points', () => {
+describe('[S137] [trap 27] a sync that is killed at random points', () => {
   test('to a directory: nothing is lost, and no part of a file is left', async () => {
     const target = mkdtempSync(join(tmpdir(), 'eider-sync-target-'))
     try {

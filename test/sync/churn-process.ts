@@ -89,7 +89,9 @@ function act(all: readonly string[]): void {
       renameSync(`${file}.tmp`, file)
     },
     () => {
-      if (all.length < 100) cpSync(from, path, { recursive: true })
+      // Over something else, or into itself, it ends the process.
+      const isFree = lstatSync(path, { throwIfNoEntry: false }) === undefined && !`${path}/`.startsWith(`${from}/`)
+      if (all.length < 100 && isFree) cpSync(from, path, { recursive: true })
     },
     // Never a name that came from the tree: it may have further ones there, and nobody could tell of those.
     () => writeFileSync(join(outside, `z${below(9)}`), 'not of the tree'),
