@@ -17,6 +17,8 @@ export interface Against {
   readonly eider: number
   /** The peer's figure, undefined where it is not installed; or the limit. */
   readonly other: number | undefined
+  /** What stands for the figure of a peer that is installed and has none. */
+  readonly missing?: string
   /** Who or what that is. */
   readonly otherName: string
   readonly better: 'more' | 'less'
@@ -26,13 +28,13 @@ export interface Against {
 }
 
 /** A line of the table. */
-export function rowOf({ name, unit, eider, other, otherName, better, target, note = '' }: Against): BenchRow {
+export function rowOf({ name, unit, eider, other, otherName, better, target, missing, note = '' }: Against): BenchRow {
   const ratio = other === undefined ? Number.NaN : better === 'more' ? eider / other : other / eider
   return {
     name: `${name}, ${unit}`,
     figures: {
       eider,
-      other: other ?? 'not installed',
+      other: other ?? missing ?? 'not installed',
       is: otherName,
       ratio: other === undefined ? '' : ratio,
       target: target ?? '',

@@ -7,12 +7,12 @@ import { noise } from '#bench/mount/far-bucket.ts'
 /** Lays out files of that many bytes, no two of them the same, evenly in directories of one level. */
 export function layTree(root: string, files: number, directories: number, bytes: number): void {
   const content = noise(bytes)
+  const directory = (index: number): string => join(root, `directory-${index}`)
+  for (let index = 0; index < directories; index++) mkdirSync(directory(index), { recursive: true })
   const each = Math.ceil(files / directories)
   for (let index = 0; index < files; index++) {
-    const directory = join(root, `directory-${Math.floor(index / each)}`)
-    if (index % each === 0) mkdirSync(directory, { recursive: true })
     content.writeUInt32LE(index, 0)
-    writeFileSync(join(directory, `file-${index}`), content)
+    writeFileSync(join(directory(Math.floor(index / each)), `file-${index}`), content)
   }
 }
 

@@ -2,7 +2,7 @@
  * What a sync that watches takes: from the close of a file until the target has it, a burst of files, and more changes than the
  * kernel's queue holds while the sync stands still.
  */
-import { mkdirSync, readdirSync, rmSync, watch, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, watch, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { isOperationError } from '#base/errors.ts'
@@ -217,7 +217,10 @@ class Followed {
     const common = { name, unit: 'ms', eider: median(found.eider) ?? Number.NaN, better: 'less' } as const
     return [
       rowOf({ ...common, other: limitMs, otherName: 'limit', target: 1, note }),
-      rowOf({ ...common, other: median(found.lsyncd), otherName: 'lsyncd, no delay', note: this.failure }),
+      rowOf({
+        ...{ ...common, other: median(found.lsyncd), otherName: 'lsyncd, no delay' },
+        ...(this.failure === '' ? {} : { note: this.failure, missing: 'failed' }),
+      }),
     ]
   }
 }
@@ -227,9 +230,7 @@ async function burst({ scratch }: Run): Promise<BenchRow[]> {
   layTree(files, BURST_FILES, BURST_DIRECTORIES, BURST_BYTES)
   const followed = new Followed(scratch, BURST_FILES)
   // Into directories that are there: in new ones lsyncd loses files.
-  const lay = (source: string): void => {
-    for (const name of readdirSync(files)) mkdirSync(join(source, name))
-  }
+  const lay = (source: string): void => layTree(source, 0, BURST_DIRECTORIES, 0)
   const copy = async (source: string): Promise<number> => {
     const begin = performance.now()
     await timed('cp', ['-r', `${files}/.`, source], join(scratch, 'home'))
@@ -245,6 +246,7 @@ async function burst({ scratch }: Run): Promise<BenchRow[]> {
 
 async function overflow({ scratch }: Run): Promise<BenchRow[]> {
   const followed = new Followed(scratch, EVENTS)
+  const lay = (source: string): void => layTree(source, 0, EVENT_DIRECTORIES, 0)
   const whileStopped = (source: string, { pid }: Watching): Promise<number> => {
     process.kill(pid, 'SIGSTOP')
     layTree(source, EVENTS, EVENT_DIRECTORIES, EVENT_BYTES)
@@ -253,8 +255,8 @@ async function overflow({ scratch }: Run): Promise<BenchRow[]> {
     return Promise.resolve(begin)
   }
   const found = await inTurns(OVERFLOW_ROUNDS, {
-    eider: () => followed.run(syncPair, true, () => undefined, whileStopped),
-    lsyncd: () => followed.run(lsyncdPair, false, () => undefined, whileStopped),
+    eider: () => followed.run(syncPair, true, lay, whileStopped),
+    lsyncd: () => followed.run(lsyncdPair, false, lay, whileStopped),
   })
   const note = `${followed.overflows} overflows in ${OVERFLOW_ROUNDS} runs; ${followed.lost} lost`
   return followed.rows(`${EVENTS} files made while it was stopped, local`, OVERFLOW_MS_MAX, note, found)
