@@ -44,6 +44,7 @@ async function killAgainAndAgain({ args, env = {}, kills, differences }: Setup):
   const child = spawn(process.execPath, [CHURN, source, outside, '86400000', String(SEED)], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
+  const gone = once(child, 'close')
   let random = SEED
   try {
     for (let count = 0; count < kills; count++) {
@@ -63,7 +64,7 @@ async function killAgainAndAgain({ args, env = {}, kills, differences }: Setup):
     }
   } finally {
     child.kill('SIGKILL')
-    await once(child, 'close')
+    await gone
     rmSync(base, { recursive: true, force: true })
   }
 }

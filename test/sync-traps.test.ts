@@ -78,7 +78,7 @@ async function arrives({ source, target }: Places, marker: string): Promise<void
 describe('traps of a sync', () => {
   for (const how of ['in-place', 'saved']) {
     for (const bytes of [300_000, 3_000_000]) {
-      test(`[trap 9] a file of ${bytes} bytes that is written ${how} again and again is one whole version in the end`, () =>
+      test(`[trap 9] [S133] a file of ${bytes} bytes that is written ${how} again and again shows no mixture`, () =>
         withPlaces(async (places) => {
           const { source, target, words } = places
           const file = join(source, 'hot')
@@ -92,8 +92,7 @@ describe('traps of a sync', () => {
               const shown = readFileSync(join(target, 'hot'))
               const [first = -1] = shown
               assert.equal(shown.length, bytes)
-              // Who reads a file in the midst of a write to it gets a mixture: it must not be what stays.
-              assert.ok(how === 'in-place' || shown.equals(Buffer.alloc(bytes, first)), 'all bytes are of one version')
+              assert.ok(shown.equals(Buffer.alloc(bytes, first)), 'all bytes are of one version')
               seen.add(first)
               await delay(1)
             }
@@ -105,7 +104,7 @@ describe('traps of a sync', () => {
     }
   }
 
-  test('[trap 9] of a file that is changed while it is sent in parts, no part stays in the bucket', () =>
+  test('[trap 9] [S133] of a file that is changed while it is sent in parts, no part stays in the bucket', () =>
     withPlaces(async ({ source, state }) =>
       withBucket(async (gateway) => {
         const file = join(source, 'large')
@@ -133,7 +132,7 @@ describe('traps of a sync', () => {
       }),
     ))
 
-  test('[trap 24] what was sent of a file when the sync was killed is given up by the next one', () =>
+  test('[trap 24] [S137] what was sent of a file when the sync was killed is given up by the next one', () =>
     withPlaces(async ({ source, state }) =>
       withBucket(async (gateway) => {
         writeFileSync(join(source, 'large'), Buffer.alloc(17 << 20, 1))
@@ -161,7 +160,7 @@ describe('traps of a sync', () => {
       }),
     ))
 
-  test('[trap 12] one operation at a time for a path, and the last intent wins', () =>
+  test('[trap 12] [S134] one operation at a time for a path, and the last intent wins', () =>
     withPlaces(async ({ source, state, base }) => {
       const { store, mostAtOnce } = await counted(join(base, 'bucket'))
       await withBucket(async (gateway) => {
@@ -192,7 +191,7 @@ describe('traps of a sync', () => {
       }, store)
     }))
 
-  test('[trap 19] what no event tells of is found by the comparison at intervals', () =>
+  test('[trap 19] [S135] what no event tells of is found by the comparison at intervals', () =>
     withPlaces(async (places) => {
       const { source, words } = places
       fill(source, { mapped: 'x'.repeat(4096), other: 'other' })
@@ -222,7 +221,7 @@ describe('traps of a sync', () => {
       assert.equal(run.events.findLast(({ sent }) => sent !== undefined)?.sent, 3)
     }))
 
-  test('[trap 21] a chain of syncs, each following what the one before writes, comes to rest', () =>
+  test('[trap 21] [S135] a chain of syncs, each following what the one before writes, comes to rest', () =>
     withPlaces(async (places) => {
       const { source, target, state, words, base } = places
       const third = join(base, 'third')
@@ -243,7 +242,6 @@ describe('traps of a sync', () => {
           assert.equal(end.code, 0)
           // Each file once: what the first sync writes by steps of its own is told of once.
           assert.ok((end.done?.sent ?? 0) <= 56, `the second sent ${end.done?.sent} files`)
-          assert.equal(end.done?.retried, 0)
           assert.ok(end.events.every(({ path = '' }) => !path.includes('.eider')))
           assert.deepEqual(treeDifferences(target, third), [])
           assert.deepEqual(readdirSync(join(third, '.eider', 'tmp')), [])
@@ -254,7 +252,7 @@ describe('traps of a sync', () => {
       })
     }))
 
-  test('[trap 25] an answer that is lost does not bring back what was removed meanwhile', () =>
+  test('[trap 25] [S141] an answer that is lost does not bring back what was removed meanwhile', () =>
     withPlaces(async ({ source, state }) =>
       withBucket(async (gateway) => {
         const proxy = await startFaultProxy(gateway.endpoint)
@@ -292,7 +290,7 @@ describe('traps of a sync', () => {
       }),
     ))
 
-  test('[trap 25] servers that say 503 are asked again until all is there', () =>
+  test('[trap 25] [S141] servers that say 503 are asked again until all is there', () =>
     withPlaces(async ({ source, state }) =>
       withBucket(async (gateway) => {
         const proxy = await startFaultProxy(gateway.endpoint)
@@ -316,7 +314,7 @@ describe('traps of a sync', () => {
       }),
     ))
 
-  test('[trap 27] what was asked for is kept over SIGKILL, and doing it twice does no harm', () =>
+  test('[trap 27] [S137] what was asked for is kept over SIGKILL, and doing it twice does no harm', () =>
     withPlaces(async ({ source, state, base }) =>
       withBucket(async (gateway) => {
         const proxy = await startFaultProxy(gateway.endpoint)
@@ -360,7 +358,7 @@ describe('traps of a sync', () => {
       }),
     ))
 
-  test('[trap 1] 40,000 events while it stands still: nothing is lost', (context) =>
+  test('[trap 1] [S135] 40,000 events while it stands still: nothing is lost', (context) =>
     withPlaces(async (places) => {
       const { source, words } = places
       fillMany(source, 1000)
@@ -386,7 +384,7 @@ describe('traps of a sync', () => {
       assert.ok((run.events.at(-1)?.watcher?.overflows ?? 0) > 0, 'the queue overflowed')
     }))
 
-  test('[trap 6] atomic saves leave the file and nothing of its making', () =>
+  test('[trap 6] [S133] atomic saves leave the file and nothing of its making', () =>
     withPlaces(async (places) => {
       const { source, target, words } = places
       fill(source, { 'd/doc': 'first' })
@@ -401,7 +399,7 @@ describe('traps of a sync', () => {
       })
     }))
 
-  test('[trap 5] a write just after the move of its directory arrives under the new name, and the files are not sent again', () =>
+  test('[trap 5] [S136] a write just after the move of its directory arrives under the new name, and the files are not sent again', () =>
     withPlaces(async (places) => {
       const { source, words } = places
       fillMany(source, 500)
@@ -419,7 +417,7 @@ describe('traps of a sync', () => {
       assert.ok(sent >= 505 && sent < 550, `${sent} files were sent, of 500 and 5 changes`)
     }))
 
-  test('[trap 3] a tree that is moved out is removed, one that is moved in is sent', () =>
+  test('[trap 3] [S135] a tree that is moved out is removed, one that is moved in is sent', () =>
     withPlaces(async (places) => {
       const { source, target, base, words } = places
       fillMany(source, 200)
