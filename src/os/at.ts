@@ -2,6 +2,7 @@
  * System calls relative to an open directory: what keeps a path inside a tree while others rename and link in it.
  * Failures are `SystemCallError`s. Descriptors that are opened here are close-on-exec.
  */
+import { isUtf8 } from 'node:buffer'
 import { closeSync, constants } from 'node:fs'
 
 import { ERRNO } from '#base/errors.ts'
@@ -173,32 +174,35 @@ export function readLinkAt(dir: number, name: string): Buffer {
 /** Types of directory entries (dirent.h); `unknown` where the file system does not tell. */
 export type DirentType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'unknown' | 'other'
 
-const DT_UNKNOWN = 0
-const DT_FIFO = 1
-const DT_DIR = 4
-const DT_REG = 8
-const DT_LNK = 10
-const DT_SOCK = 12
+const DOT = 46
+
+/** By the numbers of dirent.h. */
+const DIRENT_TYPES: readonly (DirentType | undefined)[] = [
+  ...(['unknown', 'fifo', undefined, undefined, 'directory', undefined, undefined, undefined] as const),
+  ...(['file', undefined, 'symlink', undefined, 'socket'] as const),
+]
+
+/** What is told of each entry: its name, or undefined where that is not UTF-8; its bytes are made only where asked for, in the call. */
+export type EachEntry = (name: string | undefined, type: DirentType, bytes: () => Buffer) => void
 
 /**
  * The next entries of an open directory without `.` and `..`, about 64 KiB of them (some 2,000 in under a millisecond);
- * false at the end. `name` is valid during the call only.
+ * false at the end.
  */
-export function readEntries(fd: number, buffer: Buffer, each: (name: Buffer, type: DirentType) => void): boolean {
+export function readEntries(fd: number, buffer: Buffer, each: EachEntry): boolean {
   const count = checked('getdents64', calls().getdents64(fd, buffer, buffer.length))
+  let start = 0
+  let end = 0
+  const bytes = (): Buffer => buffer.subarray(start, end)
   // struct linux_dirent64: u64 inode, i64 offset, u16 length, u8 type, name with NUL.
   for (let at = 0; at < count; at += buffer.readUInt16LE(at + 16)) {
-    const start = at + 19
-    const name = buffer.subarray(start, buffer.indexOf(0, start))
-    const first = name[0]
-    if (first === 46 && (name.length === 1 || (name.length === 2 && name[1] === 46))) continue
-    const type = buffer[at + 18]
-    if (type === DT_REG) each(name, 'file')
-    else if (type === DT_DIR) each(name, 'directory')
-    else if (type === DT_LNK) each(name, 'symlink')
-    else if (type === DT_FIFO) each(name, 'fifo')
-    else if (type === DT_SOCK) each(name, 'socket')
-    else each(name, type === DT_UNKNOWN ? 'unknown' : 'other')
+    start = at + 19
+    end = buffer.indexOf(0, start)
+    if (buffer[start] === DOT && (end === start + 1 || (end === start + 2 && buffer[start + 1] === DOT))) continue
+    const text = buffer.toString('utf8', start, end)
+    // Bytes that are no UTF-8 become this one, which a name may have, too.
+    const name = text.includes('\ufffd') && !isUtf8(bytes()) ? undefined : text
+    each(name, DIRENT_TYPES[buffer[at + 18] ?? 0] ?? 'other', bytes)
   }
   return count > 0
 }

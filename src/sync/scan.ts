@@ -7,7 +7,6 @@
  * meanwhile leads the scan out of the tree. The calls are synchronous, in slices of milliseconds between which the event loop
  * runs: the promises of `node:fs` take six times as long. Sockets, fifos and devices are not opened.
  */
-import { isUtf8 } from 'node:buffer'
 import { closeSync, constants, openSync } from 'node:fs'
 
 import { assert } from '#base/assert.ts'
@@ -272,8 +271,8 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
       const run: string[] = []
       let more: boolean
       try {
-        more = readEntries(frame.fd, this.#buffer, (bytes, type) => {
-          const key = this.#keyOf(frame, bytes, type)
+        more = readEntries(frame.fd, this.#buffer, (name, type, bytes) => {
+          const key = this.#keyOf(frame, name ?? bytes(), type)
           if (key !== undefined) run.push(key)
         })
       } catch (error) {
@@ -288,13 +287,12 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   }
 
   /** The name with `/` after it for a directory; undefined where it is skipped or filtered out. */
-  #keyOf(frame: Frame, bytes: Buffer, type: DirentType): string | undefined {
-    if (!isUtf8(bytes)) {
+  #keyOf(frame: Frame, name: string | Buffer, type: DirentType): string | undefined {
+    if (typeof name !== 'string') {
       // Nothing under such a path can be named elsewhere, so it leaves no doubt about any path.
-      this.#tell(joinPath(frame.path, shownBytes(bytes)), 'not-utf8', 'its name is not UTF-8')
+      this.#tell(joinPath(frame.path, shownBytes(name)), 'not-utf8', 'its name is not UTF-8')
       return undefined
     }
-    const name = bytes.toString()
     const path = joinPath(frame.path, name)
     const isDirectory = type === 'directory' || (type === 'unknown' && this.#isDirectory(frame, name))
     if (this.#options.filter !== undefined && !this.#options.filter.admits(path, isDirectory)) return undefined

@@ -4,7 +4,6 @@
  * holding no descriptor while the caller looks at a page. Names that are not UTF-8 cannot be paths of a store: they
  * are left out, counted, and logged once.
  */
-import { isUtf8 } from 'node:buffer'
 import { closeSync, constants } from 'node:fs'
 
 import { logger } from '#base/log.ts'
@@ -49,10 +48,17 @@ export async function* listDirectory(
   const { signal, pageEntries = PAGE_ENTRIES, recursive = false } = options
   const filter = new KeyFilter(options.prefix ?? '', options.after ?? '', recursive)
   const slice = new Slice()
-  const view: View = { root, filter, slice, pageEntries, brief: options.brief === true }
+  const view: View = {
+    root,
+    filter,
+    slice,
+    pageEntries,
+    brief: options.brief === true,
+    buffer: Buffer.allocUnsafe(READ_BYTES),
+  }
   let first: readonly string[]
   try {
-    first = await namesOf(root, path, '', filter, slice)
+    first = await namesOf(view, path, '')
   } catch (error) {
     throw failure(error, action)
   }
@@ -78,10 +84,12 @@ interface View {
   readonly slice: Slice
   readonly pageEntries: number
   readonly brief: boolean
+  /** For names as the kernel gives them: a new one for each directory would be 64 MiB of garbage for a thousand. */
+  readonly buffer: Buffer
 }
 
 async function fillPage(view: View, frames: Frame[], page: Entry[]): Promise<void> {
-  const { root, filter, slice, pageEntries } = view
+  const { pageEntries } = view
   for (;;) {
     const frame = frames.at(-1)
     if (frame === undefined || page.length >= pageEntries) return
@@ -89,7 +97,7 @@ async function fillPage(view: View, frames: Frame[], page: Entry[]): Promise<voi
     if (entered !== undefined) {
       const base = `${frame.base}${entered}/`
       const path = joinPath(frame.path, entered)
-      frames.push({ path, base, names: await namesIfThere(root, path, base, filter, slice), next: 0 })
+      frames.push({ path, base, names: await namesIfThere(view, path, base), next: 0 })
     } else if (frame.next >= frame.names.length) {
       frames.pop()
     }
@@ -152,15 +160,9 @@ function openIfThere(root: number, path: string): number | undefined {
   }
 }
 
-async function namesIfThere(
-  root: number,
-  path: string,
-  base: string,
-  filter: KeyFilter,
-  slice: Slice,
-): Promise<readonly string[]> {
+async function namesIfThere(view: View, path: string, base: string): Promise<readonly string[]> {
   try {
-    return await namesOf(root, path, base, filter, slice)
+    return await namesOf(view, path, base)
   } catch (error) {
     const name = errnoNameOf(error)
     if (name === 'ENOENT' || name === 'ENOTDIR' || name === 'ELOOP') return []
@@ -169,26 +171,19 @@ async function namesIfThere(
 }
 
 /** The names that the filter lets through, in order, with `/` after those of directories. */
-async function namesOf(
-  root: number,
-  path: string,
-  base: string,
-  filter: KeyFilter,
-  slice: Slice,
-): Promise<readonly string[]> {
+async function namesOf(view: View, path: string, base: string): Promise<readonly string[]> {
+  const { root, filter, slice, buffer } = view
   const fd = openBeneath(root, path === '' ? '.' : path, DIRECTORY)
   const runs: string[][] = []
   let hidden = 0
   try {
-    const buffer = Buffer.allocUnsafe(READ_BYTES)
     for (;;) {
       const run: string[] = []
-      const more = readEntries(fd, buffer, (bytes, type) => {
-        if (!isUtf8(bytes)) {
+      const more = readEntries(fd, buffer, (name, type) => {
+        if (name === undefined) {
           hidden++
           return
         }
-        const name = bytes.toString()
         if (path === '' && name === OWN_NAME) return
         const kind = type === 'unknown' ? kindAt(fd, name) : type
         if (kind === undefined || kind === 'other') return

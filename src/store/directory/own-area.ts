@@ -149,7 +149,7 @@ function sweep(tmp: number): void {
 function namesIn(fd: number): string[] {
   const names: string[] = []
   const buffer = Buffer.alloc(32 << 10)
-  while (readEntries(fd, buffer, (name) => names.push(name.toString()))) {
+  while (readEntries(fd, buffer, (name, _type, bytes) => names.push(name ?? bytes().toString()))) {
     // The callback has taken them.
   }
   return names

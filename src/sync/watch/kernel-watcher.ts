@@ -9,7 +9,6 @@ import { logger } from '#base/log.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { readNow } from '#os/read-write.ts'
 import { S_IFDIR, S_IFMT, statusAt } from '#os/status.ts'
-import { nameFrom } from './entry-name.ts'
 import { OpenFiles } from './open-files.ts'
 import { Outbox } from './outbox.ts'
 import { PolledSubtrees } from './polled-subtrees.ts'
@@ -152,10 +151,9 @@ export abstract class KernelWatcher implements Watcher {
   protected directoriesIn(fd: number): string[] {
     const names: string[] = []
     const unknown: string[] = []
-    const each = (bytes: Buffer, type: string): void => {
+    const each = (name: string | undefined, type: string): void => {
       if (type !== 'directory' && type !== 'unknown') return
       // A name that is not UTF-8 is told by whoever scans.
-      const name = nameFrom(bytes, 0, bytes.length)
       if (name !== undefined) (type === 'directory' ? names : unknown).push(name)
     }
     readAllEntries(fd, this.#entries, each)

@@ -5,11 +5,11 @@
 import { closeSync, constants } from 'node:fs'
 import { ERRNO } from '#base/errors.ts'
 import { timestampToMs } from '#base/time.ts'
-import { type DirentType, openBeneath, readEntries } from '#os/at.ts'
+import { type EachEntry, openBeneath, readEntries } from '#os/at.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { type Status, S_IFDIR, S_IFMT, statusAt } from '#os/status.ts'
 import { joinPath } from '#store/path.ts'
-import { nameFrom, shownBytes } from './entry-name.ts'
+import { shownBytes } from './entry-name.ts'
 import type { Outbox } from './outbox.ts'
 import { type Root, RootGone } from './root.ts'
 import { Slices } from './watch-loop.ts'
@@ -32,7 +32,7 @@ export function isMissing(error: unknown): boolean {
 }
 
 /** All entries of an open directory; none once it is removed. */
-export function readAllEntries(fd: number, buffer: Buffer, each: (name: Buffer, type: DirentType) => void): void {
+export function readAllEntries(fd: number, buffer: Buffer, each: EachEntry): void {
   try {
     while (readEntries(fd, buffer, each));
   } catch (error) {
@@ -98,7 +98,8 @@ class Look {
     const now: Known = new Map()
     const directories: string[] = []
     try {
-      const each = (bytes: Buffer): void => this.#entry(fd, path, bytes, before, now, directories)
+      const each: EachEntry = (name, _type, bytes): void =>
+        this.#entry(fd, path, name ?? bytes(), before, now, directories)
       readAllEntries(fd, this.#buffer, each)
     } finally {
       closeSync(fd)
@@ -119,9 +120,10 @@ class Look {
     return now
   }
 
-  #entry(fd: number, path: string, bytes: Buffer, before: Known, now: Known, directories: string[]): void {
-    const name = nameFrom(bytes, 0, bytes.length)
-    if (name === undefined) return this.#skip(joinPath(path, shownBytes(bytes)), 'not-utf8', 'its name is not UTF-8')
+  #entry(fd: number, path: string, name: string | Buffer, before: Known, now: Known, directories: string[]): void {
+    if (typeof name !== 'string') {
+      return this.#skip(joinPath(path, shownBytes(name)), 'not-utf8', 'its name is not UTF-8')
+    }
     const at = Date.now()
     const status = statusAt(fd, name)
     if (status === undefined) return
