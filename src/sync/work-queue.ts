@@ -100,7 +100,7 @@ export class WorkQueue {
     const before = this.#later.get(path) ?? this.#ready.get(path) ?? parked ?? this.#again.get(path)
     // What a listing told of the target holds until something is done about the path.
     const waiting: Waiting = {
-      target: target ?? before?.target ?? target,
+      target: target === undefined ? before?.target : target,
       bytes,
       tries: before?.tries ?? 0,
       at: 0,
