@@ -1,5 +1,5 @@
 /**
- * Changes a tree at random, from a seed, for a time: argv is DIRECTORY OUTSIDE MILLISECONDS SEED. For tests. Trees are moved between
+ * Changes a tree at random, from a seed, for a time: argv is DIRECTORY OUTSIDE MILLISECONDS SEED [PAUSE_MS_MAX]. For tests. Trees are moved between
  * the directory and the one outside, which lies on the same file system. Prints the number of things it did.
  */
 import {
@@ -23,7 +23,7 @@ import {
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 
-const [directory = '', outside = '', ms = '', seed = ''] = process.argv.slice(2)
+const [directory = '', outside = '', ms = '', seed = '', pauseMsMax = '8'] = process.argv.slice(2)
 let state = Number(seed) >>> 0
 
 function below(count: number): number {
@@ -111,6 +111,6 @@ while (Date.now() < until) {
       // What cannot be done (a directory into itself, a name that is taken or gone) is not.
     }
   }
-  await setTimeout(below(8))
+  await setTimeout(below(Number(pauseMsMax)))
 }
 process.stdout.write(`${done}\n`)
