@@ -13,6 +13,7 @@ import { UNCHANGED } from './sync/unchanged.ts'
 import { WATCHING } from './sync/watching.ts'
 import type { BenchRow, BenchTable } from './table.ts'
 
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const
 const SCENARIOS = [...UNCHANGED, ...COPYING, ...WATCHING]
 
 /** Runs the benchmark. */
@@ -35,12 +36,12 @@ export async function run(words: readonly string[]): Promise<BenchTable> {
       clear()
       process.exit(1)
     }
-    process.once('SIGINT', interrupted)
+    for (const signal of SIGNALS) process.once(signal, interrupted)
     try {
       rows.push(...(await runScenario({ scratch })))
     } finally {
       clear()
-      process.off('SIGINT', interrupted)
+      for (const signal of SIGNALS) process.off(signal, interrupted)
     }
   }
   return {
