@@ -8,6 +8,7 @@
  * Comparisons after the first ask the memory of the sync instead of the target (`state.ts`): the target has one writer.
  */
 import { AssertionError } from 'node:assert'
+import { setTimeout as delay } from 'node:timers/promises'
 
 import { isOperationError, OperationError, type ErrorCode } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
@@ -42,6 +43,7 @@ const RETRY_LAST_MS = 30_000
 /** A file that is written without being closed is sent that long after a write, and not at each. */
 const OPEN_FILE_MS = 1000
 const SNAPSHOT_MS = 250
+const SETTLED_LOOK_MS = 20
 /** What is gone is looked at together, once nothing more goes: how much it is tells whether it is likely to be meant. */
 const GONE_MS = 300
 const GONE_MS_MAX = 3000
@@ -123,6 +125,8 @@ export class Sync {
   readonly #touched = new Map<string, 'changed' | 'maybe'>()
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
+  /** When the last comparison began, until all that it found is known to have been done. */
+  #comparedAt: Timestamp | undefined
   /** Files with several names of which not all are known, which others outside of the tree need not be. */
   readonly #linksSought = new Set<string>()
   /** Paths that were told to be gone, and since when. */
@@ -210,6 +214,7 @@ export class Sync {
       }
     }
     this.#pump()
+    if (this.#touched.size > 0 && this.#isAtRest) this.#wake()
   }
 
   #wentAway(path: string): void {
@@ -272,13 +277,26 @@ export class Sync {
     let next = compareEveryMs === 0 ? Number.POSITIVE_INFINITY : Date.now() + compareEveryMs
     for (;;) {
       this.#phase('watching')
-      await this.#settled()
-      await this.#finishDirectories()
+      if (this.#isAtRest) await this.#rest()
       await this.#changedUntil(next)
       if (Date.now() < next) continue
       await this.#compareAll(isLocal ? 'memory' : 'target')
       next = Date.now() + compareEveryMs
     }
+  }
+
+  get #isAtRest(): boolean {
+    return this.#comparing === undefined && this.#queue.isResting
+  }
+
+  /** Nothing else is to be done for now. */
+  async #rest(): Promise<void> {
+    await this.#finishDirectories()
+    const isEqual = this.#isAtRest && this.#queue.isWhole && this.tally.failures.length === 0
+    if (!isEqual || this.#comparedAt === undefined) return
+    const comparedAt = this.#comparedAt
+    this.#comparedAt = undefined
+    await this.#parts.state.setFact(EQUAL_SINCE, JSON.stringify(comparedAt))
   }
 
   async #compareAll(against: 'target' | 'memory'): Promise<void> {
@@ -302,9 +320,10 @@ export class Sync {
       await this.#settled()
       await this.#deleteTargetOnly(targetOnly)
       deleteGuard.begin(compared.source)
+      this.#comparedAt = startedAt
+      if (!this.#options.once) return
       await this.#settled()
-      await this.#finishDirectories()
-      if (this.tally.failures.length === 0) await state.setFact(EQUAL_SINCE, JSON.stringify(startedAt))
+      await this.#rest()
     } finally {
       targetOnly.close()
     }
@@ -592,12 +611,21 @@ export class Sync {
     }
   }
 
-  /** Resolves when nothing is left to be done but what failed and waits for its time; in a run that ends, not even that. */
+  /**
+   * Resolves when all that was asked for until now is done, or has failed and waits for its time: under changes without an end
+   * there is always something that was asked for since. In a run that ends, when nothing is left at all.
+   */
   async #settled(): Promise<void> {
-    const isOver = (): boolean => (this.#options.once ? this.#queue.isEmpty : this.#queue.isResting)
+    const { mark } = this.#queue
     this.#pump()
-    while (this.#comparing !== undefined || !isOver()) {
+    const isOver = (): boolean => {
+      if (this.#options.once) return this.#comparing === undefined && this.#queue.isEmpty
+      return this.#isAtRest || this.#queue.isPast(mark)
+    }
+    while (!isOver()) {
       await this.#changed()
+      // To ask takes a look at all that waits.
+      if (!this.#options.once && !this.#queue.isResting) await delay(SETTLED_LOOK_MS)
       this.#signal.throwIfAborted()
     }
   }
@@ -608,7 +636,7 @@ export class Sync {
   }
 
   async #changedUntil(at: number): Promise<void> {
-    if (this.#touched.size > 0 || !this.#queue.isResting) return
+    if (this.#touched.size > 0 && this.#isAtRest) return
     let timer: NodeJS.Timeout | undefined
     const due = new Promise<void>((resolve) => {
       if (Number.isFinite(at)) timer = setTimeout(resolve, Math.max(0, at - Date.now()))

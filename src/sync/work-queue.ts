@@ -94,6 +94,25 @@ export class WorkQueue {
     return this.#later.size === this.waiting && this.running === 0
   }
 
+  /** Nothing has failed and waits to be tried again. */
+  get isWhole(): boolean {
+    return this.#later.size === 0
+  }
+
+  /** What `isPast` asks about: all that was asked for until now. */
+  get mark(): number {
+    return this.#order
+  }
+
+  /** Whether all that was asked for until then has been done, or has failed and waits for its time. */
+  isPast(mark: number): boolean {
+    for (const waiting of [this.#ready, this.#parked, this.#running, this.#again]) {
+      for (const { order } of waiting.values()) if (order < mark) return false
+    }
+    for (const order of this.#moves.values()) if (order < mark) return false
+    return true
+  }
+
   /** `path` is to be made equal. */
   add(path: string, target?: TreeEntry | null, bytes = 0): void {
     const parked = this.#parked.get(path)
