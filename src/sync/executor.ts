@@ -374,7 +374,8 @@ export class Executor {
     if (this.#actor.keeps?.directories === true) targets.push({ path, kind: 'directory', size: 0, mtime: undefined })
     const [first] = await this.deleteAll(targets)
     if (first !== undefined) throw first[1]
-    this.#state.forget(`${path}/`)
+    // Directories that no listing tells of, as nobody made them, went with what lay in them.
+    this.#state.forgetUnder(path)
   }
 
   /** All that the target has at the path, whoever put it there, makes room for what the source has. */
@@ -397,6 +398,7 @@ export class Executor {
     const kept = await this.deleteAll(targets)
     const [first] = kept
     if (first !== undefined) throw first[1]
+    this.#state.forgetUnder(path)
   }
 
   /** Deletes a file of the target at a path above, where the source has a directory; false where there is none. */

@@ -53,13 +53,14 @@ export class Mover {
   }
 
   /**
-   * The rename set its ctime. A write in the same tick shows in its mtime, which is an old one; who set that back within the tick
-   * is found out by the hash of a small file. A large one without a hash would be sent again after each rename.
+   * The rename set its ctime, which tells no more of a write before it with the mtime put back. The hash of a small file does, so
+   * its old ctime is left to ask for that; a large one without a hash would be sent again after each rename.
    */
   #renamed(known: Known, { identity }: TreeEntry): Pick<Known, 'identity' | 'lookedAt'> {
     const wasDoubtful = known.identity !== undefined && isRacy(known.identity.ctime, known.lookedAt, TICK_NS)
-    if (wasDoubtful || identity === undefined) return { identity: known.identity, lookedAt: known.lookedAt }
-    if (known.hash !== undefined) return { identity, lookedAt: timestampNow() }
+    if (wasDoubtful || identity === undefined || known.hash !== undefined) {
+      return { identity: known.identity, lookedAt: known.lookedAt }
+    }
     return { identity, lookedAt: { ...identity.ctime, seconds: identity.ctime.seconds + 1 } }
   }
 

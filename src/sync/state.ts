@@ -145,6 +145,14 @@ export class SyncState {
     return false
   }
 
+  /** Of the directory `under` and all that lies in it. */
+  forgetUnder(under: string): void {
+    const prefix = `${under}/`
+    const pending = [...this.#underWay.keys(), ...this.#pending.keys()].filter((key) => key.startsWith(prefix))
+    for (const key of pending) this.forget(key)
+    for (const { key } of [...this.#range(under)]) this.forget(key)
+  }
+
   /** Something of a path may be in the target though it is not known, until more is: in memory alone. */
   doubt(path: string): void {
     this.#doubted.add(path)
