@@ -26,7 +26,7 @@ test('a path meets what is claimed at, above and below it, as often as it is cla
       const expected = held.filter((path) => isWithin(path, asked) || isWithin(asked, path))
       const met = claims.meets(asked)
       if (met === undefined) assert.deepEqual(expected, [])
-      else assert.ok(expected.includes(met), `${met} of ${expected}`)
+      else assert.ok(expected.includes(met), `${met} of ${expected.join()}`)
     }),
     { seed: 4, numRuns: 1000 },
   )

@@ -5,8 +5,8 @@ import { describe, test } from 'node:test'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { ABSENT, ANY, type Store } from '#store/store.ts'
-import { sync, tick, withParts, type Parts } from '#test/sync/parts.ts'
 
+import { sync, tick, withParts, type Parts } from './parts-double.ts'
 import type { TreeEntry } from './tree.ts'
 
 async function textOf({ store }: Parts, path: string): Promise<string> {

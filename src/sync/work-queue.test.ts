@@ -193,7 +193,7 @@ describe('the queue of a sync', () => {
           const at = work.kind === 'path' ? [work.path] : [work.from, work.to]
           for (const other of running) {
             const there = other.kind === 'path' ? [other.path] : [other.from, other.to]
-            assert.ok(!at.some((path) => there.some((each) => meet(path, each))), `${at} meets ${there}`)
+            assert.ok(!at.some((path) => there.some((each) => meet(path, each))), `${at.join()} meets ${there.join()}`)
           }
           running.push(work)
           if (work.kind === 'path') owed.delete(work.path)

@@ -6,14 +6,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { openMemoryStore } from '#store/memory-store.ts'
 import type { Store } from '#store/store.ts'
-import { Filter, type FilterRules } from '#sync/filters.ts'
-import { LocalSource } from '#sync/local-source.ts'
-import { Mover } from '#sync/mover.ts'
-import { partsOf, type SyncSettings } from '#sync/open-sync.ts'
-import { Prefixes } from '#sync/prefixes.ts'
-import { SyncState } from '#sync/state.ts'
-import { StoreActor } from '#sync/store-actor.ts'
-import type { SyncParts } from '#sync/sync.ts'
+import { Filter, type FilterRules } from './filters.ts'
+import { LocalSource } from './local-source.ts'
+import { Mover } from './mover.ts'
+import { partsOf, type SyncSettings } from './open-sync.ts'
+import { Prefixes } from './prefixes.ts'
+import { SyncState } from './state.ts'
+import { StoreActor } from './store-actor.ts'
+import type { SyncParts } from './sync.ts'
 
 export interface Parts extends SyncParts {
   readonly directory: string

@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+
+import { isOperationError } from '#base/errors.ts'
+import { openMemoryStore } from '#store/memory-store.ts'
+import { ABSENT, ANY } from '#store/store.ts'
+
+import { Filter } from './filters.ts'
+import { StoreSource } from './store-source.ts'
+
+const call = {}
+
+describe('a store as what is synced', () => {
+  test('is listed by the names that it has in the target, without its own area and what is left out', async () => {
+    const store = openMemoryStore()
+    for (const path of ['a', 'd/b', 'skip/c', '.eider/own']) {
+      await store.put(path, Buffer.from(path), { guard: ABSENT })
+    }
+    const filter = new Filter({ globs: [{ kind: 'exclude', glob: 'skip/' }] })
+    const source = new StoreSource({ store, filter, target: 'p' })
+    const files: string[] = []
+    for await (const page of source.list('p', {})) {
+      files.push(...page.filter(({ kind }) => kind === 'file').map(({ path }) => path))
+    }
+    assert.deepEqual(files, ['p/a', 'p/d/b'])
+    assert.equal((await source.look('p/skip/c', call)).is, 'left-out')
+    assert.equal((await source.look('p/none', call)).is, 'absent')
+    assert.equal((await source.look('p/a/below', call)).is, 'absent')
+  })
+
+  test('[trap 9] reads the version that was looked at, or none', async () => {
+    const store = openMemoryStore()
+    await store.put('a', Buffer.from('first'), { guard: ABSENT })
+    const source = new StoreSource({ store, filter: new Filter(), target: '' })
+    const looked = await source.look('a', call)
+    assert.ok(looked.is === 'entry')
+    const open = await source.open(looked.entry, call)
+    assert.equal(Buffer.from((await open.whole(100)) ?? []).toString(), 'first')
+    open.close()
+    await store.put('a', Buffer.from('second'), { guard: ANY })
+    await assert.rejects(source.open(looked.entry, call), (error) => isOperationError(error))
+  })
+})
