@@ -30,7 +30,8 @@ export async function run(words: readonly string[]): Promise<BenchTable> {
     const scratch = mkdtempSync(join(tmpdir(), 'eider-bench-sync-'))
     const clear = (): void => {
       endPrograms()
-      rmSync(scratch, { recursive: true, force: true })
+      // What was killed just now may still be ending a call that makes a file.
+      rmSync(scratch, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
     }
     const interrupted = (): void => {
       clear()

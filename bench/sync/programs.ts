@@ -24,7 +24,14 @@ const running = new Set<ChildProcess>()
 
 /** Ends what a scenario left behind. */
 export function endPrograms(): void {
-  for (const child of running) child.kill('SIGKILL')
+  for (const { pid } of running) {
+    try {
+      // With what it has started: lsyncd's rsync would go on writing.
+      if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+    } catch {
+      // All of them are gone.
+    }
+  }
   running.clear()
 }
 
@@ -62,6 +69,8 @@ function start(program: string, args: readonly string[], home: string): ChildPro
   mkdirSync(home, { recursive: true })
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
+    // A process group of its own, to be ended as a whole.
+    detached: true,
     env: {
       PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
       HOME: home,
