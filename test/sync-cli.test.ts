@@ -390,6 +390,52 @@ describe('options', () => {
       assert.ok(elapsedMs > 1800, `${elapsedMs} ms`)
     }))
 
+  test('a sync that is told to stop in the midst of its work ends, and the next one goes on', () =>
+    withPlaces(async ({ source, target, words }) => {
+      for (let index = 0; index < 40; index++) fill(source, { [`f${index}`]: Buffer.alloc(50_000, index) })
+      const run = startSync([...words, '--once', '--bandwidth', '200KB', '--threads', '2'])
+      await until('some files', () => pathsOf(target).length > 2)
+      const end = await run.stop()
+      assert.ok(end.code !== null, 'it ended by itself')
+      const there = pathsOf(target)
+      assert.ok(there.length < 40, 'it did not wait for all of it')
+      for (const path of there) assert.equal(statSync(join(target, path)).size, 50_000)
+      const next = await runSync([...words, '--once'])
+      assert.equal(next.code, 0)
+      assert.equal(next.done?.sent, 40 - there.length)
+      assert.deepEqual(treeDifferences(source, target), [])
+    }))
+
+  test('a server that cannot be reached fails the run, and is not waited for longer than --io-timeout', () =>
+    withPlaces(async ({ source, state }) => {
+      fill(source, { a: 'a', b: 'b' })
+      const bucket = await newBucket()
+      const proxy = await startFaultProxy(gateway.endpoint)
+      try {
+        const { env, flags } = bucketEnds(gateway, proxy.endpoint)
+        const words = [source, '--to', `s3://${bucket}`, '--state', state, '--once', '--io-timeout', '1s', ...flags]
+        proxy.fault(({ method }) => method === 'PUT', { kind: 'refuse' }, Number.POSITIVE_INFINITY)
+        const some = await runSync(words, { env })
+        assert.equal(some.code, 3, some.stderr)
+        assert.deepEqual(
+          some.events
+            .filter(({ event }) => event === 'failed')
+            .map(({ path = '' }) => path)
+            .toSorted(),
+          ['a', 'b'],
+        )
+        proxy.fault(() => true, { kind: 'refuse' }, Number.POSITIVE_INFINITY)
+        const none = await runSync(words, { env })
+        assert.equal(none.code, 1)
+        assert.match(none.stderr, /^eider: Cannot/m)
+        proxy.clear()
+        assert.equal((await runSync(words, { env })).code, 0)
+        assert.deepEqual(await objectDifferences(source, gateway, bucket), [])
+      } finally {
+        await proxy.close()
+      }
+    }))
+
   test('several paths lie in the target by their names; a single file does, too, and is followed', () =>
     withPlaces(async ({ source, target, state }) => {
       fill(source, { 'one/1': '1', 'two/2': '2', 'file.txt': 'first', 'not-named': 'x' })

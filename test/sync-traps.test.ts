@@ -4,14 +4,17 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   appendFileSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   unlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -415,6 +418,50 @@ describe('traps of a sync', () => {
       const { sent = 0, renamed = 0 } = run.events.findLast(({ event }) => event === 'done') ?? {}
       assert.ok(renamed >= 5, `${renamed} renames were done as such`)
       assert.ok(sent >= 505 && sent < 550, `${sent} files were sent, of 500 and 5 changes`)
+    }))
+
+  test('[trap 8] [S135] what a writer that never closes has written arrives, again and again', () =>
+    withPlaces(async (places) => {
+      const { source, target, words } = places
+      fill(source, { other: 'other' })
+      await following(words, async () => {
+        const fd = openSync(join(source, 'log'), 'a')
+        try {
+          let written = ''
+          for (let line = 0; line < 2; line++) {
+            written += `line ${line}\n`
+            writeSync(fd, `line ${line}\n`)
+            await until(`line ${line}`, () => {
+              const there = existsSync(join(target, 'log')) ? readFileSync(join(target, 'log'), 'utf8') : ''
+              return there === written
+            })
+          }
+        } finally {
+          closeSync(fd)
+        }
+        await settled(equal(places))
+      })
+    }))
+
+  test('[trap 26] [S135] what changes while the trees are compared for the first time is not lost', () =>
+    withPlaces(async (places) => {
+      const { source, words } = places
+      fillMany(source, 3000)
+      const run = startSync([...words, '--yes-delete'])
+      try {
+        await run.event('that it compares', ({ phase }) => phase === 'comparing')
+        for (let index = 0; index < 3000; index += 3) {
+          const path = join(source, `d${index % 10}`, `f${index}`)
+          if (index % 2 === 0) unlinkSync(path)
+          else appendFileSync(path, 'more')
+        }
+        renameSync(join(source, 'd2'), join(source, 'moved'))
+        await settled(equal(places))
+        assert.equal((await run.stop()).code, 0)
+        assert.deepEqual(equal(places)(), [])
+      } finally {
+        await run.stop('SIGKILL')
+      }
     }))
 
   test('[trap 3] [S135] a tree that is moved out is removed, one that is moved in is sent', () =>
