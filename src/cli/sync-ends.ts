@@ -58,6 +58,7 @@ export async function openSource(
   })
   const source = new LocalSource({
     ...{ prefixes, filter, links: linksOf(values), oneFileSystem: values.oneFileSystem, xattrs: values.metadata },
+    own: ownPaths(values),
   })
   return { source, prefixes, roots: prefixes.roots }
 }
@@ -94,24 +95,53 @@ export async function openTarget(
 /** Where the state of this sync is kept: one directory for the same paths and the same target. */
 export function stateDirectoryOf(values: SyncValues, source: SyncSource, actor: Actor): string {
   if (values.state !== undefined) return values.state
-  const words = [...source.names, actor.url, values.sourcePrefix ?? '', values.targetPrefix ?? '']
-  const name = createHash('sha256').update(JSON.stringify(words)).digest('hex').slice(0, 24)
-  return join(statePath(), 'syncs', name)
+  const name = createHash('sha256')
+    .update(endsOf(values, source, actor))
+    .digest('hex')
+    .slice(0, 24)
+  return join(statesPath(), name)
 }
 
-/** @throws OperationError `USAGE` where source and target lie in one another, so that a sync would feed itself */
+/** What a state is of: with other paths, or another target, it is another sync's. */
+export function endsOf(values: SyncValues, source: SyncSource, actor: Actor): string {
+  return JSON.stringify([...source.names, actor.url, values.sourcePrefix ?? '', values.targetPrefix ?? ''])
+}
+
+/**
+ * @throws OperationError `USAGE` where source and target lie in one another, so that a sync would feed itself, or the state in the
+ *   target, where it would be deleted
+ */
 export function checkApart(roots: readonly Root[], values: SyncValues): void {
   const target = localTarget(values)
-  if (target === undefined || !existsSync(target)) return
-  const inner = realpathSync(target)
+  if (target === undefined) return
+  const inner = realPath(target)
   for (const { source } of roots) {
-    const outer = realpathSync(source)
+    const outer = realPath(source)
     if (!isWithin(inner.slice(1), outer.slice(1)) && !isWithin(outer.slice(1), inner.slice(1))) continue
     throw usage(
       `"${source}" and "${target}" lie in one another, so that it would copy its own copies`,
       'Name directories of which neither lies in the other.',
     )
   }
+  for (const own of ownPaths(values)) {
+    if (!isWithin(own.slice(1), inner.slice(1))) continue
+    throw usage(`its own "${own}" lies in the target, where a sync would delete it`, 'Keep it elsewhere.')
+  }
+}
+
+/** What a sync writes beside its target. */
+function ownPaths({ state, log }: SyncValues): string[] {
+  return [state ?? statesPath(), ...(log === undefined ? [] : [log])].map(realPath)
+}
+
+function statesPath(): string {
+  return join(statePath(), 'syncs')
+}
+
+/** Without symlinks, as far as it exists. */
+function realPath(path: string): string {
+  const absolute = resolve(path)
+  return existsSync(absolute) ? realpathSync(absolute) : join(realPath(dirname(absolute)), basename(absolute))
 }
 
 function localTarget({ to, actor, targetContainer }: SyncValues): string | undefined {

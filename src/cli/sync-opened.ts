@@ -1,10 +1,19 @@
 /** A sync's two ends and its state, opened together and closed in order. */
 import { join } from 'node:path'
+import { OperationError } from '#base/errors.ts'
 import type { Actor } from '#sync/actor.ts'
 import { SyncState } from '#sync/state.ts'
 import type { ExitCode } from './command.ts'
 import { holdLock } from './held-lock.ts'
-import { checkApart, openSource, openTarget, type SourceEnd, stateDirectoryOf, type SyncValues } from './sync-ends.ts'
+import {
+  checkApart,
+  endsOf,
+  openSource,
+  openTarget,
+  type SourceEnd,
+  stateDirectoryOf,
+  type SyncValues,
+} from './sync-ends.ts'
 
 /** Opens both ends and the state for as long as `use` lasts. @throws OperationError where one cannot be opened */
 export async function withSync(
@@ -28,6 +37,7 @@ export async function withSync(
       )
       const state = await SyncState.open(directory)
       try {
+        await bind(state, endsOf(values, end.source, actor), values)
         return await use({ end, actor, state })
       } finally {
         await state.close()
@@ -39,6 +49,17 @@ export async function withSync(
   } finally {
     await end.source.close()
   }
+}
+
+/** @throws OperationError `USAGE` where the state is that of another sync: what it remembers is of other files */
+async function bind(state: SyncState, ends: string, { dryRun }: SyncValues): Promise<void> {
+  const before = state.fact('ends')
+  if (before === undefined && !dryRun) await state.setFact('ends', ends)
+  if (before === undefined || before === ends) return
+  const words = (JSON.parse(before) as string[]).filter((word) => word !== '')
+  throw new OperationError('USAGE', `Cannot sync: the state in "${state.directory}" is that of ${words.join(' to ')}`, {
+    hint: 'Name another directory by --state, one for each sync.',
+  })
 }
 
 /** What a sync works with, open. */

@@ -11,10 +11,14 @@ export function settingsOf(
   directory: string,
   signal: AbortSignal,
 ): SyncSettings {
+  const { include, exclude, sourceFilter, sourceExclude, oneFileSystem } = values
   const { once, threads, metadata, checksum, verify, bandwidth, interval } = values
   return {
     ...{ once, threads, metadata, checksum, verify, signal },
     links: linksOf(values),
+    fingerprint: JSON.stringify([
+      [include, exclude, sourceFilter ?? '', sourceExclude ?? '', oneFileSystem, linksOf(values), values.metadata],
+    ]),
     deletes: values.delete,
     deleteRules: { isMeant: values.yesDelete, countMax: values.deleteMax, percentMax: values.deletePercent },
     backupDirectory: values.backupDir?.replace(/^\/+|\/+$/g, ''),

@@ -30,7 +30,16 @@ async function compared(parts: Parts, { metadata = false }: PartsOptions = {}, s
       room: async () => undefined,
     },
     told.counts,
-    { ...{ source: parts.source, decider: parts.decider, metadata, directories: true, backupDirectory: 'old' } },
+    {
+      ...{
+        source: parts.source,
+        decider: parts.decider,
+        metadata,
+        directories: true,
+        backupDirectory: 'old',
+        isRootAtRest: false,
+      },
+    },
   )
   return told
 }
@@ -114,6 +123,7 @@ describe('the comparison of two trees', () => {
             metadata: false,
             directories: true,
             backupDirectory: undefined,
+            isRootAtRest: false,
           },
         ),
         /made up/,

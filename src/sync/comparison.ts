@@ -37,6 +37,8 @@ export interface ComparisonOptions {
   readonly metadata: boolean
   /** The target holds directories by themselves. */
   readonly directories: boolean
+  /** The directory that is listed was not changed since all was equal. */
+  readonly isRootAtRest: boolean
   /** In the target: takes no part. */
   readonly backupDirectory: string | undefined
 }
@@ -62,6 +64,8 @@ class Comparison {
   readonly #differences: Differences
   readonly #counts: ComparisonCounts
   readonly #options: ComparisonOptions
+  /** The topmost directory that was changed since all was equal: nothing in it is known to be at rest. */
+  #changed: string | undefined
   /** A directory that only the source has, of which it is not known yet whether anything lies in it. */
   #maybeEmpty: TreeEntry | undefined
 
@@ -76,6 +80,7 @@ class Comparison {
     if (source !== undefined) {
       this.#counts.source++
       this.#settleEmpty(source)
+      if (source.kind === 'directory') this.#noteChanged(source)
     }
     if (target !== undefined) this.#counts.target++
     if (source === undefined) {
@@ -114,9 +119,19 @@ class Comparison {
       this.#differences.onDifferent(source.path, null, source.size)
       return
     }
-    const sameness = this.#options.decider.sameness(source, target, this.#lookedAt)
+    const sameness = this.#options.decider.sameness(source, target, this.#lookedAt, this.#isAtRest(source.path))
     if (sameness === 'same') this.#counts.same++
     else this.#differences.onDifferent(source.path, target, sameness === 'different' ? source.size : 0)
+  }
+
+  #noteChanged({ path, identity }: TreeEntry): void {
+    if (this.#changed !== undefined && isWithin(path, this.#changed)) return
+    if (identity === undefined || !this.#options.decider.isOlder(identity)) this.#changed = path
+  }
+
+  /** Listings are in order, so that what lies in a directory follows it. */
+  #isAtRest(path: string): boolean {
+    return this.#options.isRootAtRest && (this.#changed === undefined || !isWithin(path, this.#changed))
   }
 
   #settleEmpty(next: TreeEntry | undefined): void {

@@ -12,7 +12,7 @@ import { type ContentHash, isSameToPrecision, samenessOf, type Sameness, type Sa
 import type { SyncSource } from './source.ts'
 import { NO_SIZE, type SyncState } from './state.ts'
 import { entryOfKnown, type Known } from './state-record.ts'
-import type { Skipped, TreeEntry } from './tree.ts'
+import type { LocalIdentity, Skipped, TreeEntry } from './tree.ts'
 
 /** A `ctime` within so many seconds of a comparison is looked at more closely. */
 const CLOCK_SECONDS = 2
@@ -84,13 +84,14 @@ export class Decider {
 
   /**
    * All was equal, and remembered, in a comparison that began then: a file with an older `ctime` is the one that was compared, and
-   * equal if its target still has its size and time. That spares a look at what is remembered of it.
+   * equal if its target still has its size and time, and no directory above it was changed since (`isAtRest`): what is moved
+   * or put in place keeps its own `ctime`. That spares a look at what is remembered of it.
    */
   equalSince: Timestamp | undefined
 
   /** Whether two listed entries are equal, without asking anybody. What is equal is remembered: its removal must be known as one. */
-  sameness(source: TreeEntry, target: TreeEntry, lookedAt: Known['lookedAt']): Sameness {
-    if (this.#isUnchangedSince(source, target)) return 'same'
+  sameness(source: TreeEntry, target: TreeEntry, lookedAt: Known['lookedAt'], isAtRest = false): Sameness {
+    if (isAtRest && this.#isUnchangedSince(source, target)) return 'same'
     const remembered = this.#state.known(source.path)
     const sameness = samenessOf(source, target, { lookedAt, remembered }, this.#options.rules)
     if (sameness !== 'same' || (remembered !== undefined && remembered.targetVersion === target.version))
@@ -102,13 +103,18 @@ export class Decider {
     return 'same'
   }
 
+  /** Whether an inode was not changed since all was equal. */
+  isOlder({ ctime }: LocalIdentity): boolean {
+    return this.equalSince !== undefined && ctime.seconds + CLOCK_SECONDS <= this.equalSince.seconds
+  }
+
   #isUnchangedSince(source: TreeEntry, target: TreeEntry): boolean {
     const { rules, metadata } = this.#options
     const { identity, mtime } = source
     if (this.equalSince === undefined || rules.byHash || mtime === undefined || target.mtime === undefined) return false
     if (identity === undefined || source.kind !== 'file' || target.kind !== 'file') return false
     if (source.size !== target.size || !isSameToPrecision(mtime, target.mtime, rules.targetPrecisionNs)) return false
-    if (identity.ctime.seconds + CLOCK_SECONDS > this.equalSince.seconds) return false
+    if (!this.isOlder(identity)) return false
     return !metadata || this.#haveSameAttributes(source.attributes, target.attributes) === true
   }
 

@@ -5,57 +5,59 @@ import { isOperationError } from '#base/errors.ts'
 
 import { DeleteGuard, type DeleteRules } from './delete-guard.ts'
 
-function guard(total: number, rules: Partial<DeleteRules> = {}): DeleteGuard {
-  const made = new DeleteGuard({ isMeant: false, countMax: undefined, percentMax: 50, ...rules })
-  made.begin(total)
-  return made
+function guard(rules: Partial<DeleteRules> = {}): DeleteGuard {
+  return new DeleteGuard({ isMeant: false, countMax: undefined, percentMax: 50, ...rules })
 }
 
 const refused = (error: unknown): boolean => isOperationError(error, 'DELETES_REFUSED')
 
 describe('[S132] the guard of deletes', () => {
-  test('not all that there is, but for a single entry', () => {
-    assert.ok(guard(1).allows(1))
-    assert.ok(!guard(2).allows(2))
-    assert.ok(guard(2).allows(1))
-    assert.ok(guard(2, { isMeant: true }).allows(2))
+  const allows = (count: number, target: number, rules: Partial<DeleteRules> = {}, source = 5): boolean =>
+    guard(rules).comparedObjection(count, { source, target }) === undefined
+
+  test('a comparison with an empty source deletes nothing, not even a single entry', () => {
+    assert.ok(!allows(1, 1, {}, 0))
+    assert.ok(!allows(1, 100, {}, 0))
+    assert.ok(allows(1, 1, { isMeant: true }, 0))
   })
 
   test('a percentage only of more than ten', () => {
-    assert.ok(guard(12).allows(10))
-    assert.ok(!guard(12).allows(11))
-    assert.ok(guard(100).allows(50))
-    assert.ok(!guard(100).allows(51))
-    assert.ok(guard(100, { percentMax: 51 }).allows(51))
+    assert.ok(allows(10, 12))
+    assert.ok(!allows(11, 12))
+    assert.ok(allows(50, 100))
+    assert.ok(!allows(51, 100))
+    assert.ok(allows(51, 100, { percentMax: 51 }))
+    assert.ok(allows(100, 100, { isMeant: true }))
   })
 
   test('a count, also one of nothing', () => {
-    assert.ok(guard(1000, { countMax: 3 }).allows(3))
-    assert.ok(!guard(1000, { countMax: 3 }).allows(4))
-    assert.ok(!guard(1000, { countMax: 0 }).allows(1))
+    assert.ok(allows(3, 1000, { countMax: 3 }))
+    assert.ok(!allows(4, 1000, { countMax: 3 }))
+    assert.ok(!allows(1, 1000, { countMax: 0 }))
   })
 
-  test('what was taken counts until the next comparison; what is refused is not taken', () => {
-    const deletes = guard(100)
+  test('what a comparison has deleted meanwhile counts', () => {
+    const deletes = guard()
     deletes.take(30)
-    assert.throws(() => deletes.take(21), refused)
-    deletes.take(20)
-    assert.throws(() => deletes.take(1), refused)
-    deletes.begin(50)
+    assert.throws(() => deletes.checkCompared(21, { source: 70, target: 100 }), refused)
+    deletes.checkCompared(20, { source: 70, target: 100 })
+  })
+
+  test('what goes together counts against what is there, and what was refused is not taken', () => {
+    const deletes = guard()
+    deletes.begin(100)
+    assert.throws(() => deletes.take(51), refused)
+    deletes.take(50)
+    assert.throws(() => deletes.take(26), refused)
     deletes.take(25)
   })
 
-  test('files that come and go, as those of editors, never add up', () => {
-    const deletes = guard(2)
+  test('files that pass through a directory never add up', () => {
+    const deletes = guard()
+    deletes.begin(0)
     for (let round = 0; round < 1000; round++) {
-      deletes.added(1)
-      deletes.take(1)
+      deletes.added(5)
+      deletes.take(5)
     }
-    assert.ok(!deletes.allows(2), 'all that is left is still as many as there are')
-  })
-
-  test('nothing is refused before it is known how much there is', () => {
-    const deletes = new DeleteGuard({ isMeant: false, countMax: undefined, percentMax: 50 })
-    deletes.take(1000)
   })
 })

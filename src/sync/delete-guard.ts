@@ -1,6 +1,7 @@
 /**
- * How much of the target may be deleted before somebody has to say that it is meant. What is counted is counted from one
- * comparison of the trees to the next. Pure.
+ * How much of the target may be deleted before somebody has to say that it is meant. Two questions: of all that a comparison found
+ * in the target alone, and of what is told to go together while the source is watched. The second lets a few go at any time, as a
+ * directory that files pass through is often empty. Pure.
  */
 import { OperationError } from '#base/errors.ts'
 
@@ -11,68 +12,79 @@ export interface DeleteRules {
   /** `--yes-delete`: it was said that it is meant. */
   readonly isMeant: boolean
   readonly countMax: number | undefined
-  /** Of what the target had when it was compared. */
+  /** Of what the target has. */
   readonly percentMax: number
+}
+
+/** What a comparison found, as far as it has come. */
+export interface Compared {
+  /** Entries of the source. */
+  readonly source: number
+  /** Entries of the target, those that it deleted since included. */
+  readonly target: number
 }
 
 export class DeleteGuard {
   readonly #rules: DeleteRules
-  /** Until a comparison has told. */
-  #total = Number.MAX_SAFE_INTEGER
+  /** Entries of the target, once a comparison has told: until then no percentage can be. */
+  #present = Number.MAX_SAFE_INTEGER
+  /** Since the comparison began. */
   #deleted = 0
 
   constructor(rules: DeleteRules) {
     this.#rules = rules
   }
 
-  /** The target has so many entries; what is deleted is counted from here. */
-  begin(total: number): void {
-    this.#total = total
+  /** The target has so many entries. */
+  begin(present: number): void {
+    this.#present = present
     this.#deleted = 0
   }
 
-  /** So many entries of the target are known by now, of a comparison that is not over. */
-  known(total: number): void {
-    this.#total = total
+  get present(): number {
+    return this.#present
   }
 
-  /**
-   * So many came to the target since. They make up for what was deleted: else files that come and go, as those of editors, would
-   * add up to more than there is.
-   */
+  /** So many came to the target since. */
   added(count: number): void {
-    const madeUp = Math.min(this.#deleted, count)
-    this.#deleted -= madeUp
-    this.#total += count - madeUp
+    this.#present += count
   }
 
-  /** Whether so many more may be deleted. */
-  allows(count: number): boolean {
-    return this.objection(count) === undefined
-  }
-
-  /** So many are going to be deleted. @throws OperationError `DELETES_REFUSED` */
+  /** So many are going to be deleted together. @throws OperationError `DELETES_REFUSED` */
   take(count: number): void {
-    const objection = this.objection(count)
-    if (objection !== undefined) {
-      throw new OperationError(
-        'DELETES_REFUSED',
-        `Cannot delete ${this.#deleted + count} entries of the target: ${objection}`,
-      )
-    }
+    refuse(count, this.objection(count))
     this.#deleted += count
+    this.#present -= count
   }
 
-  /** Why so many more may not be deleted; undefined where they may. */
+  /** Why so many may not go together; undefined where they may. */
   objection(count: number): string | undefined {
-    const { isMeant, countMax, percentMax } = this.#rules
-    const after = this.#deleted + count
-    if (isMeant || count === 0) return undefined
-    if (countMax !== undefined && after > countMax) return `--delete-max is ${countMax}`
-    if (after >= this.#total && this.#total > 1) return `it has ${this.#total}, and nothing would be left of it`
-    if (after > FEW && after * 100 > percentMax * this.#total) {
-      return `it has ${this.#total}, and --delete-percent is ${percentMax}`
-    }
-    return undefined
+    return this.#objection(count, this.#present)
   }
+
+  /** Why so many, which a comparison found in the target alone, may not go with those that it had deleted before. */
+  comparedObjection(count: number, { source, target }: Compared): string | undefined {
+    if (!this.#rules.isMeant && count > 0 && source === 0) return `the source is empty, and it has ${target}`
+    return this.#objection(this.#deleted + count, target)
+  }
+
+  /** @throws OperationError `DELETES_REFUSED` */
+  checkCompared(count: number, compared: Compared): void {
+    refuse(this.#deleted + count, this.comparedObjection(count, compared))
+  }
+
+  #objection(count: number, present: number): string | undefined {
+    const { isMeant, countMax, percentMax } = this.#rules
+    if (isMeant || count === 0) return undefined
+    if (countMax !== undefined && count > countMax) return `--delete-max is ${countMax}`
+    if (count <= FEW || count * 100 <= percentMax * present) return undefined
+    return count >= present
+      ? `it has ${present}, and nothing would be left of it`
+      : `it has ${present}, and --delete-percent is ${percentMax}`
+  }
+}
+
+function refuse(count: number, objection: string | undefined): void {
+  if (objection === undefined) return
+  throw new OperationError('DELETES_REFUSED', `Cannot delete ${count} entries of the target: ${objection}`)
 }

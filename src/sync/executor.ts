@@ -201,10 +201,21 @@ export class Executor {
     try {
       return (await this.#actor.upload(file, this.#call())) ?? undefined
     } catch (error) {
-      if (isOperationError(error, 'STORE_IS_DIRECTORY')) await this.#deleteTree(file.path)
-      else if (!isOperationError(error, 'STORE_NOT_DIRECTORY') || !(await this.#clearAbove(file.path))) throw error
+      if (!(await this.#makeRoom(file.path, error))) throw error
       return (await this.#actor.upload(file, this.#call())) ?? undefined
     }
+  }
+
+  /** What the target has at the path, or above it, goes where it is in the way, as the error says; false where nothing is. */
+  async #makeRoom(path: string, error: unknown): Promise<boolean> {
+    // A server may say no more than that something else is there.
+    const isVague = isOperationError(error, 'STORE_CONFLICT')
+    const there = isVague ? await this.#actor.stat?.(path, this.#call()) : undefined
+    if (isOperationError(error, 'STORE_IS_DIRECTORY') || there?.kind === 'directory') {
+      await this.#deleteTree(path)
+      return true
+    }
+    return (isVague || isOperationError(error, 'STORE_NOT_DIRECTORY')) && this.#clearAbove(path)
   }
 
   async #verify(file: FileToSend, version: TreeEntry['version'], sent: ContentHash): Promise<void> {
@@ -267,8 +278,7 @@ export class Executor {
     try {
       stored = await make()
     } catch (error) {
-      if (isOperationError(error, 'STORE_IS_DIRECTORY')) await this.#deleteTree(path)
-      else if (!isOperationError(error, 'STORE_NOT_DIRECTORY') || !(await this.#clearAbove(path))) throw error
+      if (!(await this.#makeRoom(path, error))) throw error
       stored = await make()
     }
     if (replaced === undefined) this.#deletes.added(1)

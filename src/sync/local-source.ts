@@ -3,7 +3,7 @@
  * at the start, by device and inode: what is not found in it is gone, and not just unmounted. Files are opened beneath it without
  * following a symlink on the way down, so that nobody who renames meanwhile leads a sync out of its tree.
  */
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { closeSync, constants, openSync, readSync, realpathSync } from 'node:fs'
 
 import { OperationError } from '#base/errors.ts'
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
@@ -15,7 +15,7 @@ import { hasWriters } from '#os/writers.ts'
 import { xattrGet, xattrNamesOf } from '#os/xattr.ts'
 import { readAt } from '#store/file-segments.ts'
 import { linkTarget } from '#store/link-target.ts'
-import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
+import { isWithin, joinPath, OWN_NAME, parentOf } from '#store/path.ts'
 import type { Attributes, Source } from '#store/store.ts'
 
 import { TICK_NS } from './equality.ts'
@@ -40,6 +40,8 @@ export interface LocalSourceOptions {
   readonly filter: Filter
   readonly links: LinkPolicy
   readonly oneFileSystem?: boolean
+  /** Absolute paths of this program's own, without symlinks: left out, as what a sync writes would be sent for ever. */
+  readonly own?: readonly string[]
   /** Reads extended attributes of what is sent, too. */
   readonly xattrs?: boolean
 }
@@ -66,7 +68,12 @@ export class LocalSource implements SyncSource {
     this.#options = options
     this.#roots = options.prefixes.roots.map((root) => {
       const directory = root.isDirectory ? root.source : directoryOf(root.source)
-      return { ...root, directory, id: idOf(directory), filter: withoutOwn(options.filter.at(root.source)) }
+      return {
+        ...root,
+        directory,
+        id: idOf(directory),
+        filter: withoutOwn(options.filter.at(root.source), ownIn(root.source, options.own ?? [])),
+      }
     })
     this.names = this.#roots.map(({ source }) => source)
     this.roots = this.#roots.map(({ target }) => target)
@@ -90,9 +97,10 @@ export class LocalSource implements SyncSource {
       onSkipped,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     })
+    const leftOut = new Set<string>()
     return {
-      provesAbsence: (path) => scan.provesAbsence(relativeTo(root.target, path)),
-      [Symbol.asyncIterator]: () => this.#noted(mapped(scan, root.target)),
+      provesAbsence: (path) => scan.provesAbsence(relativeTo(root.target, path)) && !isUnder(path, leftOut),
+      [Symbol.asyncIterator]: () => this.#noted(mapped(scan, root.target), leftOut),
     }
   }
 
@@ -111,6 +119,7 @@ export class LocalSource implements SyncSource {
     const root = this.#rootOf(path)
     const status = this.#statusAt(root, path)
     if (status === undefined) return { is: 'absent' }
+    if (status === 'ELOOP') return this.#options.links === 'keep' ? { is: 'absent' } : { is: 'left-out' }
     if (typeof status === 'string') {
       return { is: 'skipped', skipped: { path, reason: 'unreadable', detail: status } }
     }
@@ -173,9 +182,17 @@ export class LocalSource implements SyncSource {
 
   async close(): Promise<void> {}
 
-  async *#noted(listing: AsyncIterable<readonly TreeEntry[]>): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+  /** `leftOut` gets the symlinks that are: what the target has under such a name may be what it leads to. */
+  async *#noted(
+    listing: AsyncIterable<readonly TreeEntry[]>,
+    leftOut: Set<string>,
+  ): AsyncGenerator<readonly TreeEntry[], void, undefined> {
+    const { links } = this.#options
     for await (const page of listing) {
-      for (const entry of page) if (entry.identity?.links !== undefined) this.#names.note(entry)
+      for (const entry of page) {
+        if (entry.identity?.links !== undefined) this.#names.note(entry)
+        if (entry.kind === 'symlink' && links !== 'keep') leftOut.add(entry.path)
+      }
       yield page
     }
   }
@@ -227,8 +244,9 @@ export class LocalSource implements SyncSource {
     } catch (error) {
       if (error instanceof OperationError) throw error
       const code = codeOf(error)
+      // A symlink has taken the place of a directory above.
+      if (code === 'ELOOP' || code === 'EACCES') return code
       if (code !== undefined && GONE.has(code)) return undefined
-      if (code === 'EACCES') return code
       throw this.#failure(path, error)
     }
   }
@@ -341,11 +359,19 @@ function changed(path: string, detail: string): OperationError {
 }
 
 /** Where a store of this program's own lies in the directory, its working area is no part of what is synced. */
-function withoutOwn(filter: TreeFilter): TreeFilter {
+function withoutOwn(filter: TreeFilter, own: readonly string[]): TreeFilter {
+  const isOwn = (path: string): boolean => isWithin(path, OWN_NAME) || own.some((each) => isWithin(path, each))
   return {
-    admits: (path, isDirectory) => !isWithin(path, OWN_NAME) && filter.admits(path, isDirectory),
-    reaches: (path, isDirectory) => !isWithin(path, OWN_NAME) && filter.reaches(path, isDirectory),
+    admits: (path, isDirectory) => !isOwn(path) && filter.admits(path, isDirectory),
+    reaches: (path, isDirectory) => !isOwn(path) && filter.reaches(path, isDirectory),
   }
+}
+
+/** Those of the absolute paths that lie in the root, from there. */
+function ownIn(root: string, own: readonly string[]): string[] {
+  const real = realpathSync(root)
+  const prefix = real === '/' ? '/' : `${real}/`
+  return own.filter((path) => path.startsWith(prefix)).map((path) => path.slice(prefix.length))
 }
 
 async function* mapped(scan: Scan, target: string): AsyncGenerator<readonly TreeEntry[], void, undefined> {
@@ -393,6 +419,12 @@ function withFd<T>(fd: number, use: (fd: number) => T): T {
   } finally {
     closeSync(fd)
   }
+}
+
+function isUnder(path: string, names: ReadonlySet<string>): boolean {
+  if (names.size === 0) return false
+  for (let above = parentOf(path); above !== ''; above = parentOf(above)) if (names.has(above)) return true
+  return names.has(path)
 }
 
 /** `path`, which lies within `root`, from there. */

@@ -29,6 +29,7 @@ export interface PartsOptions extends Partial<SyncSettings> {
 const SETTINGS: Omit<SyncSettings, 'scratch' | 'signal'> = {
   threads: 4,
   once: true,
+  fingerprint: '',
   deletes: 'after',
   metadata: false,
   backupDirectory: undefined,

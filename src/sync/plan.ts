@@ -94,7 +94,7 @@ export async function* planOperations(
   const { source, actor, decider, deleteGuard } = parts
   const { metadata, backupDirectory, deletes, scratch, signal } = settings
   const directories = actor.makeDirectory !== undefined && actor.keeps?.directories === true
-  const options: ComparisonOptions = { source, decider, metadata, directories, backupDirectory }
+  const options: ComparisonOptions = { source, decider, metadata, directories, backupDirectory, isRootAtRest: false }
   const compared = { source: 0, target: 0, same: 0 }
   const targetOnly = new TargetOnly(scratch)
   let operations = 0
@@ -130,8 +130,7 @@ export async function* planOperations(
       if (slice.over()) await slice.next()
     }
     if (deletes === 'never' || targetOnly.count === 0) return { operations, bytes }
-    deleteGuard.begin(compared.target)
-    const refusal = deleteGuard.objection(targetOnly.count)
+    const refusal = deleteGuard.comparedObjection(targetOnly.count, compared)
     for await (const page of targetOnly.pages(true)) {
       for (const target of page) {
         operations++

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 
 import { assert } from '#base/assert.ts'
+import { OperationError } from '#base/errors.ts'
 import {
   type BytesDatabase,
   closeLmdbFile,
@@ -18,6 +19,7 @@ import {
   openBytesDatabase,
   openLmdbFile,
   queued,
+  removeLmdbFile,
 } from '#cache/lmdb-file.ts'
 import { makeDirectories } from '#os/make-directories.ts'
 import { parentOf } from '#store/path.ts'
@@ -26,6 +28,7 @@ import type { Slice } from '#store/directory/listing.ts'
 import { decodeKnown, encodeKnown, entryOfKnown, type Known } from './state-record.ts'
 import type { TreeEntry } from './tree.ts'
 
+const FILE = 'state.lmdb'
 const FLUSH_MS = 50
 /** Committed at once when there are so many: what is gathered stays small. */
 const FLUSH_WRITES = 2000
@@ -71,14 +74,14 @@ export class SyncState {
   /** Opens or makes the state in `directory`. @throws OperationError `LOCAL_FAILED` */
   static async open(directory: string): Promise<SyncState> {
     makeDirectories(directory, 0o700)
-    return openLmdbFile(join(directory, 'state.lmdb'), (file) => new SyncState(directory, file))
+    return openLmdbFile(join(directory, FILE), (file) => new SyncState(directory, file))
   }
 
   /** Of the entry with this sort key. */
   known(key: string): Known | undefined {
     const pending = this.#pending.get(key) ?? (this.#pending.has(key) ? null : this.#underWay.get(key))
     if (pending === null) return undefined
-    const record = pending ?? this.#known.get(keyOf(key))
+    const record = pending ?? this.#sound(() => this.#known.get(keyOf(key)))
     return record === undefined ? undefined : decodeKnown(record)
   }
 
@@ -130,6 +133,13 @@ export class SyncState {
       const { kind, mtime, lookedAt } = known
       this.remember(copy, { kind, size: NO_SIZE, mtime, lookedAt })
     }
+  }
+
+  /** How many entries are known at the path, or under it. */
+  countAt(path: string): number {
+    let count = this.known(path) === undefined ? 0 : 1
+    for (const _ of this.#range(path)) count++
+    return count
   }
 
   /** Whether anything is known under the directory `under`. */
@@ -224,6 +234,19 @@ export class SyncState {
       await this.flushed()
     } finally {
       await closeLmdbFile(this.#file)
+    }
+  }
+
+  /** lmdb finds damage when it comes to it: then the file is taken away, and the next run begins anew. */
+  #sound<T>(read: () => T): T {
+    try {
+      return read()
+    } catch (error) {
+      removeLmdbFile(join(this.directory, FILE))
+      throw new OperationError('LOCAL_FAILED', `Cannot read the state in "${this.directory}": it is damaged`, {
+        cause: error,
+        hint: 'The damaged file was taken away: start the sync again, and it compares all anew.',
+      })
     }
   }
 

@@ -6,13 +6,13 @@ import { createHash } from 'node:crypto'
 
 import { isOperationError, type OperationError } from '#base/errors.ts'
 import {
-  IMPLICIT_VERSION,
   ANY,
   ifVersion,
   type Attributes,
   type CallOptions,
   type Entry,
   type Kind,
+  type Removal,
   type Store,
 } from '#store/store.ts'
 import { OWN_NAME, isWithin } from '#store/path.ts'
@@ -21,6 +21,9 @@ import type { Actor, ActorKeeps, ActorListOptions, FileToSend, RenameCallOptions
 import type { ContentHash } from './equality.ts'
 import { treeEntry } from './store-entry.ts'
 import type { TreeEntry } from './tree.ts'
+
+/** Extended attributes of this program's own. */
+const OWN_XATTRS = 'user.eider.'
 
 export class StoreActor implements Actor {
   readonly url: string
@@ -82,9 +85,32 @@ export class StoreActor implements Actor {
     files: readonly TreeEntry[],
     { signal }: CallOptions,
   ): Promise<readonly (OperationError | undefined)[]> {
-    const removals = files.map(({ path, kind, version = IMPLICIT_VERSION }) => ({ path, kind, version }))
-    const answers = await this.#store.removeAll(removals, signalOf(signal))
+    const answers: (OperationError | undefined)[] = []
+    let removals: Removal[] = []
+    const flush = async (): Promise<void> => {
+      if (removals.length > 0) answers.push(...(await this.#store.removeAll(removals, signalOf(signal))))
+      removals = []
+    }
+    // What no version is known of is removed as it is; in the order of all, as directories come after what lies in them.
+    for (const file of files) {
+      const { path, kind, version } = file
+      if (version === undefined) {
+        await flush()
+        answers.push(await this.#deleteUnknown(file, signal))
+      } else removals.push({ path, kind, version })
+    }
+    await flush()
     return answers.map((error) => (isOperationError(error, 'STORE_NOT_FOUND') ? undefined : error))
+  }
+
+  async #deleteUnknown(file: TreeEntry, signal: AbortSignal | undefined): Promise<OperationError | undefined> {
+    try {
+      await this.delete(file, signalOf(signal))
+      return undefined
+    } catch (error) {
+      if (isOperationError(error)) return error
+      throw error
+    }
   }
 
   async stat(
@@ -138,8 +164,17 @@ export class StoreActor implements Actor {
 
   async setAttributes(file: TreeEntry, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {
     const options = { guard: ANY, expected: file.kind, ...signalOf(signal) }
-    const entry: Entry = await this.#store.setAttributes(file.path, attributes, options)
+    const changes = file.kind === 'directory' ? await this.#withMarks(file.path, attributes, signal) : attributes
+    const entry: Entry = await this.#store.setAttributes(file.path, changes, options)
     return treeEntry(entry, file.path)
+  }
+
+  /** With what the target's directory is marked by as the root of another sync. */
+  async #withMarks(path: string, attributes: Attributes, signal: AbortSignal | undefined): Promise<Attributes> {
+    if (attributes.xattrs === undefined) return attributes
+    const now = await this.stat(path, { expected: 'directory', ...signalOf(signal) })
+    const marks = [...(now?.attributes?.xattrs ?? [])].filter(([name]) => name.startsWith(OWN_XATTRS))
+    return marks.length === 0 ? attributes : { ...attributes, xattrs: new Map([...attributes.xattrs, ...marks]) }
   }
 
   async close(): Promise<void> {

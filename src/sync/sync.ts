@@ -15,12 +15,12 @@ import { logger } from '#base/log.ts'
 import { timestampNow, type Timestamp } from '#base/time.ts'
 import { untilAborted } from '#store/abort.ts'
 import { Slice } from '#store/directory/listing.ts'
-import { isWithin, parentOf } from '#store/path.ts'
+import { compareUtf8, isWithin, parentOf } from '#store/path.ts'
 
 import type { Actor } from './actor.ts'
 import { actorListing } from './actor-listing.ts'
 import { compare, type Differences } from './comparison.ts'
-import type { Decider } from './decision.ts'
+import type { Decider, Decision } from './decision.ts'
 import type { DeleteGuard } from './delete-guard.ts'
 import type { Executor } from './executor.ts'
 import { Mover } from './mover.ts'
@@ -79,6 +79,8 @@ export interface SyncOptions {
   readonly backupDirectory: string | undefined
   /** Between two comparisons with what is remembered, for what no watcher tells; 0: none. */
   readonly compareEveryMs: number
+  /** Another one where other entries take part, or are compared in another way. */
+  readonly fingerprint: string
   /** Local directory for what does not fit into memory. */
   readonly scratch: string
   readonly signal: AbortSignal
@@ -125,12 +127,14 @@ export class Sync {
   readonly #touched = new Map<string, 'changed' | 'maybe'>()
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
+  /** A comparison has ended. */
+  #isCompared = false
   /** When the last comparison began, until all that it found is known to have been done. */
   #comparedAt: Timestamp | undefined
   /** Files with several names of which not all are known, which others outside of the tree need not be. */
   readonly #linksSought = new Set<string>()
   /** Paths that were told to be gone, and since when. */
-  readonly #gone = new Set<string>()
+  readonly #gone = new Map<string, TreeEntry | undefined>()
   #goneSince = 0
   #goneTimer: NodeJS.Timeout | undefined
   #waiters: (() => void)[] = []
@@ -217,30 +221,44 @@ export class Sync {
     if (this.#touched.size > 0 && this.#isAtRest) this.#wake()
   }
 
-  #wentAway(path: string): void {
+  /** `target`: what it was listed as. */
+  #wentAway(path: string, target?: TreeEntry): void {
     if (this.#options.deletes === 'never' || path === '' || !this.#takesPart(path)) return
     this.#parts.state.intend({ path, since: Date.now() })
     const now = Date.now()
     if (this.#gone.size === 0) this.#goneSince = now
-    this.#gone.add(path)
+    this.#gone.set(path, target ?? this.#gone.get(path))
     clearTimeout(this.#goneTimer)
     const wait = Math.max(0, Math.min(GONE_MS, this.#goneSince + GONE_MS_MAX - now))
-    this.#goneTimer = setTimeout(() => void this.#askForGone().catch((error: unknown) => this.#fatal(error)), wait)
+    this.#goneTimer = setTimeout(() => this.#askSoonForGone(), wait)
   }
 
   /** Nothing is deleted where all of it together would not be allowed. */
   async #askForGone(): Promise<void> {
-    const paths = [...this.#gone]
+    // How much the target has is known once it was compared.
+    if (!this.#isCompared) {
+      this.#goneTimer = setTimeout(() => this.#askSoonForGone(), GONE_MS)
+      return
+    }
+    const gone = [...this.#gone].sort(([a], [b]) => compareUtf8(a, b))
     this.#gone.clear()
     let count = 0
-    for (const path of paths) {
-      if (this.#parts.state.known(path) === undefined) continue
+    let within: string | undefined
+    for (const [path, target] of gone) {
+      if (within !== undefined && isWithin(path, within)) continue
       const looked = await this.#parts.source.look(path, { signal: this.#signal })
-      if (looked.is === 'absent') count++
+      if (looked.is !== 'absent') continue
+      within = path
+      count += Math.max(this.#parts.state.countAt(path), target === undefined ? 0 : 1)
     }
-    if (count > 1 && !this.#parts.deleteGuard.allows(count)) this.#parts.deleteGuard.take(count)
-    for (const path of paths) this.#queue.add(path)
+    const { deleteGuard } = this.#parts
+    if (deleteGuard.objection(count) !== undefined) deleteGuard.take(count)
+    for (const [path, target] of gone) this.#queue.add(path, target)
     this.#pump()
+  }
+
+  #askSoonForGone(): void {
+    this.#askForGone().catch((error: unknown) => this.#fatal(error))
   }
 
   /** `path` of the target is to be made equal: kept until it is done, also over a restart. */
@@ -269,7 +287,7 @@ export class Sync {
 
   async #work(): Promise<void> {
     this.#signal.throwIfAborted()
-    for (const { path } of this.#parts.state.intents()) if (this.#takesPart(path)) this.#queue.add(path)
+    await this.#replay()
     await this.#compareAll('target')
     if (this.#options.once) return
     const { compareEveryMs } = this.#options
@@ -285,8 +303,29 @@ export class Sync {
     }
   }
 
+  /**
+   * What an earlier run meant to do and did not come to. What is gone by now is left to the comparison, which counts all that it
+   * would delete.
+   */
+  async #replay(): Promise<void> {
+    const { source, state } = this.#parts
+    for (const { path } of state.intents()) {
+      const looked = this.#takesPart(path) ? await source.look(path, { signal: this.#signal }) : undefined
+      if (looked?.is === 'entry') this.#queue.add(path)
+      else state.fulfilled(path)
+    }
+  }
+
   get #isAtRest(): boolean {
-    return this.#comparing === undefined && this.#queue.isResting
+    return this.#comparing === undefined && this.#gone.size === 0 && this.#queue.isResting
+  }
+
+  /** Undefined where the last comparison that left nothing was by other rules. */
+  #equalSince(): Timestamp | undefined {
+    const fact = this.#parts.state.fact(EQUAL_SINCE)
+    if (fact === undefined) return undefined
+    const [fingerprint, at] = JSON.parse(fact) as [string, Timestamp]
+    return fingerprint === this.#options.fingerprint ? at : undefined
   }
 
   /** Nothing else is to be done for now. */
@@ -296,7 +335,7 @@ export class Sync {
     if (!isEqual || this.#comparedAt === undefined) return
     const comparedAt = this.#comparedAt
     this.#comparedAt = undefined
-    await this.#parts.state.setFact(EQUAL_SINCE, JSON.stringify(comparedAt))
+    await this.#parts.state.setFact(EQUAL_SINCE, JSON.stringify([this.#options.fingerprint, comparedAt]))
   }
 
   async #compareAll(against: 'target' | 'memory'): Promise<void> {
@@ -305,23 +344,23 @@ export class Sync {
     Object.assign(compared, { source: 0, target: 0, same: 0 })
     this.#phase('comparing')
     const startedAt = timestampNow()
-    decider.equalSince = equalSince(state)
-    deleteGuard.begin(Number.MAX_SAFE_INTEGER)
+    decider.equalSince = this.#equalSince()
     const targetOnly = new TargetOnly(this.#options.scratch)
+    deleteGuard.begin(deleteGuard.present)
     try {
       for (const root of source.roots) {
         const target = against === 'target' ? this.#targetListing(root) : state.listing(root, new Slice())
         await this.#compare(root, target, targetOnly)
       }
-      if (this.#options.deletes === 'during') deleteGuard.known(compared.target)
-      else deleteGuard.begin(compared.target)
       if (this.#options.metadata) await this.#touchRoots()
       this.#phase('sending')
       await this.#settled()
       await this.#deleteTargetOnly(targetOnly)
       deleteGuard.begin(compared.source)
-      this.#comparedAt = startedAt
+      this.#isCompared = true
+      this.#comparedAt = this.tally.missed === 0 ? startedAt : undefined
       if (!this.#options.once) return
+      await this.#askForGone()
       await this.#settled()
       await this.#rest()
     } finally {
@@ -355,7 +394,7 @@ export class Sync {
       onDifferent: (path, there, bytes) => this.#queue.add(path, targetOnly === undefined ? undefined : there, bytes),
       onTargetOnly: (entry) => {
         if (deletes === 'never') return
-        if (targetOnly === undefined) this.#queue.add(entry.path)
+        if (targetOnly === undefined) this.#wentAway(entry.path, entry)
         else targetOnly.add(entry)
       },
       onDirectory: (path) => this.#touch(path, 'changed'),
@@ -367,9 +406,17 @@ export class Sync {
       },
     }
     const directories = actor.makeDirectory !== undefined && actor.keeps?.directories === true
+    const isRootAtRest = source.isLocal && (await this.#isDirectoryAtRest(under))
     await compare({ source: listing, target }, differences, this.tally.compared, {
-      ...{ source, decider, metadata, directories, backupDirectory },
+      ...{ source, decider, metadata, directories, backupDirectory, isRootAtRest },
     })
+  }
+
+  async #isDirectoryAtRest(path: string): Promise<boolean> {
+    const looked = await this.#parts.source.look(path, { signal: this.#signal })
+    const isDirectory = looked.is === 'entry' && looked.entry.kind === 'directory'
+    const identity = isDirectory ? looked.entry.identity : undefined
+    return identity !== undefined && this.#parts.decider.isOlder(identity)
   }
 
   #targetListing(root: string): Listing {
@@ -384,8 +431,8 @@ export class Sync {
   /** What is found to be in the target alone goes at once, as long as it is little of what is known of the target by then. */
   async #deleteMeanwhile(targetOnly: TargetOnly): Promise<void> {
     const { deleteGuard } = this.#parts
-    deleteGuard.known(this.tally.compared.target)
-    if (targetOnly.fileCount === 0 || !deleteGuard.allows(targetOnly.count)) return
+    const { fileCount, count } = targetOnly
+    if (fileCount === 0 || deleteGuard.comparedObjection(count, this.tally.compared) !== undefined) return
     await this.#deletePages(targetOnly, false)
   }
 
@@ -399,7 +446,7 @@ export class Sync {
       log.warn({ failed, kept: targetOnly.count }, 'nothing is deleted from the target, as not all could be sent')
       return
     }
-    if (!deleteGuard.allows(targetOnly.count)) deleteGuard.take(targetOnly.count)
+    deleteGuard.checkCompared(targetOnly.count, this.tally.compared)
     await this.#deletePages(targetOnly, true)
   }
 
@@ -479,31 +526,39 @@ export class Sync {
   }
 
   async #doPath(work: PathWork): Promise<void> {
-    const { path } = work
-    const { decider, executor, state } = this.#parts
+    const { path, target } = work
     if (work.tries > 0) this.tally.retried++
     try {
-      const decision = await decider.decide(path, work.target)
-      const outcome = await executor.carryOut(decision, work.tries + 1 < TRIES_MAX)
-      log.trace({ path, decision: decision.do, outcome }, 'done')
-      if (decision.do === 'skip') this.#skipped(decision.skipped)
-      else this.tally.mended(path)
-      this.tally.count(outcome)
-      if (decision.do === 'remember') this.tally.compared.same++
-      if (decision.do === 'send' || decision.do === 'set-attributes') this.#askOtherNames(decision.entry)
-      if (outcome !== 'nothing') this.#didChange(path, outcome === 'deleted')
-      if (this.#options.metadata) {
-        // What came and went again has changed its directory's times all the same.
-        this.#touch(parentOf(path), 'maybe')
-        if (state.known(`${path}/`) !== undefined) this.#touch(path, outcome === 'nothing' ? 'maybe' : 'changed')
-      }
-      state.fulfilled(path)
-      this.#queue.done(path, outcome === 'changed' ? Date.now() + pauseMs(work.tries) : undefined)
+      const decision = await this.#parts.decider.decide(path, target)
+      if (decision.do === 'delete' && !this.#isCompared) {
+        // Counted with all that goes, once it is known how much there is.
+        this.#wentAway(path, decision.target)
+        this.#queue.done(path)
+      } else await this.#carryOut(work, decision)
     } catch (error) {
       this.#failed(work, error)
     }
     this.#wake()
     this.#pump()
+  }
+
+  async #carryOut({ path, tries }: PathWork, decision: Decision): Promise<void> {
+    const { executor, state } = this.#parts
+    const outcome = await executor.carryOut(decision, tries + 1 < TRIES_MAX)
+    log.trace({ path, decision: decision.do, outcome }, 'done')
+    if (decision.do === 'skip') this.#skipped(decision.skipped)
+    else this.tally.mended(path)
+    this.tally.count(outcome)
+    if (decision.do === 'remember') this.tally.compared.same++
+    if (decision.do === 'send' || decision.do === 'set-attributes') this.#askOtherNames(decision.entry)
+    if (outcome !== 'nothing') this.#didChange(path, outcome === 'deleted')
+    if (this.#options.metadata) {
+      // What came and went again has changed its directory's times all the same.
+      this.#touch(parentOf(path), 'maybe')
+      if (state.known(`${path}/`) !== undefined) this.#touch(path, outcome === 'nothing' ? 'maybe' : 'changed')
+    }
+    state.fulfilled(path)
+    this.#queue.done(path, outcome === 'changed' ? Date.now() + pauseMs(tries) : undefined)
   }
 
   /** Of a file with several names; those that were made while nobody looked at the first one are looked for, once. */
@@ -662,7 +717,7 @@ export class Sync {
   #phase(phase: SyncSnapshot['phase']): void {
     if (this.tally.phase === phase && this.#isShown) return
     this.tally.phase = phase
-    this.#shownAt = 0
+    this.#shownAt = Number.NEGATIVE_INFINITY
     this.#show()
   }
 
@@ -673,11 +728,6 @@ export class Sync {
     this.#shownAt = now
     this.#observer.onSnapshot(this.snapshot)
   }
-}
-
-function equalSince(state: SyncState): Timestamp | undefined {
-  const fact = state.fact(EQUAL_SINCE)
-  return fact === undefined ? undefined : (JSON.parse(fact) as Timestamp)
 }
 
 function workOf({ path }: Pick<TreeEntry, 'path'>): PathWork {
