@@ -9,6 +9,7 @@ import { join } from 'node:path'
 
 import { GetObjectCommand, ListObjectsV2Command, NoSuchKey, S3Client } from '@aws-sdk/client-s3'
 
+import { isWithin } from '#store/path.ts'
 import type { ServerKeys } from '#test/servers/bucket.ts'
 
 /** The target's own area, of which a source has nothing. */
@@ -59,7 +60,8 @@ function lineOf(path: string, status: BigIntStats, metadata: boolean): string | 
 
 /**
  * What the objects of a bucket, below a prefix, are other than the files of a tree. Without `strict`, objects of directories count for
- * nothing: the gateway shows each directory that is empty as one, also where a copy that was refused has made it.
+ * nothing: the gateway shows each directory that is empty as one, also where a copy that was refused has made it. Where the source has a
+ * symlink or the like, which is left out, the target's content stays, and counts for nothing either.
  */
 export async function objectDifferences(
   source: string,
@@ -70,16 +72,19 @@ export async function objectDifferences(
 ): Promise<string[]> {
   const files = new Map<string, string>()
   const directories = new Set<string>()
+  const leftOut: string[] = []
   for (const entry of readdirSync(source, { withFileTypes: true, recursive: true })) {
     const path = join(entry.parentPath, entry.name)
     const key = path.slice(source.length + 1)
     if (entry.isFile()) files.set(key, digestOf(readFileSync(path)))
     else if (entry.isDirectory()) directories.add(`${key}/`)
+    else leftOut.push(key)
   }
   const objects = await objectsOf(server, bucket, prefix)
   // A directory may have an object of its own, and has to where nothing else lies in it.
   for (const key of objects.keys()) {
-    if (directories.has(key) || (key.endsWith('/') && !options.strict)) objects.delete(key)
+    const isLeftOut = leftOut.some((path) => isWithin(key, path))
+    if (isLeftOut || directories.has(key) || (key.endsWith('/') && options.strict !== true)) objects.delete(key)
   }
   return mapDifferences(files, objects)
 }
