@@ -60,19 +60,28 @@ describe('[trap 13] [S131] [S132] what a sync does not delete', () => {
   test('an emptied source does not empty the target, until it is said that it is meant', () =>
     withEqual(40, async (places) => {
       for (const name of readdirSync(places.source)) rmSync(join(places.source, name), { recursive: true })
-      await refuses(places, /Cannot delete 50 entries of the target: .*nothing would be left of it/)
+      await refuses(places, /Cannot delete 50 entries of the target: the source is empty, and it has 50/)
       const end = await once(places, '--yes-delete')
       assert.equal(end.code, 0)
       assert.deepEqual(filesOf(places.target), [])
     }))
 
-  test('a single file that is the last one does not stop a sync', () =>
+  test('a single file that is the last one goes while it is followed; a run that finds the source empty asks', () =>
     withPlaces(async (places) => {
       fill(places.source, { only: 'only' })
       assert.equal((await once(places)).code, 0)
       unlinkSync(join(places.source, 'only'))
-      assert.equal((await once(places)).code, 0)
-      assert.deepEqual(filesOf(places.target), [])
+      await refuses(places, /the source is empty/)
+      fill(places.source, { only: 'only again' })
+      const run = startSync(places.words)
+      try {
+        await run.watching()
+        unlinkSync(join(places.source, 'only'))
+        await until('it to go', () => filesOf(places.target).length === 0)
+        assert.equal((await run.stop()).code, 0)
+      } finally {
+        await run.stop('SIGKILL')
+      }
     }))
 
   test('a source that is emptied while it is followed stops the sync', () =>

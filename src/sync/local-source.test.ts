@@ -78,7 +78,7 @@ describe('local paths as what is synced', () => {
       const entry = await entryOf(source, 'd/a')
       renameSync(join(directory, 'd'), join(directory, 'e'))
       symlinkSync(join(base, 'outside'), join(directory, 'd'))
-      assert.equal((await source.look('d/a')).is, 'absent')
+      assert.equal((await source.look('d/a')).is, 'left-out')
       await assert.rejects(source.open(entry), (error) => isOperationError(error, 'STORE_NOT_FOUND'))
     }))
 
