@@ -199,6 +199,7 @@ describe('traps of a sync', () => {
       const { source, words } = places
       fill(source, { mapped: 'x'.repeat(4096), other: 'other' })
       const run = await following([...words, '--interval', '1s'], async () => {
+        await settled(equal(places))
         // Written through a mapping whose descriptor stays open: no event comes of it.
         const program = [
           'import mmap, os, sys',
@@ -221,7 +222,7 @@ describe('traps of a sync', () => {
           await once(child, 'close')
         }
       })
-      assert.equal(run.events.findLast(({ sent }) => sent !== undefined)?.sent, 3)
+      assert.ok((run.events.findLast(({ sent }) => sent !== undefined)?.sent ?? 0) >= 3)
     }))
 
   test('[trap 21] [S135] a chain of syncs, each following what the one before writes, comes to rest', () =>
