@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
+import { parentOf } from '#store/path.ts'
 import type { Attributes } from '#store/store.ts'
 
 import type { Actor } from './actor.ts'
@@ -15,7 +16,7 @@ import { entryOfKnown, type Known } from './state-record.ts'
 import type { LocalIdentity, Skipped, TreeEntry } from './tree.ts'
 
 /** A `ctime` within so many seconds of a comparison is looked at more closely. */
-const CLOCK_SECONDS = 2
+const CLOCK_SECONDS = 3
 
 export type Decision =
   | { readonly do: 'nothing' }
@@ -70,6 +71,10 @@ export class Decider {
     // It may be gone before anything is done about what the target had.
     if (listed !== undefined && listed !== null) this.#state.doubt(path)
     if (looked.is === 'absent') {
+      if (await this.isElsewhere(path)) {
+        const detail = 'the file system that it was on is not mounted'
+        return { do: 'skip', skipped: { path, reason: 'other-file-system', detail } }
+      }
       const target = deletes ? await this.#leftOf(path, listed) : undefined
       return target === undefined ? { do: 'nothing' } : { do: 'delete', target }
     }
@@ -88,6 +93,22 @@ export class Decider {
    * or put in place keeps its own `ctime`. That spares a look at what is remembered of it.
    */
   equalSince: Timestamp | undefined
+
+  /** Devices that the roots have been on: what was on another one was on a file system that was mounted within. */
+  rootDevices: ReadonlySet<number> = new Set()
+
+  /** Whether what is not there was on a file system within the tree that is not mounted now: then it may well be there. */
+  async isElsewhere(path: string): Promise<boolean> {
+    const known = this.#state.known(path) ?? this.#state.known(`${path}/`)
+    const device = known?.identity?.device
+    if (device === undefined || this.rootDevices.size === 0 || this.rootDevices.has(device)) return false
+    for (let above = path; !this.#source.roots.includes(above) && above !== '';) {
+      above = parentOf(above)
+      const looked = await this.#source.look(above, this.#call())
+      if (looked.is === 'entry') return this.rootDevices.has(looked.entry.identity?.device ?? device)
+    }
+    return true
+  }
 
   /** Whether two listed entries are equal, without asking anybody. What is equal is remembered: its removal must be known as one. */
   sameness(source: TreeEntry, target: TreeEntry, lookedAt: Known['lookedAt'], isAtRest = false): Sameness {

@@ -119,7 +119,9 @@ function isSameInode(a: LocalIdentity, b: LocalIdentity): boolean {
 /** Whether a file last changed at `changed` may have been changed again, with that same time, after a look at `lookedAt`. */
 export function isRacy(changed: Timestamp, lookedAt: Timestamp, granularityNs: number): boolean {
   const seconds = lookedAt.seconds - changed.seconds
-  return seconds * 1e9 + (lookedAt.nanoseconds - changed.nanoseconds) <= granularityNs
+  // A file system whose times are whole seconds, or FAT's two.
+  const granularity = changed.nanoseconds === 0 ? Math.max(granularityNs, 2e9) : granularityNs
+  return seconds * 1e9 + (lookedAt.nanoseconds - changed.nanoseconds) <= granularity
 }
 
 /** Whether the two are one time, once what lies below the precision is cut off, as stores and file systems do. */

@@ -46,10 +46,14 @@ export interface LocalSourceOptions {
   readonly xattrs?: boolean
 }
 
+/** Of what is not entered: it proves nothing. */
+const NOTHING: SourceListing = { provesAbsence: () => false, async *[Symbol.asyncIterator]() {} }
+
 interface LocalRoot extends Root {
   readonly filter: TreeFilter
   /** Device and inode at the start; of a file the directory that it is in. */
   readonly id: string
+  readonly device: number
   /** The directory whose descriptor paths are opened beneath. */
   readonly directory: string
 }
@@ -68,10 +72,12 @@ export class LocalSource implements SyncSource {
     this.#options = options
     this.#roots = options.prefixes.roots.map((root) => {
       const directory = root.isDirectory ? root.source : directoryOf(root.source)
+      const { id, device } = statusAtStart(directory)
       return {
         ...root,
         directory,
-        id: idOf(directory),
+        id,
+        device,
         filter: withoutOwn(options.filter.at(root.source), ownIn(root.source, options.own ?? [])),
       }
     })
@@ -82,6 +88,9 @@ export class LocalSource implements SyncSource {
   list(under: string, options: SourceListOptions): SourceListing {
     const root = this.#rootOf(under)
     if (!root.isDirectory) return this.#listFile(root, options)
+    const status = this.#statusAt(root, under)
+    if (this.#options.oneFileSystem === true && typeof status === 'object' && status.device !== root.device)
+      return NOTHING
     closeSync(this.#open(root))
     const { links, oneFileSystem } = this.#options
     const onSkipped = ({ path, ...rest }: Skipped): void =>
@@ -124,6 +133,10 @@ export class LocalSource implements SyncSource {
       return { is: 'skipped', skipped: { path, reason: 'unreadable', detail: status } }
     }
     const entry = localEntry(path, status)
+    if (this.#options.oneFileSystem === true && status.device !== root.device) {
+      // The directory that is mounted on takes part, and nothing in it.
+      if (entry?.kind !== 'directory' || this.#isMountedIn(root, path)) return { is: 'left-out' }
+    }
     if (entry !== undefined) this.#names.note(entry)
     if (path !== root.target && !root.filter.reaches(relativeTo(root.target, path), entry?.kind === 'directory')) {
       return { is: 'left-out' }
@@ -133,6 +146,12 @@ export class LocalSource implements SyncSource {
     }
     if (entry.kind === 'symlink' && this.#options.links === 'follow') return this.#follow(root, path)
     return { is: 'entry', entry }
+  }
+
+  /** Whether the directory above is on another file system than the root. */
+  #isMountedIn(root: LocalRoot, path: string): boolean {
+    const above = this.#statusAt(root, parentOf(path))
+    return typeof above === 'object' && above.device !== root.device
   }
 
   async open(entry: TreeEntry): Promise<OpenSource> {
@@ -403,9 +422,9 @@ function keptXattr(path: string, name: string): [string, Uint8Array][] {
   return value === undefined ? [] : [[name, Uint8Array.from(value)]]
 }
 
-function idOf(directory: string): string {
+function statusAtStart(directory: string): Status {
   try {
-    return withFd(openSync(directory, O_PATH | constants.O_DIRECTORY), (fd) => statusOf(fd).id)
+    return withFd(openSync(directory, O_PATH | constants.O_DIRECTORY), statusOf)
   } catch (error) {
     throw new OperationError('INPUT_INVALID', `Cannot sync "${directory}": there is no such directory`, {
       cause: error,

@@ -14,20 +14,28 @@ import { entryOfKnown, type Known } from './state-record.ts'
 import type { TreeEntry } from './tree.ts'
 import type { MoveWork } from './work-queue.ts'
 
+export interface MoverOptions {
+  readonly deletes: boolean
+  readonly backupDirectory: string | undefined
+}
+
 export class Mover {
   readonly #source: SyncSource
   readonly #actor: Actor
   readonly #state: SyncState
 
-  constructor(source: SyncSource, actor: Actor, state: SyncState) {
+  readonly #options: MoverOptions
+
+  constructor(source: SyncSource, actor: Actor, state: SyncState, options: MoverOptions) {
     this.#source = source
     this.#actor = actor
     this.#state = state
+    this.#options = options
   }
 
   /** Whether the target has been renamed. @throws what the target throws */
   async move({ from, to, isDirectory }: MoveWork, signal: AbortSignal): Promise<boolean> {
-    if (this.#actor.rename === undefined) return false
+    if (this.#actor.rename === undefined || !this.#mayReplace(to)) return false
     const now = await this.#source.look(to, { signal })
     const before = await this.#source.look(from, { signal })
     if (now.is !== 'entry' || before.is === 'entry') return false
@@ -36,6 +44,12 @@ export class Mover {
       : this.#moveFile(from, to, now.entry, signal))
     if (isDone && this.#actor.keeps?.directories === true) this.#state.rememberAbove(to, timestampNow())
     return isDone
+  }
+
+  /** A rename takes the old name away, and what has the new one: not where nothing may be deleted, or it has to be kept. */
+  #mayReplace(to: string): boolean {
+    const { deletes, backupDirectory } = this.#options
+    return deletes && (backupDirectory === undefined || this.#state.countAt(to) === 0)
   }
 
   async #moveFile(from: string, to: string, entry: TreeEntry, signal: AbortSignal): Promise<boolean> {

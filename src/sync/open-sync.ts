@@ -35,8 +35,11 @@ export interface SyncEnds {
 export async function openSync(ends: SyncEnds, settings: SyncSettings, observer: SyncObserver): Promise<Sync> {
   const { source, actor, state, roots, follower } = ends
   checkActor(actor, settings)
-  if (settings.deletes !== 'never') await checkRoots(roots, state, settings.deleteRules.isMeant)
-  return new Sync(partsOf(source, actor, state, settings), settings, observer, follower)
+  const parts = partsOf(source, actor, state, settings)
+  if (settings.deletes !== 'never') {
+    parts.decider.rootDevices = await checkRoots(roots, state, settings.deleteRules.isMeant)
+  }
+  return new Sync(parts, settings, observer, follower)
 }
 
 /** What decides and what carries out, for a sync and for a plan. */

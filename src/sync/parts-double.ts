@@ -60,7 +60,12 @@ export async function withParts(options: PartsOptions, use: (parts: Parts) => Pr
   const { signal } = new AbortController()
   const parts = partsOf(source, actor, state, { ...SETTINGS, scratch: base, signal, ...settings })
   try {
-    await use({ ...parts, directory, store, mover: new Mover(source, actor, state) })
+    await use({
+      ...parts,
+      directory,
+      store,
+      mover: new Mover(source, actor, state, { deletes: true, backupDirectory: undefined }),
+    })
   } finally {
     await state.close()
     rmSync(base, { recursive: true, force: true })

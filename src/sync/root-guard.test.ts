@@ -13,7 +13,7 @@ import { SyncState } from './state.ts'
 const changed = (error: unknown): boolean => isOperationError(error, 'ROOT_CHANGED')
 
 async function withRoot(
-  use: (source: string, check: (isMeant?: boolean) => Promise<void>) => Promise<void>,
+  use: (source: string, check: (isMeant?: boolean) => Promise<unknown>) => Promise<void>,
 ): Promise<void> {
   const base = mkdtempSync(join(tmpdir(), 'eider-root-guard-'))
   const source = join(base, 'source')

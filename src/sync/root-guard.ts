@@ -20,27 +20,38 @@ interface Identity {
   readonly id: string
   /** Empty where the file system holds none. */
   readonly mark: string
+  /** That it has been on: a disk may have another number after each start of the machine. */
+  readonly devices: readonly number[]
 }
 
 /**
- * Compares the roots with those of the last run, and remembers them.
+ * Compares the roots with those of the last run, and remembers them. Gives the devices that they have been on.
  * @param isMeant `--yes-delete`: a root that is another one is taken as the new one
  * @throws OperationError `ROOT_CHANGED`
  */
-export async function checkRoots(roots: readonly Root[], state: SyncState, isMeant: boolean): Promise<void> {
+export async function checkRoots(
+  roots: readonly Root[],
+  state: SyncState,
+  isMeant: boolean,
+): Promise<ReadonlySet<number>> {
+  const devices = new Set<number>()
   for (const { source, isDirectory } of roots) {
     if (!isDirectory) continue
     const now = identityOf(source)
-    const fact = state.fact(`root ${source}`)
-    const before = fact === undefined ? undefined : (JSON.parse(fact) as Identity)
+    const told = state.fact(`root ${source}`)
+    const before = told === undefined ? undefined : (JSON.parse(told) as Identity)
     if (before !== undefined && !isSame(before, now) && !isMeant) {
       throw new OperationError(
         'ROOT_CHANGED',
         `Cannot sync "${source}": it is not the directory that was synced before; is its disk mounted?`,
       )
     }
-    if (before?.id !== now.id || before.mark !== now.mark) await state.setFact(`root ${source}`, JSON.stringify(now))
+    const all = [...new Set([...(before?.devices ?? []), ...now.devices])]
+    for (const device of all) devices.add(device)
+    const fact = JSON.stringify({ ...now, devices: all })
+    if (fact !== told) await state.setFact(`root ${source}`, fact)
   }
+  return devices
 }
 
 function isSame(before: Identity, now: Identity): boolean {
@@ -52,7 +63,8 @@ function identityOf(directory: string): Identity {
   const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     const path = inodePath(fd)
-    return { id: statusOf(fd).id, mark: markOf(path) }
+    const { id, device } = statusOf(fd)
+    return { id, mark: markOf(path), devices: [device] }
   } finally {
     closeSync(fd)
   }

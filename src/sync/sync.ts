@@ -150,7 +150,9 @@ export class Sync {
     this.#observer = observer
     this.#follower = follower
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal])
-    this.#mover = new Mover(parts.source, parts.actor, parts.state)
+    const { deletes, backupDirectory } = options
+    const mayReplace = { deletes: deletes !== 'never', backupDirectory }
+    this.#mover = new Mover(parts.source, parts.actor, parts.state, mayReplace)
   }
 
   /**
@@ -235,8 +237,8 @@ export class Sync {
 
   /** Nothing is deleted where all of it together would not be allowed. */
   async #askForGone(): Promise<void> {
-    // How much the target has is known once it was compared.
-    if (!this.#isCompared) {
+    // How much the target has is known once it was compared; and what a comparison that is under way finds belongs together.
+    if (!this.#isCompared || this.#comparing !== undefined) {
       this.#goneTimer = setTimeout(() => this.#askSoonForGone(), GONE_MS)
       return
     }
@@ -247,7 +249,7 @@ export class Sync {
     for (const [path, target] of gone) {
       if (within !== undefined && isWithin(path, within)) continue
       const looked = await this.#parts.source.look(path, { signal: this.#signal })
-      if (looked.is !== 'absent') continue
+      if (looked.is !== 'absent' || (await this.#parts.decider.isElsewhere(path))) continue
       within = path
       count += Math.max(this.#parts.state.countAt(path), target === undefined ? 0 : 1)
     }
@@ -470,8 +472,8 @@ export class Sync {
     for (const target of page) {
       if (this.#queue.has(target.path)) continue
       const looked = await this.#parts.source.look(target.path, { signal: this.#signal })
-      if (looked.is === 'absent') absent.push(target)
-      else if (looked.is === 'entry') this.#queue.add(target.path, target)
+      if (looked.is === 'entry') this.#queue.add(target.path, target)
+      else if (looked.is === 'absent' && !(await this.#parts.decider.isElsewhere(target.path))) absent.push(target)
     }
     this.#pump()
     return absent
