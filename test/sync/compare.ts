@@ -139,6 +139,6 @@ function mapDifferences(source: ReadonlyMap<string, string>, target: ReadonlyMap
   return found
 }
 
-export function digestOf(bytes: Uint8Array): string {
+function digestOf(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16)
 }
