@@ -115,9 +115,10 @@ export class Decider {
     if (isAtRest && this.#isUnchangedSince(source, target)) return 'same'
     const remembered = this.#state.known(source.path)
     const sameness = samenessOf(source, target, { lookedAt, remembered }, this.#options.rules)
-    if (sameness !== 'same' || (remembered !== undefined && remembered.targetVersion === target.version))
-      return sameness
-    const isSame = !this.#options.metadata || this.#haveSameAttributes(source.attributes, target.attributes) === true
+    const { metadata } = this.#options
+    const isKnown = remembered !== undefined && remembered.targetVersion === target.version
+    if (sameness !== 'same' || (isKnown && (!metadata || source.identity !== undefined))) return sameness
+    const isSame = !metadata || this.#haveSameAttributes(source.attributes, target.attributes) === true
     if (!isSame) return 'unsure'
     const mtime = source.mtime ?? target.mtime ?? lookedAt
     this.#state.remember(source.path, { ...knownOf(source, mtime, lookedAt), targetVersion: target.version })
@@ -157,7 +158,8 @@ export class Decider {
     if (target === undefined || target.kind === 'directory') return { do: 'send', entry, replaced: target }
     const first = samenessOf(entry, target, { lookedAt, remembered: known }, rules)
     const isRemembered = known?.targetVersion !== undefined && known.targetVersion === target.version
-    if (first === 'same' && isRemembered) return { do: 'nothing' }
+    // Versions of a store need not change with attributes; the times of an inode do.
+    if (first === 'same' && isRemembered && (!metadata || entry.identity !== undefined)) return { do: 'nothing' }
     const asked = first === 'unsure' || metadata ? await this.#asked(target, known) : target
     if (asked === undefined) return { do: 'send', entry, replaced: undefined }
     let sameness = first === 'unsure' ? samenessOf(entry, asked, { lookedAt, remembered: known }, rules) : first
@@ -253,8 +255,8 @@ export class Decider {
 
   /** Of what is there: remembered, or read where hashes are asked for. */
   async #targetHash(target: TreeEntry, known: Known | undefined): Promise<ContentHash | undefined> {
-    if (known?.hash !== undefined && known.targetVersion === target.version) return known.hash
-    return this.#options.rules.byHash ? this.#actor.hash?.(target, 'sha256', this.#call()) : undefined
+    if (this.#options.rules.byHash) return this.#actor.hash?.(target, 'sha256', this.#call())
+    return known?.hash !== undefined && known.targetVersion === target.version ? known.hash : undefined
   }
 
   /** @throws OperationError `FILE_STALE` where it changes meanwhile */

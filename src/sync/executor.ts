@@ -347,11 +347,16 @@ export class Executor {
       if (backupDirectory !== undefined && target.kind !== 'directory') await this.#moveAside(target, backupDirectory)
       else await this.#actor.delete(target, this.#call())
     } catch (error) {
-      if (isGone(error)) return
-      if (!isOperationError(error, 'STORE_CONFLICT') || this.#actor.stat === undefined) throw error
-      // The version that is remembered is not the one that is there: the source has neither.
+      if (this.#actor.stat === undefined) {
+        if (isGone(error)) return
+        throw error
+      }
+      if (!isGone(error) && !isOperationError(error, 'STORE_CONFLICT')) throw error
       const now = await this.#actor.stat(target.path, { ...this.#call(), expected: target.kind })
       if (now === undefined) return
+      // It is there, so what is missing, or in the way, is where it should be kept.
+      if (isGone(error)) throw error
+      // The version that is remembered is not the one that is there: the source has neither.
       if (backupDirectory !== undefined) await this.#moveAside(now, backupDirectory)
       else await this.#actor.delete(now, this.#call())
     }
@@ -373,7 +378,8 @@ export class Executor {
     try {
       await this.#actor.copy?.(replaced, joinPath(backupDirectory, replaced.path), this.#call())
     } catch (error) {
-      if (!isGone(error)) throw error
+      const isThere = (await this.#actor.stat?.(replaced.path, this.#call())) !== undefined
+      if (isThere || !isGone(error)) throw error
     }
   }
 

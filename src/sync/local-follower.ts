@@ -12,6 +12,7 @@ import type { Watcher } from './watch/watcher.ts'
 import type { TreeEntry } from './tree.ts'
 
 const FILE_EVERY_MS = 1000
+const ROOT_EVERY_MS = 2000
 
 export class LocalFollower implements Follower {
   readonly #source: SyncSource
@@ -37,6 +38,7 @@ export class LocalFollower implements Follower {
         for await (const changes of watcher.changes(signal)) sync.take(root.target, changes)
       }),
       ...this.#files.map((root) => this.#followFile(root, sync, signal)),
+      this.#checkRoots(signal),
     ])
   }
 
@@ -53,6 +55,15 @@ export class LocalFollower implements Follower {
 
   async close(): Promise<void> {
     await Promise.all(this.#watchers.map(({ watcher }) => watcher.close()))
+  }
+
+  /** A root that is named by a symlink can be another directory without any change to the one that is watched. */
+  async #checkRoots(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await delay(ROOT_EVERY_MS, undefined, { signal }).catch(() => undefined)
+      if (signal.aborted) return
+      for (const { root } of this.#watchers) await this.#source.look(root.target, { signal })
+    }
   }
 
   async #followFile({ target }: Root, sync: Pick<Sync, 'ask'>, signal: AbortSignal): Promise<void> {

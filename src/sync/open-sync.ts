@@ -1,5 +1,6 @@
 /** Puts a sync together from what was asked for. */
 import { OperationError } from '#base/errors.ts'
+import { checkPath, isWithin, OWN_NAME } from '#store/path.ts'
 
 import type { Actor } from './actor.ts'
 import { Bandwidth } from './bandwidth.ts'
@@ -68,7 +69,18 @@ function checkActor(actor: Actor, { metadata, links, verify, backupDirectory, ch
   if ((verify || checksum) && actor.hash === undefined) {
     throw lacks(verify ? '--verify' : '--checksum', 'it cannot be read back')
   }
+  if (backupDirectory !== undefined) checkBackup(backupDirectory)
   if (backupDirectory !== undefined && actor.copy === undefined) {
     throw lacks('--backup-dir', 'it cannot copy what it has')
+  }
+}
+
+function checkBackup(directory: string): void {
+  try {
+    checkPath(directory)
+    if (directory === '' || isWithin(directory, OWN_NAME)) throw new Error('it has to be a directory of its own')
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error)
+    throw new OperationError('USAGE', `Cannot keep what is replaced in "${directory}": ${detail}`, { cause: error })
   }
 }

@@ -22,7 +22,7 @@ import {
   removeLmdbFile,
 } from '#cache/lmdb-file.ts'
 import { makeDirectories } from '#os/make-directories.ts'
-import { parentOf } from '#store/path.ts'
+import { compareUtf8, parentOf } from '#store/path.ts'
 import type { Slice } from '#store/directory/listing.ts'
 
 import { decodeKnown, encodeKnown, entryOfKnown, type Known } from './state-record.ts'
@@ -36,6 +36,8 @@ const PAGE_ENTRIES = 1000
 /** Of what may be there or not: nothing that is there has it. */
 export const NO_SIZE = -1
 const SLASH = 0x2f
+/** The first byte of a value that begins with its path. No format of records has this number. */
+const LONG = 0xff
 /** lmdb's own bound is 1,978 bytes with pages of 4 KiB. A longer path is kept by its beginning and its hash. */
 const KEY_BYTES_MAX = 1900
 
@@ -81,13 +83,14 @@ export class SyncState {
   known(key: string): Known | undefined {
     const pending = this.#pending.get(key) ?? (this.#pending.has(key) ? null : this.#underWay.get(key))
     if (pending === null) return undefined
-    const record = pending ?? this.#sound(() => this.#known.get(keyOf(key)))
-    return record === undefined ? undefined : decodeKnown(record)
+    const value = pending ?? this.#sound(() => this.#known.get(keyOf(key)))
+    return value === undefined ? undefined : recordIn(value).known
   }
 
   remember(key: string, known: Known): void {
     this.#doubted.delete(key)
-    this.#write(this.#pending, key, encodeKnown(known) ?? null)
+    const record = encodeKnown(known)
+    this.#write(this.#pending, key, record === undefined ? null : valueOf(key, record))
   }
 
   /** The directories above a path, which a target makes for it. Gives how many were not known before. */
@@ -184,19 +187,35 @@ export class SyncState {
     }
   }
 
+  /** In order of sort keys. */
   *#range(under: string): Generator<{ readonly key: string; readonly known: Known }, void, undefined> {
-    const start = under === '' ? Buffer.alloc(1) : Buffer.from(`${under}/`)
-    const end = under === '' ? undefined : Buffer.from(`${under}0`)
-    for (const { key, value } of this.#known.getRange({ start, ...(end === undefined ? {} : { end }) })) {
-      const known = decodeKnown(value)
-      // Of a long one the key does not tell the path: whoever asks for it by its path finds it. The root is no entry.
-      if (known !== undefined && key.length <= KEY_BYTES_MAX && key[0] !== SLASH) yield { key: key.toString(), known }
+    const prefix = under === '' ? '' : `${under}/`
+    const start = Buffer.from(prefix === '' ? '\0' : prefix).subarray(0, KEY_BYTES_MAX)
+    /** Long ones that begin alike lie in the order of their hashes. */
+    let long: { readonly key: string; readonly known: Known }[] = []
+    let common: Buffer | undefined
+    for (const { key, value } of this.#known.getRange({ start })) {
+      if (prefix !== '' && !key.subarray(0, start.length).equals(start)) break
+      // The root is no entry.
+      if (key[0] === SLASH) continue
+      if (common !== undefined && !key.subarray(0, KEY_BYTES_MAX).equals(common)) {
+        yield* long.sort((a, b) => compareUtf8(a.key, b.key))
+        long = []
+        common = undefined
+      }
+      const { path = key.toString(), known } = recordIn(value)
+      if (known === undefined || !path.startsWith(prefix)) continue
+      if (key.length <= KEY_BYTES_MAX) yield { key: path, known }
+      else {
+        common = Buffer.from(key.subarray(0, KEY_BYTES_MAX))
+        long.push({ key: path, known })
+      }
     }
+    yield* long.sort((a, b) => compareUtf8(a.key, b.key))
   }
 
   intend(intent: Intent): void {
-    const { path, ...rest } = intent
-    this.#write(this.#pendingIntents, path, Buffer.from(JSON.stringify(rest)))
+    this.#write(this.#pendingIntents, intent.path, Buffer.from(JSON.stringify(intent)))
   }
 
   fulfilled(path: string): void {
@@ -206,10 +225,7 @@ export class SyncState {
   /** What an earlier run meant to do, and did not come to. */
   intents(): Intent[] {
     const found: Intent[] = []
-    for (const { key, value } of this.#intents.getRange({})) {
-      if (key.length > KEY_BYTES_MAX) continue
-      found.push({ path: key.toString(), ...(JSON.parse(value.toString()) as Omit<Intent, 'path'>) })
-    }
+    for (const { value } of this.#intents.getRange({})) found.push(JSON.parse(value.toString()) as Intent)
     return found
   }
 
@@ -291,6 +307,20 @@ export class SyncState {
 
 function put(database: BytesDatabase, key: string, value: Buffer | null): void {
   queued(value === null ? database.remove(keyOf(key)) : database.put(keyOf(key), value))
+}
+
+/** What the database holds under a key: of a long one the path, too, which its key does not tell. */
+function valueOf(path: string, record: Buffer): Buffer {
+  const bytes = Buffer.from(path)
+  if (bytes.length <= KEY_BYTES_MAX) return record
+  const head = Buffer.from([LONG, bytes.length >> 8, bytes.length & 0xff])
+  return Buffer.concat([head, bytes, record])
+}
+
+function recordIn(value: Buffer): { readonly path?: string; readonly known: Known | undefined } {
+  if (value[0] !== LONG || value.length < 3) return { known: decodeKnown(value) }
+  const end = 3 + value.readUInt16BE(1)
+  return { path: value.toString('utf8', 3, end), known: decodeKnown(value.subarray(end)) }
 }
 
 function keyOf(path: string): Buffer {

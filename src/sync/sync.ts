@@ -313,7 +313,8 @@ export class Sync {
     const { source, state } = this.#parts
     for (const { path } of state.intents()) {
       const looked = this.#takesPart(path) ? await source.look(path, { signal: this.#signal }) : undefined
-      if (looked?.is === 'entry') this.#queue.add(path)
+      // A run that ends compares all of it anyway.
+      if (looked?.is === 'entry' && !this.#options.once) this.#queue.add(path)
       else state.fulfilled(path)
     }
   }
