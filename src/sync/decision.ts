@@ -212,7 +212,7 @@ export class Decider {
     const known = this.#state.known(`${path}/`)
     if (listed === undefined && known !== undefined && known.size !== NO_SIZE) return { do: 'nothing' }
     // What lies in it makes it, unless it has to have attributes of its own.
-    if (!this.#options.metadata && !(await this.#isEmpty(path))) return { do: 'nothing' }
+    if (!this.#options.metadata && !(await this.#source.isEmpty(path, this.#call()))) return { do: 'nothing' }
     return { do: 'make-directory', entry, replaced: undefined }
   }
 
@@ -230,11 +230,6 @@ export class Decider {
     if (target !== undefined) return target
     if (this.#state.holdsUnder(path)) return { path, kind: 'directory', size: 0, mtime: undefined }
     return this.#state.isDoubted(path) ? this.#actor.stat?.(path, this.#call()) : undefined
-  }
-
-  async #isEmpty(path: string): Promise<boolean> {
-    for await (const page of this.#source.list(path, this.#call())) if (page.length > 0) return false
-    return true
   }
 
   #remembered(path: string): TreeEntry | undefined {

@@ -7,7 +7,7 @@ import { closeSync, constants, openSync, readSync, realpathSync } from 'node:fs'
 
 import { OperationError } from '#base/errors.ts'
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
-import { O_PATH, openAt, openBeneath, readLinkAt } from '#os/at.ts'
+import { O_PATH, openAt, openBeneath, readEntries, readLinkAt } from '#os/at.ts'
 import { inodePath } from '#os/inode.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { S_IFLNK, S_IFMT, S_IFREG, statusOf, type Status } from '#os/status.ts'
@@ -28,6 +28,8 @@ import type { Looked, OpenSource, SourceListing, SourceListOptions, SyncSource }
 import type { Skipped, TreeEntry } from './tree.ts'
 
 const CHUNK_BYTES = 256 << 10
+/** Some entries of a directory. */
+const LOOK_BYTES = 1024
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 const LOOK_FLAGS = O_PATH | constants.O_NOFOLLOW
 const GONE = new Set(['ENOENT', 'ENOTDIR', 'ELOOP'])
@@ -172,6 +174,19 @@ export class LocalSource implements SyncSource {
       closeSync(fd)
       throw error
     }
+  }
+
+  async isEmpty(path: string): Promise<boolean> {
+    let isEmpty = true
+    try {
+      withFd(this.#openBeneath(this.#rootOf(path), path, READ_FLAGS | constants.O_DIRECTORY), (fd) => {
+        const buffer = Buffer.allocUnsafe(LOOK_BYTES)
+        while (isEmpty && readEntries(fd, buffer, () => (isEmpty = false)));
+      })
+    } catch (error) {
+      throw this.#failure(path, error)
+    }
+    return isEmpty
   }
 
   async readLink(path: string): Promise<string> {

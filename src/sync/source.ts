@@ -61,6 +61,8 @@ export interface SyncSource {
   look(path: string, options: CallOptions): Promise<Looked>
   /** @throws OperationError `FILE_STALE` where it is not the one that `entry` says, or `STORE_NOT_FOUND` where it is gone */
   open(entry: TreeEntry, options: CallOptions): Promise<OpenSource>
+  /** Nothing lies in the directory, whether it takes part or not. */
+  isEmpty(path: string, options: CallOptions): Promise<boolean>
   readLink(path: string, options: CallOptions): Promise<string>
   /** All that a directory or a symlink has to keep with `--metadata`. */
   attributesOf(path: string, options: CallOptions): Promise<Attributes>

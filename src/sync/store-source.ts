@@ -99,6 +99,12 @@ export class StoreSource implements SyncSource {
     }
   }
 
+  async isEmpty(path: string, { signal }: CallOptions): Promise<boolean> {
+    const options = { pageEntries: 1, ...(signal === undefined ? {} : { signal }) }
+    for await (const page of this.#store.list(this.#below(path), options)) if (page.length > 0) return false
+    return true
+  }
+
   async readLink(path: string, { signal }: CallOptions): Promise<string> {
     return this.#store.readLink(this.#below(path), signal === undefined ? {} : { signal })
   }
