@@ -112,8 +112,8 @@ async function churnBucket(faults: readonly (readonly [number, Fault])[]): Promi
 }
 
 describe('[S135] [S134] a tree that is changed at random while it is synced', () => {
-  test('to a directory, by fanotify', { skip: !isRoot && 'fanotify needs root' }, () => churnDirectory([], 'fanotify'))
-  test('to a directory, by inotify', () => churnDirectory(isRoot ? WITHOUT_FANOTIFY : [], 'inotify'))
+  test('[S140] to a directory, by fanotify', { skip: !isRoot && 'fanotify needs root' }, () => churnDirectory([], 'fanotify'))
+  test('[S140] to a directory, by inotify', () => churnDirectory(isRoot ? WITHOUT_FANOTIFY : [], 'inotify'))
   test('to a bucket', () => churnBucket([]))
   test('to a bucket whose server is in trouble', () =>
     churnBucket([

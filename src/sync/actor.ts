@@ -57,6 +57,8 @@ export interface ActorKeeps {
   readonly attributes?: boolean
   /** Directories by themselves, by `makeDirectory`. */
   readonly directories?: boolean
+  /** Keys are flat: a directory is there by what lies under it, and costs an object of its own where nothing does. */
+  readonly flat?: boolean
   readonly symlinks?: boolean
   readonly pathBytesMax?: number
 }

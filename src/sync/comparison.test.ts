@@ -11,6 +11,7 @@ import { actorListing } from './actor-listing.ts'
 import { compare } from './comparison.ts'
 import { sync, tick, withParts, type Parts, type PartsOptions } from './parts-double.ts'
 import type { SourceListing } from './source.ts'
+import type { TreeEntry } from './tree.ts'
 
 interface Told {
   readonly different: string[]
@@ -45,6 +46,49 @@ async function compared(parts: Parts, { metadata = false }: PartsOptions = {}, s
 }
 
 describe('the comparison of two trees', () => {
+  test('[S144] tells of the first difference while both listings go on, and waits for room', () =>
+    withParts({}, async (parts) => {
+      const goesOn = Promise.withResolvers<void>()
+      const told = Promise.withResolvers<string>()
+      let pages = 0
+      async function* listing(isSource: boolean): AsyncGenerator<readonly TreeEntry[]> {
+        for (let page = 0; page < 1000; page++) {
+          if (isSource) pages++
+          // Neither goes past its third page before a difference was told.
+          if (page === 2) await goesOn.promise
+          const path = isSource ? `f${String(page).padStart(4, '0')}` : `g${String(page).padStart(4, '0')}`
+          yield [{ path, kind: 'file', size: 1, mtime: undefined }]
+        }
+      }
+      const source = { provesAbsence: () => true, [Symbol.asyncIterator]: () => listing(true) }
+      let waiting = 0
+      let waitingMax = 0
+      const done = compare(
+        { source, target: listing(false) },
+        {
+          onDifferent: (path) => {
+            waiting++
+            waitingMax = Math.max(waitingMax, waiting)
+            told.resolve(path)
+          },
+          onTargetOnly: () => undefined,
+          onDirectory: () => undefined,
+          room: async () => void (waiting = 0),
+        },
+        { source: 0, target: 0, same: 0 },
+        {
+          ...{ source: parts.source, decider: parts.decider, metadata: false, directories: true },
+          ...{ backupDirectory: undefined, isRootAtRest: false },
+        },
+      )
+      assert.equal(await told.promise, 'f0000')
+      assert.ok(pages <= 3, 'both are still being listed')
+      goesOn.resolve()
+      await done
+      assert.equal(pages, 1000)
+      assert.ok(waitingMax < 10, `what was told was waited for: ${waitingMax}`)
+    }))
+
   test('tells what only one side has, what differs, and empty directories alone', () =>
     withParts({}, async (parts) => {
       const { directory, store } = parts

@@ -79,7 +79,7 @@ class Comparison {
   take({ source, target }: Pair): void {
     if (source !== undefined) {
       this.#counts.source++
-      this.#settleEmpty(source)
+      if (this.#options.decider.takes(source)) this.#settleEmpty(source)
       if (source.kind === 'directory') this.#noteChanged(source)
     }
     if (target !== undefined) this.#counts.target++

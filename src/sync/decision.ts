@@ -212,7 +212,7 @@ export class Decider {
     const known = this.#state.known(`${path}/`)
     if (listed === undefined && known !== undefined && known.size !== NO_SIZE) return { do: 'nothing' }
     // What lies in it makes it, unless it has to have attributes of its own.
-    if (!this.#options.metadata && !(await this.#source.isEmpty(path, this.#call()))) return { do: 'nothing' }
+    if (!this.#options.metadata && !(await this.#isBare(path))) return { do: 'nothing' }
     return { do: 'make-directory', entry, replaced: undefined }
   }
 
@@ -230,6 +230,20 @@ export class Decider {
     if (target !== undefined) return target
     if (this.#state.holdsUnder(path)) return { path, kind: 'directory', size: 0, mtime: undefined }
     return this.#state.isDoubted(path) ? this.#actor.stat?.(path, this.#call()) : undefined
+  }
+
+  /** Whether a directory has nothing that would make it in the target. */
+  async #isBare(path: string): Promise<boolean> {
+    if (this.#actor.keeps?.flat === true) return this.#source.isEmpty(path, this.#call())
+    for await (const page of this.#source.list(path, this.#call())) {
+      if (page.some((entry) => this.takes(entry))) return false
+    }
+    return true
+  }
+
+  /** Whether an entry of a listing is something to be sent: not a symlink that is left out. */
+  takes({ kind }: TreeEntry): boolean {
+    return kind !== 'symlink' || (this.#options.links === 'keep' && this.#actor.symlink !== undefined)
   }
 
   #remembered(path: string): TreeEntry | undefined {

@@ -33,7 +33,7 @@ export class StoreActor implements Actor {
 
   /** `url`: where the store stands in for one that is not there yet. */
   constructor(store: Store, url = store.url) {
-    const { listingOrdered, attributes, pathBytesMax } = store.capabilities
+    const { listingOrdered, attributes, pathBytesMax, renameAtomic } = store.capabilities
     this.#store = store
     this.url = url
     this.alreadySorted = listingOrdered
@@ -41,6 +41,8 @@ export class StoreActor implements Actor {
       ...(attributes ? { mtimePrecisionNs: 1 } : {}),
       attributes,
       directories: true,
+      // Where a rename of a directory is one step, a directory is something of its own.
+      flat: !renameAtomic,
       symlinks: attributes,
       pathBytesMax,
     }

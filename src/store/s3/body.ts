@@ -65,6 +65,7 @@ class FileReader implements BodyReader {
   readonly #path: string
   readonly #segments: readonly FileSegment[]
   readonly #check: (() => void) | undefined
+  #isChecked = false
   #index = 0
   #offset = 0
   #at = 0
@@ -100,12 +101,16 @@ class FileReader implements BodyReader {
       }
     }
     this.#at += piece.length
-    if (this.#at === this.length) this.#check?.()
+    if (this.#at === this.length && !this.#isChecked) {
+      this.#isChecked = true
+      this.#check?.()
+    }
     return piece
   }
 
   async rewind(): Promise<void> {
     await Promise.allSettled([this.#reading])
+    this.#isChecked = false
     this.#index = 0
     this.#offset = 0
     this.#at = 0

@@ -185,7 +185,13 @@ export class InotifyWatcher extends KernelWatcher {
       this.#tree.move(directory, parent, name)
     }
     this.polled.moved(from, to)
-    return this.#walk(to, true)
+    return this.#walkBoth(to, from)
+  }
+
+  /** What is at the old name by now is another directory: one that was exchanged with it, of which the watch was dropped above. */
+  async #walkBoth(to: string, from: string): Promise<void> {
+    await this.#walk(to, true)
+    await this.#walk(from, true)
   }
 
   /** A tree that was moved in from outside, or mounted or unmounted there. */

@@ -25,6 +25,7 @@ import { setTimeout } from 'node:timers/promises'
 
 import { isOperationError } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
+import { exchangeAt } from '#os/at.ts'
 import { SystemCallError } from '#os/libc.ts'
 
 import { FanotifyWatcher } from './fanotify-watcher.ts'
@@ -103,6 +104,30 @@ each(ALL, 'what is made, written, changed and removed is told', async (world) =>
   rmSync(join(tree, 'a', 'b'), { recursive: true })
   await reader.settled()
   assert.equal(reader.mirror.entries.has('a/b/f'), false)
+})
+
+each(TOLD, '[S135] two directories that are exchanged are both watched afterwards', async (world) => {
+  const { tree } = world
+  mkdirSync(join(tree, 'x', 'deep'), { recursive: true })
+  const reader = await world.read()
+  const fd = openSync(tree, 'r')
+  try {
+    exchangeAt(fd, 'a', fd, 'x')
+  } finally {
+    closeSync(fd)
+  }
+  // What is written before it is watched anew is told as part of a subtree.
+  await sentinel(world, reader)
+  await reader.settled()
+  for (const name of ['a/deep/new', 'x/b/c/new', 'x/new', 'a/new']) {
+    const from = reader.told.length
+    writeFileSync(join(tree, name), 'x')
+    await reader.until(about('written', name), from)
+  }
+  mkdirSync(join(tree, 'x', 'late'))
+  writeFileSync(join(tree, 'x', 'late', 'f'), 'x')
+  await sentinel(world, reader)
+  await reader.settled()
 })
 
 each(TOLD, '[trap 1] an overflow of the queue is told, and what comes after it is whole', async (world) => {
