@@ -1,0 +1,240 @@
+/** Oddities of real trees that a sync once took for something else, each through the whole program. */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+
+import { runSync, startSync, until, type SyncEnd } from './sync/sync-process.ts'
+
+interface Places {
+  readonly base: string
+  readonly source: string
+  readonly target: string
+  readonly words: readonly string[]
+}
+
+async function withPlaces(use: (places: Places) => Promise<void>): Promise<void> {
+  const base = mkdtempSync(join(tmpdir(), 'eider-sync-oddities-'))
+  const source = join(base, 'source')
+  const target = join(base, 'target')
+  mkdirSync(source)
+  mkdirSync(target)
+  try {
+    await use({ base, source, target, words: [source, '--to', target, '--state', join(base, 'state')] })
+  } finally {
+    rmSync(base, { recursive: true, force: true })
+  }
+}
+
+async function once(words: readonly string[], ...more: readonly string[]): Promise<SyncEnd> {
+  const end = await runSync([...words, ...more, '--once'])
+  assert.equal(end.code, 0, end.stderr)
+  return end
+}
+
+/** Runs a sync that stays while `use` lasts. */
+async function following(words: readonly string[], use: () => Promise<void>): Promise<void> {
+  const run = startSync(words)
+  try {
+    await run.watching()
+    await use()
+  } finally {
+    await run.stop()
+  }
+}
+
+const isRoot = process.getuid?.() === 0
+const OLD = new Date('2001-09-09T01:46:40Z')
+const content = (path: string): string | undefined => (existsSync(path) ? readFileSync(path, 'utf8') : undefined)
+const names = (directory: string): string[] => readdirSync(directory).filter((name) => name !== '.eider')
+
+describe('oddities of trees that are synced', () => {
+  test('[S130] a directory gives way to one whose files have the same names, sizes and times', () =>
+    withPlaces(async ({ base, source, target, words }) => {
+      for (const [directory, text] of [
+        [join(source, 'now'), '1.2.3'],
+        [join(base, 'next'), '1.2.4'],
+      ] as const) {
+        mkdirSync(directory)
+        writeFileSync(join(directory, 'version'), text)
+        utimesSync(join(directory, 'version'), OLD, OLD)
+      }
+      // Long enough before the comparison to be taken for unchanged since.
+      await delay(4500)
+      await once(words)
+      renameSync(join(source, 'now'), join(base, 'before'))
+      renameSync(join(base, 'next'), join(source, 'now'))
+      await once(words)
+      assert.equal(content(join(target, 'now/version')), '1.2.4')
+    }))
+
+  test('[S130] what a run with other filters has left out is compared by the next one', () =>
+    withPlaces(async ({ source, target, words }) => {
+      for (const name of ['f', 'g']) writeFileSync(join(source, name), '111')
+      utimesSync(join(source, 'f'), OLD, OLD)
+      await once(words)
+      writeFileSync(join(source, 'f'), '222')
+      utimesSync(join(source, 'f'), OLD, OLD)
+      await delay(4500)
+      await once(words, '--exclude', 'f')
+      await once(words)
+      assert.equal(content(join(target, 'f')), '222')
+    }))
+
+  test('[S131] a directory that became a symlink leaves what the target has of it, at the start and while it is followed', () =>
+    withPlaces(async ({ base, source, target, words }) => {
+      for (const name of ['here', 'there']) {
+        mkdirSync(join(source, name))
+        writeFileSync(join(source, name, 'f'), name)
+      }
+      await once(words)
+      const moveOut = (name: string): void => {
+        renameSync(join(source, name), join(base, name))
+        symlinkSync(join(base, name), join(source, name))
+      }
+      moveOut('here')
+      await once(words)
+      assert.equal(content(join(target, 'here/f')), 'here')
+      await following(words, async () => {
+        moveOut('there')
+        writeFileSync(join(source, 'after'), '')
+        await until('what came after is there', () => existsSync(join(target, 'after')))
+      })
+      assert.equal(content(join(target, 'here/f')), 'here')
+    }))
+
+  test(
+    '[S131] what was on a disk within the tree that is not mounted now stays',
+    { skip: !isRoot && 'takes a mount' },
+    () =>
+      withPlaces(async ({ source, target, words }) => {
+        const disk = join(source, 'disk')
+        mkdirSync(disk)
+        writeFileSync(join(source, 'f'), 'f')
+        execFileSync('mount', ['-t', 'tmpfs', 'none', disk])
+        try {
+          writeFileSync(join(disk, 'on it'), 'x')
+          await once(words)
+        } finally {
+          execFileSync('umount', [disk])
+        }
+        await once(words)
+        assert.equal(content(join(target, 'disk/on it')), 'x')
+        await following(words, async () => {
+          execFileSync('mount', ['-t', 'tmpfs', 'none', disk])
+          try {
+            writeFileSync(join(disk, 'later'), 'y')
+            await until('it is sent', () => content(join(target, 'disk/later')) === 'y')
+          } finally {
+            execFileSync('umount', [disk])
+          }
+          // Told after the unmount was: the sync looks at what is mounted every two seconds.
+          await delay(3000)
+          writeFileSync(join(source, 'after'), '')
+          await until('what came after is there', () => existsSync(join(target, 'after')))
+        })
+        assert.equal(content(join(target, 'disk/later')), 'y')
+      }),
+  )
+
+  test('[S142] what a rename replaces is kept, too', () =>
+    withPlaces(async ({ source, target, words }) => {
+      writeFileSync(join(source, 'a'), 'new')
+      writeFileSync(join(source, 'b'), 'old')
+      await following([...words, '--backup-dir', 'kept'], async () => {
+        renameSync(join(source, 'a'), join(source, 'b'))
+        await until('it is there', () => content(join(target, 'b')) === 'new' && !existsSync(join(target, 'a')))
+      })
+      assert.equal(content(join(target, 'kept/b')), 'old')
+    }))
+
+  test('[S136] with --delete never a rename leaves the old name', () =>
+    withPlaces(async ({ source, target, words }) => {
+      writeFileSync(join(source, 'a'), 'a')
+      await following([...words, '--delete', 'never'], async () => {
+        renameSync(join(source, 'a'), join(source, 'b'))
+        await until('the new name is there', () => content(join(target, 'b')) === 'a')
+      })
+      assert.deepEqual(names(target), ['a', 'b'])
+    }))
+
+  test('[S131] the target of one sync stays the source of another, attributes and all', () =>
+    withPlaces(async ({ base, source, target, words }) => {
+      const onward = [target, '--to', join(base, 'third'), '--state', join(base, 'state-2')]
+      writeFileSync(join(source, 'a'), 'a')
+      for (const name of ['a', 'b']) {
+        writeFileSync(join(source, name), name)
+        await once(words, '--metadata')
+        await once(onward, '--metadata')
+      }
+      assert.deepEqual(names(join(base, 'third')), ['a', 'b'])
+    }))
+
+  test('[S135] [S136] paths longer than a key of the state are moved and removed', () =>
+    withPlaces(async ({ source, target, words }) => {
+      const here = process.cwd()
+      process.chdir(source)
+      for (let depth = 0; depth < 9; depth++) {
+        mkdirSync('d'.repeat(220))
+        process.chdir('d'.repeat(220))
+      }
+      for (const name of ['leaf', 'other']) writeFileSync(name, name)
+      process.chdir(here)
+      const deep = Array.from({ length: 9 }, () => 'd'.repeat(220))
+      const moved = ['short', ...deep.slice(1)].join('/')
+      await following([...words, '--yes-delete'], async () => {
+        renameSync(join(source, deep[0] ?? ''), join(source, 'short'))
+        await until('it has moved', () => existsSync(join(target, moved, 'leaf')) && names(target).length === 1)
+        unlinkSync(join(source, moved, 'leaf'))
+        await until('it is gone', () => !existsSync(join(target, moved, 'leaf')))
+        assert.ok(existsSync(join(target, moved, 'other')))
+      })
+    }))
+
+  test('[S131] a root that is a symlink and is pointed elsewhere ends the sync', () =>
+    withPlaces(async ({ base, target, words }) => {
+      for (const name of ['one', 'two']) {
+        mkdirSync(join(base, name))
+        writeFileSync(join(base, name, 'f'), name)
+      }
+      const link = join(base, 'current')
+      symlinkSync('one', link)
+      const run = startSync([link, ...words.slice(1)])
+      try {
+        await run.watching()
+        unlinkSync(link)
+        symlinkSync('two', link)
+        const end = await run.ended
+        assert.equal(end.code, 1)
+        assert.match(end.stderr, /another directory is there than at the start/)
+        assert.equal(content(join(target, 'f')), 'one')
+      } finally {
+        await run.stop('SIGKILL')
+      }
+    }))
+
+  test('its own state is not sent, and refused where it would be deleted', () =>
+    withPlaces(async ({ source, target }) => {
+      writeFileSync(join(source, 'f'), 'f')
+      await once([source, '--to', target, '--state', join(source, 'state')])
+      assert.deepEqual(names(target), ['f'])
+      const end = await runSync([source, '--to', target, '--state', join(target, 'state'), '--once'])
+      assert.equal(end.code, 2)
+      assert.match(end.stderr, /lies in the target, where a sync would delete it/)
+    }))
+})
