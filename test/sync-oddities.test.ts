@@ -131,7 +131,7 @@ describe('oddities of trees that are synced', () => {
           writeFileSync(join(disk, 'on it'), 'x')
           await once(words)
         } finally {
-          execFileSync('umount', [disk])
+          execFileSync('umount', ['-l', disk])
         }
         await once(words)
         assert.equal(content(join(target, 'disk/on it')), 'x')
@@ -141,7 +141,7 @@ describe('oddities of trees that are synced', () => {
             writeFileSync(join(disk, 'later'), 'y')
             await until('it is sent', () => content(join(target, 'disk/later')) === 'y')
           } finally {
-            execFileSync('umount', [disk])
+            execFileSync('umount', ['-l', disk])
           }
           // Told after the unmount was: the sync looks at what is mounted every two seconds.
           await delay(3000)
