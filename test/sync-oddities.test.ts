@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
   existsSync,
+  lstatSync,
+  lutimesSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -161,6 +163,18 @@ describe('oddities of trees that are synced', () => {
         await until('it is there', () => content(join(target, 'b')) === 'new' && !existsSync(join(target, 'a')))
       })
       assert.equal(content(join(target, 'kept/b')), 'old')
+    }))
+
+  test('[S140] a symlink that is made anew has its new times in the target', () =>
+    withPlaces(async ({ source, target, words }) => {
+      symlinkSync('nowhere', join(source, 'link'))
+      lutimesSync(join(source, 'link'), OLD, OLD)
+      await once(words, '--metadata')
+      unlinkSync(join(source, 'link'))
+      symlinkSync('nowhere', join(source, 'link'))
+      await once(words, '--metadata')
+      const [there, here] = [target, source].map((root) => lstatSync(join(root, 'link'), { bigint: true }).mtimeNs)
+      assert.equal(there, here)
     }))
 
   test('[S136] with --delete never a rename leaves the old name', () =>

@@ -195,7 +195,9 @@ export class Decider {
     const leadsTo = await this.#source.readLink(path, this.#call())
     if (target !== undefined && target.kind !== 'directory' && this.#actor.readLink !== undefined) {
       const asked = await this.#asked(target, undefined)
-      if (asked?.kind === 'symlink' && (await this.#actor.readLink(path, this.#call())) === leadsTo) {
+      // One that was made anew leads to the same place with other times.
+      const isKept = !this.#options.metadata || this.#haveSameAttributes(entry.attributes, asked?.attributes) !== false
+      if (asked?.kind === 'symlink' && isKept && (await this.#actor.readLink(path, this.#call())) === leadsTo) {
         const mtime = entry.mtime ?? lookedAt
         return { do: 'remember', path, known: { ...knownOf(entry, mtime, lookedAt), targetVersion: asked.version } }
       }
