@@ -14,7 +14,7 @@ import { Prefixes, type Root } from '#sync/prefixes.ts'
 import type { SyncSource } from '#sync/source.ts'
 import { StoreActor } from '#sync/store-actor.ts'
 import { StoreSource } from '#sync/store-source.ts'
-import type { CommonOptions, OptionValues } from './options.ts'
+import { type CommonOptions, flagOf, type OptionValues } from './options.ts'
 import { statePath } from './places.ts'
 import { s3OptionsOf, storeUrl } from './store-options.ts'
 import type { SYNC_OPTIONS } from './sync.ts'
@@ -161,7 +161,7 @@ async function openActor(
   for (const [key, option] of Object.entries(module.options ?? {})) {
     const value = extra[key] ?? option.default
     if (typeof value === 'string') options[key] = value
-    else if (option.required === true) throw usage(`the actor "${name}" needs --${dashed(key)}: ${option.help}`)
+    else if (option.required === true) throw usage(`the actor "${name}" needs ${flagOf(key)}: ${option.help}`)
   }
   return module.open({ options, container: values.targetContainer, threads: values.threads, signal })
 }
@@ -220,10 +220,6 @@ function isRemote(path: string): boolean {
 
 function s3Options(values: SyncValues): ReturnType<typeof s3OptionsOf> {
   return s3OptionsOf({ ...values, metadata: true, trustListing: false })
-}
-
-function dashed(key: string): string {
-  return key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 }
 
 function usage(detail: string, hint?: string): OperationError {

@@ -1,5 +1,6 @@
 /** Carries out a plan: all of it is looked at first, and where anything is another than it was planned on, nothing is done. */
 import { OperationError } from '#base/errors.ts'
+import { inParallel } from '#store/parallel.ts'
 import { parentOf } from '#store/path.ts'
 
 import type { Decision } from './decision.ts'
@@ -90,12 +91,4 @@ function targetOf({ path, target }: PlanOperation): TreeEntry {
     mtime,
     ...(version === undefined ? {} : { version: version as NonNullable<TreeEntry['version']> }),
   }
-}
-
-async function inParallel<T>(items: readonly T[], threads: number, work: (item: T) => Promise<void>): Promise<void> {
-  let next = 0
-  const worker = async (): Promise<void> => {
-    for (let item = items[next++]; item !== undefined; item = items[next++]) await work(item)
-  }
-  await Promise.all(Array.from({ length: Math.min(threads, items.length) }, worker))
 }

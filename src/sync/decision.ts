@@ -2,14 +2,20 @@
  * What is to be done about one path: the source is looked at, the target as far as it is needed, and nothing is changed. The
  * same decision is shown by a dry run and carried out by a sync.
  */
-import { createHash } from 'node:crypto'
-
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
 import { parentOf } from '#store/path.ts'
 import type { Attributes } from '#store/store.ts'
 
 import type { Actor } from './actor.ts'
-import { type ContentHash, isSameToPrecision, samenessOf, type Sameness, type SamenessRules } from './equality.ts'
+import { hashSource } from './content-hash.ts'
+import {
+  type ContentHash,
+  isSameInode,
+  isSameToPrecision,
+  samenessOf,
+  type Sameness,
+  type SamenessRules,
+} from './equality.ts'
 import type { SyncSource } from './source.ts'
 import { NO_SIZE, type SyncState } from './state.ts'
 import { entryOfKnown, type Known } from './state-record.ts'
@@ -142,11 +148,9 @@ export class Decider {
 
   /** Whether a directory has to have its attributes set; also where that is not known. */
   directoryDiffers(source: TreeEntry, target: TreeEntry): boolean {
-    const known = source.path === '' ? undefined : this.#state.known(`${source.path}/`)
     if (target.attributes !== undefined) return this.#haveSameAttributes(source.attributes, target.attributes) !== true
-    const now = source.identity
-    if (known?.identity === undefined || now === undefined) return true
-    return compareTimestamps(known.identity.ctime, now.ctime) !== 0 || known.identity.inode !== now.inode
+    const known = this.#state.known(`${source.path}/`)
+    return !isSameInode(known?.identity, source.identity)
   }
 
   async #file(entry: TreeEntry, listed: TreeEntry | null | undefined): Promise<Decision> {
@@ -166,7 +170,7 @@ export class Decider {
     let hash: ContentHash | undefined
     if (sameness === 'unsure') {
       const theirs = await this.#targetHash(asked, known)
-      hash = theirs === undefined ? undefined : await this.hashSource(entry)
+      hash = theirs === undefined ? undefined : await hashSource(this.#source, entry, this.#call())
       sameness = hash === undefined ? 'different' : hash.digest === theirs?.digest ? 'same' : 'different'
     }
     if (sameness === 'different' || entry.mtime === undefined) return { do: 'send', entry, replaced: asked }
@@ -268,18 +272,6 @@ export class Decider {
   async #targetHash(target: TreeEntry, known: Known | undefined): Promise<ContentHash | undefined> {
     if (this.#options.rules.byHash) return this.#actor.hash?.(target, 'sha256', this.#call())
     return known?.hash !== undefined && known.targetVersion === target.version ? known.hash : undefined
-  }
-
-  /** @throws OperationError `FILE_STALE` where it changes meanwhile */
-  async hashSource(entry: TreeEntry): Promise<ContentHash> {
-    const open = await this.#source.open(entry, this.#call())
-    try {
-      const hash = createHash('sha256')
-      for await (const chunk of open.bytes.stream()) hash.update(chunk)
-      return { algorithm: 'sha256', digest: hash.digest('hex') }
-    } finally {
-      open.close()
-    }
   }
 
   async #sourceAttributes(entry: TreeEntry): Promise<Attributes> {

@@ -41,8 +41,9 @@ export class DeleteGuard {
     this.#deleted = 0
   }
 
-  get present(): number {
-    return this.#present
+  /** A comparison begins: what it deletes is counted from here. */
+  beginComparison(): void {
+    this.#deleted = 0
   }
 
   /** So many came to the target since. */
@@ -52,14 +53,14 @@ export class DeleteGuard {
 
   /** So many are going to be deleted together. @throws OperationError `DELETES_REFUSED` */
   take(count: number): void {
-    refuse(count, this.objection(count))
+    this.check(count)
     this.#deleted += count
     this.#present -= count
   }
 
-  /** Why so many may not go together; undefined where they may. */
-  objection(count: number): string | undefined {
-    return this.#objection(count, this.#present)
+  /** Whether so many may go together. @throws OperationError `DELETES_REFUSED` */
+  check(count: number): void {
+    refuse(count, this.#objection(count, this.#present))
   }
 
   /** Why so many, which a comparison found in the target alone, may not go with those that it had deleted before. */

@@ -111,8 +111,12 @@ function mayBeOneKind(source: TreeEntry, target: TreeEntry): boolean {
   return isVague && !kinds.has('directory')
 }
 
-/** Devices are not compared: what is one disk may have another number after each start of the machine. */
-function isSameInode(a: LocalIdentity, b: LocalIdentity): boolean {
+/**
+ * Whether both are one inode that was not changed in between. Devices are not compared: what is one disk may have another number
+ * after each start of the machine.
+ */
+export function isSameInode(a: LocalIdentity | undefined, b: LocalIdentity | undefined): boolean {
+  if (a === undefined || b === undefined) return false
   return a.inode === b.inode && compareTimestamps(a.ctime, b.ctime) === 0
 }
 

@@ -6,16 +6,17 @@ import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
-import { compareTimestamps, timestampNow } from '#base/time.ts'
+import { timestampNow } from '#base/time.ts'
 import { joinPath, parentOf } from '#store/path.ts'
-import type { Attributes, CallOptions, Source } from '#store/store.ts'
+import { type Attributes, type CallOptions, sortKey, type Source } from '#store/store.ts'
 
 import type { Actor, FileToSend } from './actor.ts'
 import { entriesUnder } from './actor-listing.ts'
 import type { Bandwidth } from './bandwidth.ts'
+import { hashSource } from './content-hash.ts'
 import { knownOf, type Decision } from './decision.ts'
 import type { DeleteGuard } from './delete-guard.ts'
-import { type ContentHash, isRacy, TICK_NS } from './equality.ts'
+import { type ContentHash, isRacy, isSameInode, TICK_NS } from './equality.ts'
 import type { OpenSource, SyncSource } from './source.ts'
 import type { SyncState } from './state.ts'
 import type { Known } from './state-record.ts'
@@ -37,6 +38,9 @@ export interface ExecutorOptions {
   readonly keyOf: (path: string) => string
   readonly signal?: AbortSignal
 }
+
+/** What a target tells of what it has stored. */
+type Stored = Pick<TreeEntry, 'version'>
 
 /** What came of it. `changed`: it is another by now, and has to be looked at again. */
 export type Outcome = 'nothing' | 'sent' | 'changed' | 'deleted' | 'made-directory' | 'attributes-set'
@@ -93,7 +97,7 @@ export class Executor {
     if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || actor.setAttributes === undefined) return false
     const { entry } = looked
     const lookedAt = timestampNow()
-    if (!isChanged && isUnchanged(this.#state.known(`${path}/`), entry)) return false
+    if (!isChanged && isSameInode(this.#state.known(`${path}/`)?.identity, entry.identity)) return false
     const attributes = await this.#source.attributesOf(path, this.#call())
     const done = await actor.setAttributes({ ...entry, attributes: undefined }, attributes, this.#call())
     this.#remember(`${path}/`, entry, lookedAt, done?.version)
@@ -190,19 +194,19 @@ export class Executor {
       source,
     }
     await this.#backUp(replaced)
-    const stored = await this.#uploadInto(file)
-    const sent = hash ?? (verify ? await this.#hashOf(entry) : undefined)
+    const stored = await this.#making(path, () => this.#actor.upload(file, this.#call()))
+    const sent = hash ?? (verify ? await hashSource(this.#source, entry, this.#call()) : undefined)
     if (verify && sent !== undefined) await this.#verify(file, stored?.version, sent)
     return { ...knownOf(entry, mtime, lookedAt), targetVersion: stored?.version, hash: sent }
   }
 
-  /** Where a file of the target stands in for a directory above, it goes: the source has the directory. */
-  async #uploadInto(file: FileToSend): Promise<Pick<TreeEntry, 'version'> | undefined> {
+  /** Tried again once room was made: the source has a directory where the target has a file, or the other way round. */
+  async #making(path: string, make: () => Promise<Stored | void> | undefined): Promise<Stored | undefined> {
     try {
-      return (await this.#actor.upload(file, this.#call())) ?? undefined
+      return (await make()) ?? undefined
     } catch (error) {
-      if (!(await this.#makeRoom(file.path, error))) throw error
-      return (await this.#actor.upload(file, this.#call())) ?? undefined
+      if (!(await this.#makeRoom(path, error))) throw error
+      return (await make()) ?? undefined
     }
   }
 
@@ -234,17 +238,6 @@ export class Executor {
     throw new OperationError('STORE_CORRUPT', `Cannot verify "${file.path}": the target has other bytes than were sent`)
   }
 
-  async #hashOf(entry: TreeEntry): Promise<ContentHash> {
-    const open = await this.#source.open(entry, this.#call())
-    try {
-      const hash = createHash('sha256')
-      for await (const chunk of open.bytes.stream()) hash.update(chunk)
-      return { algorithm: 'sha256', digest: hash.digest('hex') }
-    } finally {
-      open.close()
-    }
-  }
-
   /** A large file is opened when its times tell of every later change: to send it twice costs more than to wait for a tick. */
   async #openSettled(entry: TreeEntry): Promise<OpenSource> {
     const open = await this.#source.open(entry, this.#call())
@@ -260,9 +253,7 @@ export class Executor {
     if (!this.#source.isLocal) return true
     const looked = await this.#source.look(entry.path, this.#call())
     if (looked.is !== 'entry') return false
-    const { identity, size } = looked.entry
-    if (identity === undefined || entry.identity === undefined || size !== entry.size) return false
-    return identity.inode === entry.identity.inode && compareTimestamps(identity.ctime, entry.identity.ctime) === 0
+    return looked.entry.size === entry.size && isSameInode(looked.entry.identity, entry.identity)
   }
 
   async #link(entry: TreeEntry, leadsTo: string, replaced: TreeEntry | undefined): Promise<Outcome> {
@@ -272,15 +263,7 @@ export class Executor {
     await this.#backUp(replaced)
     const mtime = entry.mtime ?? lookedAt
     const attributes = this.#options.metadata ? await this.#source.attributesOf(path, this.#call()) : { mtime }
-    const make = async (): Promise<Pick<TreeEntry, 'version'> | undefined> =>
-      (await this.#actor.symlink?.(path, leadsTo, attributes, this.#call())) ?? undefined
-    let stored: Pick<TreeEntry, 'version'> | undefined
-    try {
-      stored = await make()
-    } catch (error) {
-      if (!(await this.#makeRoom(path, error))) throw error
-      stored = await make()
-    }
+    const stored = await this.#making(path, () => this.#actor.symlink?.(path, leadsTo, attributes, this.#call()))
     if (replaced === undefined) this.#deletes.added(1)
     this.#remember(path, entry, lookedAt, stored?.version)
     this.#rememberAbove(path, lookedAt)
@@ -291,9 +274,9 @@ export class Executor {
     const { path } = entry
     const lookedAt = timestampNow()
     if (replaced !== undefined && replaced.kind !== 'directory') await this.#replaceByDirectory(replaced)
-    const make = async (): Promise<Pick<TreeEntry, 'version'> | undefined> =>
+    const make = async (): Promise<Stored | undefined> =>
       (await this.#actor.makeDirectory?.(path, {}, this.#call())) ?? undefined
-    let made: Pick<TreeEntry, 'version'> | undefined
+    let made: Stored | undefined
     try {
       made = await make()
     } catch (error) {
@@ -449,7 +432,7 @@ export class Executor {
 
   /** Unless something else was put there since. */
   #forget(target: TreeEntry): void {
-    const key = keyOfEntry(target)
+    const key = sortKey(target)
     const known = this.#state.known(key)
     if (known?.targetVersion !== undefined && target.version !== undefined && known.targetVersion !== target.version)
       return
@@ -487,15 +470,6 @@ export class Executor {
     const { signal } = this.#options
     return signal === undefined ? {} : { signal }
   }
-}
-
-function keyOfEntry({ path, kind }: TreeEntry): string {
-  return kind === 'directory' ? `${path}/` : path
-}
-
-function isUnchanged(known: Known | undefined, { identity }: TreeEntry): boolean {
-  if (known?.identity === undefined || identity === undefined) return false
-  return known.identity.inode === identity.inode && compareTimestamps(known.identity.ctime, identity.ctime) === 0
 }
 
 function isGone(error: unknown): boolean {

@@ -1,8 +1,7 @@
 /** Follows local roots by a watcher each; a root that is a single file is looked at each second. */
 import { setTimeout as delay } from 'node:timers/promises'
 
-import { compareTimestamps } from '#base/time.ts'
-
+import { isSameInode } from './equality.ts'
 import type { Root } from './prefixes.ts'
 import type { SyncWatcher } from './snapshot.ts'
 import type { SyncSource } from './source.ts'
@@ -79,6 +78,5 @@ export class LocalFollower implements Follower {
 }
 
 function isSame(a: TreeEntry | undefined, b: TreeEntry | undefined): boolean {
-  if (a?.identity === undefined || b?.identity === undefined) return a === b
-  return a.identity.inode === b.identity.inode && compareTimestamps(a.identity.ctime, b.identity.ctime) === 0
+  return a === b || isSameInode(a?.identity, b?.identity)
 }

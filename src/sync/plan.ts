@@ -8,6 +8,7 @@ import * as v from 'valibot'
 import { OperationError } from '#base/errors.ts'
 import { compareTimestamps } from '#base/time.ts'
 import { Slice } from '#store/directory/listing.ts'
+import { inParallel } from '#store/parallel.ts'
 
 import { actorListing } from './actor-listing.ts'
 import type { Actor } from './actor.ts'
@@ -213,16 +214,12 @@ export async function outdatedOperations(
 ): Promise<{ readonly first: readonly string[]; readonly count: number }> {
   const first: string[] = []
   let outdated = 0
-  let next = 0
-  const worker = async (): Promise<void> => {
-    for (let operation = operations[next++]; operation !== undefined; operation = operations[next++]) {
-      const why = await whyOutdated(operation, parts, options.signal)
-      if (why === undefined) continue
-      outdated++
-      if (first.length < options.max) first.push(`${operation.path}: ${why}`)
-    }
-  }
-  await Promise.all(Array.from({ length: options.threads }, worker))
+  await inParallel(operations, options.threads, async (operation) => {
+    const why = await whyOutdated(operation, parts, options.signal)
+    if (why === undefined) return
+    outdated++
+    if (first.length < options.max) first.push(`${operation.path}: ${why}`)
+  })
   return { first, count: outdated }
 }
 

@@ -2,8 +2,6 @@
  * An actor over any store. A sync is the one writer that its target is meant to have: it replaces and removes what is there, but
  * a removal names the version that was compared, so that what somebody else put there meanwhile stays.
  */
-import { createHash } from 'node:crypto'
-
 import { isOperationError, type OperationError } from '#base/errors.ts'
 import {
   ANY,
@@ -18,6 +16,7 @@ import {
 import { OWN_NAME, isWithin } from '#store/path.ts'
 
 import type { Actor, ActorKeeps, ActorListOptions, FileToSend, RenameCallOptions } from './actor.ts'
+import { hashStream } from './content-hash.ts'
 import type { ContentHash } from './equality.ts'
 import { treeEntry } from './store-entry.ts'
 import type { TreeEntry } from './tree.ts'
@@ -146,9 +145,7 @@ export class StoreActor implements Actor {
   async hash(file: TreeEntry, algorithm: string, { signal }: CallOptions): Promise<ContentHash> {
     const pinned = file.version === undefined ? {} : { version: file.version }
     const reading = await this.#store.read(file.path, { ...pinned, ...signalOf(signal) })
-    const hash = createHash(algorithm)
-    for await (const chunk of reading.body) hash.update(chunk)
-    return { algorithm, digest: hash.digest('hex') }
+    return hashStream(algorithm, reading.body)
   }
 
   async makeDirectory(path: string, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {

@@ -253,8 +253,7 @@ export class Sync {
       within = path
       count += Math.max(this.#parts.state.countAt(path), target === undefined ? 0 : 1)
     }
-    const { deleteGuard } = this.#parts
-    if (deleteGuard.objection(count) !== undefined) deleteGuard.take(count)
+    this.#parts.deleteGuard.check(count)
     for (const [path, target] of gone) this.#queue.add(path, target)
     this.#pump()
   }
@@ -349,7 +348,7 @@ export class Sync {
     const startedAt = timestampNow()
     decider.equalSince = this.#equalSince()
     const targetOnly = new TargetOnly(this.#options.scratch)
-    deleteGuard.begin(deleteGuard.present)
+    deleteGuard.beginComparison()
     try {
       for (const root of source.roots) {
         const target = against === 'target' ? this.#targetListing(root) : state.listing(root, new Slice())
@@ -461,7 +460,7 @@ export class Sync {
       const kept = await executor.deleteAll(left)
       this.tally.removed += left.length - kept.size
       this.tally.changed()
-      for (const [target, error] of kept) this.#failed({ ...workOf(target), tries: TRIES_MAX }, error)
+      for (const [target, error] of kept) this.#failed(givenUp(target.path), error)
       if (this.#options.metadata) for (const { path } of left) this.#touch(parentOf(path), 'changed')
       this.#show()
     }
@@ -610,9 +609,7 @@ export class Sync {
   #didChange(path: string, isGone: boolean): void {
     this.tally.changed()
     const above = parentOf(path)
-    if (this.#options.metadata) {
-      this.#touch(above, 'changed')
-    }
+    if (this.#options.metadata) this.#touch(above, 'changed')
     if (isGone && above !== '' && this.#takesPart(above) && this.#parts.actor.keeps?.directories === true) {
       this.#queue.add(above)
     }
@@ -665,7 +662,7 @@ export class Sync {
     } catch (error) {
       if (isOperationError(error, ...FATAL)) throw error
       if (this.#signal.aborted || isOperationError(error, 'STORE_NOT_FOUND')) return
-      this.#failed({ ...workOf({ path }), tries: TRIES_MAX }, error)
+      this.#failed(givenUp(path), error)
     }
   }
 
@@ -733,8 +730,9 @@ export class Sync {
   }
 }
 
-function workOf({ path }: Pick<TreeEntry, 'path'>): PathWork {
-  return { kind: 'path', path, target: undefined, bytes: 0, tries: 0 }
+/** Work that is not tried again. */
+function givenUp(path: string): PathWork {
+  return { kind: 'path', path, target: undefined, bytes: 0, tries: TRIES_MAX }
 }
 
 /** With full jitter, so that what failed together does not come back together. */

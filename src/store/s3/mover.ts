@@ -17,7 +17,7 @@ import { download } from './download.ts'
 import { conflict } from './guards.ts'
 import { listPages, type ListedObject } from './listing.ts'
 import { headObject, type ObjectHead, type Written } from './objects.ts'
-import { inParallel } from './parallel.ts'
+import { inParallel } from '#store/parallel.ts'
 import { firstKept, removeKeys, type KeyRemoval, type Outcome } from './removal.ts'
 import type { Move } from './rename-intents.ts'
 

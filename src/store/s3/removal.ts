@@ -17,7 +17,7 @@ import { mayHaveActed, S3Error, s3ErrorOf } from './errors.ts'
 import { conflict } from './guards.ts'
 import { listPage } from './listing.ts'
 import { deleteObject, guardHeaders, headObject, readXml, type ObjectHead } from './objects.ts'
-import { inParallel } from './parallel.ts'
+import { inParallel } from '#store/parallel.ts'
 import type { Header } from './signer.ts'
 import { childrenOf, textOf, writeXml } from './xml.ts'
 

@@ -30,7 +30,7 @@ import {
   type PartToSend,
 } from './multipart.ts'
 import { headObject, type ObjectHead } from './objects.ts'
-import { inParallel } from './parallel.ts'
+import { inParallel } from '#store/parallel.ts'
 import { joinSegments, planParts, type PlannedPart } from './part-plan.ts'
 import type { Header } from './signer.ts'
 import { checkSize, finishUpload, isLostUpload, putWhole, type PutRequest } from './upload.ts'
