@@ -247,6 +247,54 @@ describe('the S3 store and its bucket', { skip: radosgwMissing() }, () => {
     }
   })
 
+  test('who asks is told of each key that is hidden, before the page that would have had it', async () => {
+    const long = 'n'.repeat(256)
+    const odd = ['/empty', 'a//b', 'a/../c', 'x/..', 'end//', `${long}/x`, 'conf', 'same']
+    for (const key of [...odd, 'a/fine', 'conf-2', 'conf/x', 'same/', 'z']) await put(`root/told/${key}`, '')
+    const told: string[] = []
+    const onHidden = ({ path, detail }: { path: string; detail: string }): void => {
+      assert.notEqual(detail, '')
+      told.push(path)
+    }
+    const expected = odd.map((key) => `told/${key}`).toSorted()
+    for (const pageEntries of [1, 2, 3, 1000]) {
+      told.length = 0
+      const found: string[] = []
+      for await (const page of store.list('told', { recursive: true, pageEntries, onHidden })) {
+        found.push(...page.map(({ path }) => path))
+        const last = found.at(-1) ?? ''
+        const due = expected.filter((path) => path < last)
+        assert.deepEqual(
+          due.filter((path) => !told.includes(path)),
+          [],
+          `before ${last} in pages of ${pageEntries}`,
+        )
+      }
+      assert.deepEqual(told.toSorted(), expected)
+      assert.deepEqual(found, ['told/a/fine', 'told/conf-2', 'told/conf/x', 'told/same', 'told/z'])
+    }
+    told.length = 0
+    for await (const _ of store.list('told', { onHidden })) void _
+    assert.deepEqual(told.toSorted(), ['told//', 'told/conf', `told/${long}/`, 'told/same'].toSorted())
+    told.length = 0
+    for await (const _ of store.list('told', { recursive: true, prefix: 'a/', after: 'a/..', onHidden })) void _
+    assert.deepEqual(told.toSorted(), ['told/a/../c', 'told/a//b'].toSorted())
+    assert.deepEqual(await list('told/a', { onHidden: () => assert.fail(), prefix: 'f' }), ['told/a/fine'])
+  })
+
+  test('a key that is no UTF-8 is hidden, and not the name of another', async () => {
+    await put('root/latin/caf\u00e9', '')
+    const odd = (upstream: Upstream): Upstream => ({
+      ...upstream,
+      body: Buffer.from(upstream.body.toString().replace('caf%C3%A9', 'caf%E9')),
+    })
+    proxy.fault(({ url }) => url.includes('list-type'), { kind: 'alter', alter: odd })
+    const told: string[] = []
+    assert.deepEqual(await list('latin', { onHidden: ({ path }) => told.push(path) }), [])
+    assert.deepEqual(told, ['latin/caf\\xe9'])
+    assert.deepEqual(await list('latin'), ['latin/caf\u00e9'])
+  })
+
   test('[S127] a name that is a file and a directory is the directory, to who looks and to who lists, and told of once', async () => {
     const shadowed = async (): Promise<number> =>
       (await registry.getSingleMetric('eider_s3_shadowed_keys_total')?.get())?.values[0]?.value ?? 0

@@ -14,7 +14,7 @@ import { checkAborted } from './abort.ts'
 import { MemoryReading } from './directory/reading.ts'
 import { countOf, requestsOf, type Change } from './dry-run/cost.ts'
 import { Facts, withFacts } from './dry-run/facts.ts'
-import { movedEntry, OverlayListing } from './dry-run/listing.ts'
+import { movedEntry, movedHidden, OverlayListing } from './dry-run/listing.ts'
 import { leafEntry, Overlay, ownEntry, type Content, type Directory, type Leaf, type Node } from './dry-run/overlay.ts'
 import { Spool } from './dry-run/spool.ts'
 import { View } from './dry-run/view.ts'
@@ -135,7 +135,10 @@ class OverlaidStore implements DryRunStore {
     this.#enter('list', path, options)
     const found = this.#overlay.find(path)
     if (found.at === 'inner') {
-      for await (const page of this.#inner.list(found.path, options)) {
+      for await (const page of this.#inner.list(found.path, {
+        ...options,
+        ...movedHidden(options, found.path, path),
+      })) {
         yield page.map((entry) => movedEntry(entry, found.path, path))
       }
       return

@@ -178,6 +178,18 @@ export interface ListOptions extends CallOptions {
   readonly pageEntries?: number
   /** Extended attributes, and owners that are kept in them, may be left out: a look at each entry less. */
   readonly brief?: boolean
+  /**
+   * Told of what is there and left out, as no path can name it or its name is that of something else: each before the page that
+   * would have had it. `path` is for people: bytes that are no text are escaped in it, and it need not be one that a call takes.
+   * Not told: the store's own, and what the store never holds.
+   */
+  readonly onHidden?: (hidden: Hidden) => void
+}
+
+/** What a store has and cannot show, and why. */
+export interface Hidden {
+  readonly path: string
+  readonly detail: string
 }
 
 export interface TreeOptions extends CallOptions {

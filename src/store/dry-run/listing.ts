@@ -127,8 +127,9 @@ export class OverlayListing {
     const { path, prefix, after } = scope
     const { pageEntries } = this.#options
     const size = pageEntries === undefined ? {} : { pageEntries }
+    const more = { ...this.#call, ...size, ...movedHidden(this.#options, base, path) }
     try {
-      for await (const page of this.#inner.list(base, { ...this.#call, ...size, recursive, prefix, after })) {
+      for await (const page of this.#inner.list(base, { ...more, recursive, prefix, after })) {
         for (const entry of page) yield movedEntry(entry, base, path)
       }
     } catch (error) {
@@ -143,6 +144,15 @@ export function movedEntry(entry: Entry, from: string, to: string): Entry {
   if (from === to) return entry
   if (entry.path === from) return { ...entry, path: to }
   return { ...entry, path: joinPath(to, from === '' ? entry.path : entry.path.slice(from.length + 1)) }
+}
+
+/** What the inner store hides in `from` is told of where it would show: in `to`. */
+export function movedHidden({ onHidden }: ListOptions, from: string, to: string): Pick<ListOptions, 'onHidden'> {
+  if (onHidden === undefined) return {}
+  return {
+    onHidden: ({ path, detail }) =>
+      onHidden({ path: joinPath(to, from === '' ? path : path.slice(from.length + 1)), detail }),
+  }
 }
 
 function keyOf(name: string, node: Node): string {

@@ -1,26 +1,19 @@
 /**
  * Listings of the store: keys and common prefixes as entries in sort-key order. The object of the directory itself is no
- * entry of it, nor is what is under `.eider/`; keys that can be no path (`a//b`, `.`, `..`, names over 255 bytes) are hidden, counted and told of once; a key that is
- * a file and also has keys under it shows as the directory.
+ * entry of it, nor is what is under `.eider/`; keys that can be no path are hidden (`hidden-keys.ts`); a key that is a file and
+ * also has keys under it shows as the directory.
  *
  * Between a file `a` and the directory `a/` come all names that go on from `a` with a character below `/`, so whether `a` is
  * shown is known only later. What is not known at the end of a page is held back for one more page, and asked for by itself
  * after that: at most two pages are held.
  */
-import { logger } from '#base/log.ts'
-import { counter } from '#base/metrics.ts'
 import { directoriesEntered } from '#store/directories-entered.ts'
-import { checkName, compareUtf8, joinPath, NAME_BYTES_MAX } from '#store/path.ts'
+import { joinPath } from '#store/path.ts'
 import type { Entry, ListOptions, TreeOptions, TreePage } from '#store/store.ts'
 import type { S3Context } from './context.ts'
 import { implicitEntry } from './entries.ts'
+import { HiddenKeys, isAsked, isOwn, isPath, type Listing } from './hidden-keys.ts'
 import { listPage, listPages, type Listed } from './listing.ts'
-import { tellShadowed } from './shadowed.ts'
-
-const log = logger('store/s3')
-const hiddenKeys = counter('eider_s3_hidden_keys_total')
-/** Stores that have told of hidden keys. */
-const told = new WeakSet<S3Context>()
 
 /** Pages of entries; where there is no key at all, `empty` is called before the end, and may throw. */
 export async function* entryPages(
@@ -29,7 +22,7 @@ export async function* entryPages(
   options: ListOptions,
   empty: () => Promise<void>,
 ): AsyncGenerator<readonly Entry[]> {
-  const { prefix = '', after = '', recursive = false, pageEntries, signal } = options
+  const { prefix = '', after = '', recursive = false, pageEntries, signal, onHidden } = options
   const base = context.keys.under(path)
   const filter = { base, path, prefix, after, recursive }
   const query = {
@@ -40,12 +33,12 @@ export async function* entryPages(
     signal,
     ...(pageEntries === undefined ? {} : { keysMax: Math.min(1000, Math.max(1, pageEntries)) }),
   }
+  const hidden = new HiddenKeys(context, filter, onHidden)
   if (!recursive && prefix.includes('/')) {
-    yield* oneDirectory(context, filter, empty, signal)
+    yield* oneDirectory(context, filter, hidden, empty, signal)
     return
   }
-  const shadows = new Shadows(context, signal)
-  const hidden = { count: 0 }
+  const shadows = new Shadows(context, hidden, signal)
   let first = true
   for await (const page of listPages(context.client, query)) {
     if (first && page.items.length === 0 && page.token === undefined) await empty()
@@ -58,7 +51,7 @@ export async function* entryPages(
     }
     if (entries.length > 0) yield entries
   }
-  if (hidden.count > 0) tellHidden(context, path, hidden.count)
+  hidden.end()
 }
 
 /**
@@ -74,13 +67,13 @@ export async function treePage(context: S3Context, path: string, options: TreeOp
   const query = { prefix: base, delimited: false, after: after === '' ? '' : base + after, signal, ...keysMax }
   const page = await listPage(client, query)
   const isLast = page.token === undefined
-  const hidden = { count: 0 }
+  const hidden = new HiddenKeys(context, filter, undefined)
   const entries: Entry[] = []
   let shown = after.slice(0, after.lastIndexOf('/') + 1)
-  for (const item of await new Shadows(context, signal).settle(page.items, isLast)) {
+  for (const item of await new Shadows(context, hidden, signal).settle(page.items, isLast)) {
     const key = keyOf(item)
     const relative = key.slice(base.length)
-    if (relative === '' || key === keys.directory('') || keys.isOwn(key)) continue
+    if (relative === '' || isOwn(context, key)) continue
     for (const directory of directoriesEntered(relative, shown)) {
       // What lies in a directory whose name is none is hidden with it, and the directories above are there by it.
       if (directory !== relative && isPath(directory, true)) {
@@ -91,28 +84,18 @@ export async function treePage(context: S3Context, path: string, options: TreeOp
     const entry = entryOf(context, filter, item, hidden)
     if (entry !== undefined) entries.push(entry)
   }
-  if (hidden.count > 0) tellHidden(context, path, hidden.count)
+  hidden.end()
   return { entries, isLast }
 }
 
-function tellHidden(context: S3Context, path: string, count: number): void {
-  hiddenKeys.inc(count)
-  if (told.has(context)) return
-  told.add(context)
-  log.warn({ path, keys: count }, 'hides keys that can be no path; this is told only once')
-}
-
-interface Filter {
-  readonly base: string
-  readonly path: string
-  readonly prefix: string
-  readonly after: string
+interface Filter extends Listing {
   readonly recursive: boolean
 }
 
 async function* oneDirectory(
   context: S3Context,
   filter: Filter,
+  hidden: HiddenKeys,
   empty: () => Promise<void>,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<readonly Entry[]> {
@@ -122,18 +105,18 @@ async function* oneDirectory(
   const page = only ? await listPage(context.client, query) : undefined
   if (page === undefined || page.items.length === 0) await empty()
   else {
-    const entry = entryOf(context, filter, { prefix: base + prefix }, { count: 0 })
+    const entry = entryOf(context, filter, { prefix: base + prefix }, hidden)
     if (entry !== undefined) yield [entry]
   }
 }
 
-function entryOf(context: S3Context, filter: Filter, item: Listed, hidden: { count: number }): Entry | undefined {
+function entryOf(context: S3Context, filter: Filter, item: Listed, hidden: HiddenKeys): Entry | undefined {
   const key = 'key' in item ? item.key : item.prefix
   const relative = key.slice(filter.base.length)
   // The directory's own object, the root's, and what this program keeps for itself.
-  if (relative === '' || key === context.keys.directory('') || context.keys.isOwn(key)) return undefined
+  if (relative === '' || isOwn(context, key)) return undefined
   if (!isPath(relative, filter.recursive)) {
-    hidden.count++
+    hidden.nameless(relative)
     return undefined
   }
   const directory = relative.endsWith('/')
@@ -145,44 +128,24 @@ function entryOf(context: S3Context, filter: Filter, item: Listed, hidden: { cou
     'key' in item && !directory
       ? { path, kind: 'file', size: item.size, version: item.version, modified: item.modified, attributes }
       : { ...implicitEntry(context, path), ...('key' in item && !complete ? versionAndTime(item) : {}), attributes }
-  if (!relative.startsWith(filter.prefix)) return undefined
-  return filter.after === '' || compareUtf8(relative, filter.after) > 0 ? entry : undefined
+  return isAsked(filter, relative) ? entry : undefined
 }
 
 function versionAndTime(item: Extract<Listed, { key: string }>): Pick<Entry, 'version' | 'modified'> {
   return { version: item.version, modified: item.modified }
 }
 
-/** Whether a key, relative to the directory, is a path; the slash at its end says that it is a directory. */
-function isPath(relative: string, recursive: boolean): boolean {
-  const text = relative.endsWith('/') ? relative.slice(0, -1) : relative
-  if (!recursive && isPlainName(text)) return true
-  return text.split('/').every(isName)
-}
-
-function isPlainName(name: string): boolean {
-  return name.length * 3 <= NAME_BYTES_MAX && /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(name)
-}
-
-function isName(name: string): boolean {
-  try {
-    checkName(name)
-    return true
-  } catch {
-    // The one thing that is asked; why it is none is told nowhere.
-    return false
-  }
-}
-
 /** Leaves out files that something lies under. */
 class Shadows {
   readonly #context: S3Context
+  readonly #hidden: HiddenKeys
   readonly #signal: AbortSignal | undefined
   /** In order, from the first file of which it is not known; all of one page. */
   #held: Listed[] = []
 
-  constructor(context: S3Context, signal: AbortSignal | undefined) {
+  constructor(context: S3Context, hidden: HiddenKeys, signal: AbortSignal | undefined) {
     this.#context = context
+    this.#hidden = hidden
     this.#signal = signal
   }
 
@@ -218,7 +181,7 @@ class Shadows {
   }
 
   #tell(items: readonly Listed[], hidden: ReadonlySet<number>): void {
-    for (const index of hidden) tellShadowed(this.#context, keyOf(items[index]))
+    for (const index of hidden) this.#hidden.shadowed(keyOf(items[index]))
   }
 
   async #isDirectory(key: string): Promise<boolean> {

@@ -2,6 +2,8 @@
  * ListObjectsV2 as pages of keys and common prefixes merged into one order, the next page asked for as soon as its token
  * is known. Knows keys, not entries.
  */
+import { isUtf8 } from 'node:buffer'
+
 import { OperationError } from '#base/errors.ts'
 import type { Timestamp } from '#base/time.ts'
 import { compareUtf8 } from '#store/path.ts'
@@ -74,9 +76,19 @@ function pageOf(root: XmlElement): ListPage | undefined {
   return { items: merged(objects, prefixes), token }
 }
 
-/** Keys come percent-encoded, with a plus for a space. */
+/**
+ * Keys come percent-encoded, with a plus for a space. One that is not UTF-8 keeps its other bytes, as lone surrogates: decoded to
+ * what stands for any such byte it would be the name of another key.
+ */
 function decodeKey(text: string): string {
-  return decodePercent(text.replaceAll('+', ' ')).toString()
+  const bytes = decodePercent(text.replaceAll('+', ' '))
+  const key = bytes.toString()
+  if (!key.includes('\uFFFD') || isUtf8(bytes)) return key
+  return Array.from(bytes.toString('latin1'), (byte) => (byte < '\x80' ? byte : loneSurrogate(byte))).join('')
+}
+
+function loneSurrogate(byte: string): string {
+  return String.fromCharCode(0xdc00 + byte.charCodeAt(0))
 }
 
 /** Each list is in order by itself. */
