@@ -68,7 +68,7 @@ function doneText(snapshot: SyncSnapshot): string {
 /** Of reasons that do not speak for themselves; a record may be of a version of Eider that has others. */
 const REASONS: Readonly<Record<string, string>> = {
   'not-utf8': 'with a name that is not UTF-8',
-  'invalid-name': 'with a name that the target cannot hold',
+  'invalid-name': 'that no path can name',
   special: 'socket, fifo or device',
   unreadable: 'that cannot be read',
   'too-long': 'with a name that is too long',

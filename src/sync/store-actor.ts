@@ -10,6 +10,7 @@ import {
   type CallOptions,
   type Entry,
   type Kind,
+  type ListOptions,
   type Removal,
   type Store,
 } from '#store/store.ts'
@@ -51,9 +52,11 @@ export class StoreActor implements Actor {
     under,
     brief = false,
     signal,
+    onSkipped,
   }: ActorListOptions): AsyncGenerator<readonly TreeEntry[], void, undefined> {
     try {
-      for await (const page of this.#store.list(under, { recursive: true, brief, ...signalOf(signal) })) {
+      const options = { recursive: true, brief, ...signalOf(signal), ...hiddenTo(onSkipped) }
+      for await (const page of this.#store.list(under, options)) {
         yield page.filter(({ path }) => !isWithin(path, OWN_NAME)).map((entry) => treeEntry(entry, entry.path))
       }
     } catch (error) {
@@ -178,6 +181,16 @@ export class StoreActor implements Actor {
 
   async close(): Promise<void> {
     await this.#store.close()
+  }
+}
+
+/** What the store hides goes to who asked for what is skipped. */
+function hiddenTo(onSkipped: ActorListOptions['onSkipped']): Pick<ListOptions, 'onHidden'> {
+  if (onSkipped === undefined) return {}
+  return {
+    onHidden: ({ path, detail }) => {
+      if (!isWithin(path, OWN_NAME)) onSkipped({ path, reason: 'invalid-name', detail })
+    },
   }
 }
 

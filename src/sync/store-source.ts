@@ -7,10 +7,11 @@ import { timestampNow } from '#base/time.ts'
 import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
 import type { Attributes, CallOptions, Entry, Source, Store } from '#store/store.ts'
 
+import { Doubtful } from './doubtful.ts'
 import type { Filter, TreeFilter } from './filters.ts'
 import type { Looked, OpenSource, SourceListing, SourceListOptions, SyncSource } from './source.ts'
 import { treeEntry } from './store-entry.ts'
-import type { TreeEntry } from './tree.ts'
+import type { Skipped, TreeEntry } from './tree.ts'
 
 export interface StoreSourceOptions {
   readonly store: Store
@@ -38,10 +39,10 @@ export class StoreSource implements SyncSource {
   }
 
   list(under: string, options: SourceListOptions): SourceListing {
-    const doubtful = new Set<string>()
+    const doubtful = new Doubtful()
     const listing = this.#pages(under, options, doubtful)
     return {
-      provesAbsence: (path) => ![...doubtful].some((each) => isWithin(path, each)),
+      provesAbsence: (path) => doubtful.provesAbsence(path),
       [Symbol.asyncIterator]: () => listing,
     }
   }
@@ -122,25 +123,36 @@ export class StoreSource implements SyncSource {
   async *#pages(
     under: string,
     options: SourceListOptions,
-    doubtful: Set<string>,
+    doubtful: Doubtful,
   ): AsyncGenerator<readonly TreeEntry[], void, undefined> {
     const { signal, onSkipped } = options
     const below = this.#below(under)
-    const listed = this.#store.list(below, { recursive: true, ...(signal === undefined ? {} : { signal }) })
+    const skip = (path: string, reason: Skipped['reason'], detail: string): void => {
+      doubtful.add(path)
+      onSkipped?.({ path, reason, detail })
+    }
+    const listed = this.#store.list(below, {
+      recursive: true,
+      ...(signal === undefined ? {} : { signal }),
+      onHidden: ({ path, detail }) => {
+        if (this.#takesPart(path, path.endsWith('/'))) skip(joinPath(this.#target, path), 'invalid-name', detail)
+      },
+    })
     for await (const page of listed) {
       const entries: TreeEntry[] = []
       for (const entry of page) {
         const path = joinPath(this.#target, entry.path)
-        if (isWithin(entry.path, OWN_NAME) || !this.#filter.reaches(entry.path, entry.kind === 'directory')) continue
-        if (entry.kind === 'fifo' || entry.kind === 'socket') {
-          doubtful.add(path)
-          onSkipped?.({ path, reason: 'special', detail: `a ${entry.kind}` })
-          continue
-        }
-        entries.push(treeEntry(entry, path))
+        if (!this.#takesPart(entry.path, entry.kind === 'directory')) continue
+        if (entry.kind === 'fifo' || entry.kind === 'socket') skip(path, 'special', `a ${entry.kind}`)
+        else entries.push(treeEntry(entry, path))
       }
       yield entries
     }
+  }
+
+  /** Of a path in the store: it is not the store's own, and the filter does not leave it out. */
+  #takesPart(path: string, isDirectory: boolean): boolean {
+    return !isWithin(path, OWN_NAME) && this.#filter.reaches(path, isDirectory)
   }
 
   #below(path: string): string {

@@ -58,7 +58,8 @@ export class Tally {
   /** What is at the path is as it should be, or nothing is left to be done there. */
   mended(path: string): void {
     this.#failed.delete(path)
-    this.#skipped.delete(path)
+    // What a name hides is something else than what was made equal under it.
+    if (this.#skipped.get(path) !== 'invalid-name') this.#skipped.delete(path)
   }
 
   get failures(): readonly SyncFailure[] {

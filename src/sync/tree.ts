@@ -42,7 +42,7 @@ export interface Skipped {
     | 'vanished'
     | 'too-long'
     | 'other-file-system'
-    /** A target has something that no path can name, as an object `a//b`. */
+    /** A store has something that no path can name, as an object `a//b`, or whose name is that of something else. */
     | 'invalid-name'
   readonly detail: string
 }
