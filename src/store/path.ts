@@ -72,6 +72,15 @@ export function isWithin(path: string, directory: string): boolean {
   )
 }
 
+/** Characters that UTF-16 puts in another order than UTF-8 does. */
+const OTHERWISE_ORDERED = /[\ud800-\uffff]/
+
+/** Sorts the strings in place by their UTF-8 bytes. */
+export function sortUtf8(strings: string[]): string[] {
+  // Without a function to call the engine compares twice as fast.
+  return strings.some((string) => OTHERWISE_ORDERED.test(string)) ? strings.sort(compareUtf8) : strings.sort()
+}
+
 /** Compares two strings by their UTF-8 bytes (which is by code point), without encoding them. */
 export function compareUtf8(a: string, b: string): number {
   const length = Math.min(a.length, b.length)

@@ -1,4 +1,4 @@
-/** What the kernel says of an inode as an entry of a tree. */
+/** What the kernel says of an inode as an entry of a tree; its attributes are those that a target keeps of it. */
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, type Status } from '#os/status.ts'
 
 import type { TreeEntry } from './tree.ts'
@@ -7,14 +7,14 @@ import type { TreeEntry } from './tree.ts'
 export function localEntry(path: string, status: Status): TreeEntry | undefined {
   const kind = kindOf(status)
   if (kind === undefined) return undefined
-  const { mode, uid, gid, atime, mtime, ctime, device, inode, links } = status
+  const { mode, uid, gid, mtime, ctime, device, inode, links } = status
   return {
     path,
     kind,
     size: kind === 'directory' ? 0 : status.size,
     mtime,
     identity: links > 1 && kind === 'file' ? { device, inode, ctime, links } : { device, inode, ctime },
-    attributes: { mode: mode & 0o7777, uid, gid, atime, mtime, ctime },
+    attributes: { mode: mode & 0o7777, uid, gid, mtime },
   }
 }
 

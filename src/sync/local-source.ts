@@ -156,17 +156,16 @@ export class LocalSource implements SyncSource {
     return typeof above === 'object' && above.device !== root.device
   }
 
-  async open(entry: TreeEntry): Promise<OpenSource> {
-    const { path } = entry
+  async open({ path }: TreeEntry): Promise<OpenSource> {
     const root = this.#rootOf(path)
     const lookedAt = timestampNow()
     const fd = this.#openFile(root, path)
     try {
       const status = statusOf(fd)
       if ((status.mode & S_IFMT) !== S_IFREG) throw changed(path, 'it is no file any more')
-      const { atime: _atime, ctime: _ctime, ...kept } = localEntry(path, status)?.attributes ?? {}
-      const attributes = this.#options.xattrs === true ? { ...kept, xattrs: xattrsOf(fd) } : kept
-      const now: TreeEntry = { ...requiredEntry(path, status), attributes }
+      const entry = requiredEntry(path, status)
+      const now =
+        this.#options.xattrs === true ? { ...entry, attributes: { ...entry.attributes, xattrs: xattrsOf(fd) } } : entry
       const isWritten = hasWriters(fd) === true
       // The kernel stamps a write when it begins: of one that is under way no time will tell when it ended.
       return new OpenFile(now, fd, status, isWritten ? status.ctime : lookedAt, isWritten)
@@ -204,7 +203,7 @@ export class LocalSource implements SyncSource {
     try {
       return withFd(this.#openBeneath(root, path, LOOK_FLAGS), (fd) => {
         const status = statusOf(fd)
-        const { atime: _atime, ctime: _ctime, ...kept } = requiredEntry(path, status).attributes ?? {}
+        const kept = requiredEntry(path, status).attributes ?? {}
         // Those of a symlink itself are not for users to set.
         if (this.#options.xattrs !== true || (status.mode & S_IFMT) === S_IFLNK) return kept
         return { ...kept, xattrs: xattrsAt(inodePath(fd)) }

@@ -14,16 +14,17 @@ import { OperationError } from '#base/errors.ts'
 import { timestampNow, type Timestamp } from '#base/time.ts'
 import { O_PATH, openAt, openBeneath, readEntries, type DirentType } from '#os/at.ts'
 import { SystemCallError } from '#os/libc.ts'
-import { S_IFDIR, S_IFMT, statusAt, statusOf, type Status } from '#os/status.ts'
+import { glanceAt, S_IFDIR, S_IFMT, statusOf, type Status } from '#os/status.ts'
 import { checkAborted } from '#store/abort.ts'
 import { mergeRuns, Slice } from '#store/directory/listing.ts'
-import { compareUtf8, joinPath, parentOf } from '#store/path.ts'
+import { joinPath, parentOf, sortUtf8 } from '#store/path.ts'
 
 import { localEntry } from './local-entry.ts'
 import type { Skipped, TreeEntry } from './tree.ts'
-import { shownBytes } from './watch/entry-name.ts'
+import { shownBytes } from '#os/entry-name.ts'
 
-const PAGE_ENTRIES = 1000
+/** As in listings of directory stores. */
+const PAGE_ENTRIES = 200
 const READ_BYTES = 64 << 10
 /** Directories on the way down that stay open; those above are opened again, by their paths, when the scan is back. */
 const OPEN_MAX = 64
@@ -182,7 +183,7 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
     const path = joinPath(frame.path, name)
     let status: Status | undefined
     try {
-      status = statusAt(frame.fd, name)
+      status = glanceAt(frame.fd, name)
     } catch (error) {
       const code = codeOf(error)
       if (code === undefined || EXHAUSTED.has(code) || (code === 'EACCES' && frame.path === '')) {
@@ -279,7 +280,7 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
         this.#skipUnread(frame.path, error)
         more = false
       }
-      if (run.length > 0) runs.push(run.sort(compareUtf8))
+      if (run.length > 0) runs.push(sortUtf8(run))
       if (!more) break
       if (this.#slice.over()) await this.#slice.next()
     }
@@ -307,7 +308,7 @@ export class Scan implements AsyncIterable<readonly TreeEntry[]> {
   /** Where the file system does not say it with the name. A failure is met again, and told, at the look at the entry. */
   #isDirectory(frame: Frame, name: string): boolean {
     try {
-      return ((statusAt(frame.fd, name)?.mode ?? 0) & S_IFMT) === S_IFDIR
+      return ((glanceAt(frame.fd, name)?.mode ?? 0) & S_IFMT) === S_IFDIR
     } catch {
       return false
     }

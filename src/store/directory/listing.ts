@@ -2,25 +2,27 @@
  * Listings of a directory store: in sort-key order, one directory's names in memory at a time (and those of the
  * directories above it, in a walk of a whole tree), never holding the event loop for more than some milliseconds, and
  * holding no descriptor while the caller looks at a page. Names that are not UTF-8 cannot be paths of a store: they
- * are left out, counted, and logged once.
+ * are left out, told, counted, and logged once.
  */
 import { closeSync, constants } from 'node:fs'
 
 import { logger } from '#base/log.ts'
 import { counter } from '#base/metrics.ts'
 import { openBeneath, readEntries } from '#os/at.ts'
+import { shownBytes } from '#os/entry-name.ts'
 import { inodePath } from '#os/inode.ts'
-import { statusAt } from '#os/status.ts'
+import { glanceAt } from '#os/status.ts'
 import { xattrNames } from '#os/xattr.ts'
 import { checkAborted } from '#store/abort.ts'
-import { compareUtf8, joinPath, OWN_NAME } from '#store/path.ts'
+import { compareUtf8, joinPath, OWN_NAME, sortUtf8 } from '#store/path.ts'
 import type { Entry, Kind, ListOptions } from '#store/store.ts'
 
 import { keptAttributes } from './attributes.ts'
 import { entryOf, hasXattrs, kindOf, NOTHING_KEPT } from './entry.ts'
 import { errnoNameOf, failure } from './failure.ts'
 
-const PAGE_ENTRIES = 1000
+/** More of them would outlive the moment that the engine gives what is young, and cost memory and time. */
+const PAGE_ENTRIES = 200
 const SLICE_MS = 5
 const READ_BYTES = 64 << 10
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
@@ -55,6 +57,7 @@ export async function* listDirectory(
     pageEntries,
     brief: options.brief === true,
     buffer: Buffer.allocUnsafe(READ_BYTES),
+    onHidden: options.onHidden,
   }
   let first: readonly string[]
   try {
@@ -86,6 +89,7 @@ interface View {
   readonly brief: boolean
   /** For names as the kernel gives them: a new one for each directory would be 64 MiB of garbage for a thousand. */
   readonly buffer: Buffer
+  readonly onHidden: ListOptions['onHidden']
 }
 
 async function fillPage(view: View, frames: Frame[], page: Entry[]): Promise<void> {
@@ -133,7 +137,7 @@ async function takeEntries(view: View, frame: Frame, page: Entry[]): Promise<str
 
 /** Undefined where it is gone, or has become another kind meanwhile and so would be out of order. */
 function entryAt(dir: number, parent: string, name: string, isDirectory: boolean, brief: boolean): Entry | undefined {
-  const status = statusAt(dir, name)
+  const status = glanceAt(dir, name)
   const kind = status === undefined ? undefined : kindOf(status)
   if (status === undefined || kind === undefined || (kind === 'directory') !== isDirectory) return undefined
   return entryOf(joinPath(parent, name), kind, status, !brief && hasXattrs(kind) ? keptAt(dir, name) : NOTHING_KEPT)
@@ -172,16 +176,15 @@ async function namesIfThere(view: View, path: string, base: string): Promise<rea
 
 /** The names that the filter lets through, in order, with `/` after those of directories. */
 async function namesOf(view: View, path: string, base: string): Promise<readonly string[]> {
-  const { root, filter, slice, buffer } = view
+  const { root, filter, slice, buffer, onHidden } = view
   const fd = openBeneath(root, path === '' ? '.' : path, DIRECTORY)
   const runs: string[][] = []
-  let hidden = 0
   try {
     for (;;) {
       const run: string[] = []
-      const more = readEntries(fd, buffer, (name, type) => {
+      const more = readEntries(fd, buffer, (name, type, bytes) => {
         if (name === undefined) {
-          hidden++
+          tellHidden(joinPath(path, shownBytes(bytes())), onHidden)
           return
         }
         if (path === '' && name === OWN_NAME) return
@@ -190,27 +193,27 @@ async function namesOf(view: View, path: string, base: string): Promise<readonly
         const key = kind === 'directory' ? `${name}/` : name
         if (filter.shows(base + key) || filter.enters(base + key)) run.push(key)
       })
-      if (run.length > 0) runs.push(run.sort(compareUtf8))
+      if (run.length > 0) runs.push(sortUtf8(run))
       if (!more) break
       if (slice.over()) await slice.next()
     }
   } finally {
     closeSync(fd)
   }
-  if (hidden > 0) tellHidden(path, hidden)
   return mergeRuns(runs, slice)
 }
 
 function kindAt(dir: number, name: string): Kind | undefined {
-  const status = statusAt(dir, name)
+  const status = glanceAt(dir, name)
   return status === undefined ? undefined : kindOf(status)
 }
 
-function tellHidden(path: string, hidden: number): void {
-  counter('eider_directory_names_hidden_total').inc(hidden)
+function tellHidden(path: string, onHidden: ListOptions['onHidden']): void {
+  onHidden?.({ path, detail: 'its name is not UTF-8' })
+  counter('eider_directory_names_hidden_total').inc()
   if (hiddenLogged) return
   hiddenLogged = true
-  log.warn({ path, names: hidden }, 'names that are not UTF-8 are left out of listings; said once, counted in metrics')
+  log.warn({ path }, 'names that are not UTF-8 are left out of listings; said once, counted in metrics')
 }
 
 /** One sorted list of many, pair by pair, so that a directory of a million names is sorted in slices too. */

@@ -32,7 +32,7 @@ import { fileSystemId, type HandleKey, handleOf, openHandle } from '#os/file-han
 import { SystemCallError } from '#os/libc.ts'
 import { statusAt, statusOf } from '#os/status.ts'
 import { isWithin, joinPath, nameOf, parentOf } from '#store/path.ts'
-import { nameFrom, shownBytes } from './entry-name.ts'
+import { nameFrom, shownBytes } from '#os/entry-name.ts'
 import { KernelWatcher } from './kernel-watcher.ts'
 import { HandleTree, type KnownDirectory } from './handle-tree.ts'
 import { isMissing } from './polled-tree.ts'

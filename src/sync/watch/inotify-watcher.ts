@@ -33,7 +33,7 @@ import {
 } from '#os/inotify.ts'
 import { errnoName, SystemCallError } from '#os/libc.ts'
 import { joinPath } from '#store/path.ts'
-import { nameFrom, shownBytes } from './entry-name.ts'
+import { nameFrom, shownBytes } from '#os/entry-name.ts'
 import { KernelWatcher } from './kernel-watcher.ts'
 import type { Held } from './outbox.ts'
 import type { Polled } from './polled-subtrees.ts'
