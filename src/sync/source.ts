@@ -3,6 +3,7 @@
  * (`prefixes.ts`). Two keep it: local paths (`local-source.ts`) and a store (`store-source.ts`).
  */
 import type { Timestamp } from '#base/time.ts'
+import { isWithin } from '#store/path.ts'
 import type { Attributes, CallOptions } from '#store/store.ts'
 
 import type { FileToSend } from './actor.ts'
@@ -67,4 +68,9 @@ export interface SyncSource {
   /** All that a directory or a symlink has to keep with `--metadata`. */
   attributesOf(path: string, options: CallOptions): Promise<Attributes>
   close(): Promise<void>
+}
+
+/** Whether the path lies within a root, or is a root that is a single file. */
+export function takesPart({ roots }: Pick<SyncSource, 'roots'>, path: string): boolean {
+  return roots.some((root) => isWithin(path, root))
 }

@@ -1,0 +1,45 @@
+/** What is told of a sync while it runs: snapshots at most some times a second and at each change of the phase; others at once. */
+import type { SyncFailure, SyncPhase, SyncSnapshot } from './snapshot.ts'
+import type { SyncObserver } from './sync.ts'
+import { Tally } from './tally.ts'
+import type { Skipped } from './tree.ts'
+
+const SNAPSHOT_MS = 250
+
+export class Progress {
+  readonly tally = new Tally()
+  readonly #observer: SyncObserver
+  readonly #snapshot: () => SyncSnapshot
+  #shownAt = Number.NEGATIVE_INFINITY
+
+  constructor(observer: SyncObserver, snapshot: () => SyncSnapshot) {
+    this.#observer = observer
+    this.#snapshot = snapshot
+  }
+
+  phase(phase: SyncPhase): void {
+    if (this.tally.phase === phase) return
+    this.tally.phase = phase
+    this.#shownAt = Number.NEGATIVE_INFINITY
+    this.show()
+  }
+
+  /** Something has changed that a snapshot tells. */
+  show(): void {
+    const now = performance.now()
+    if (this.#observer.onSnapshot === undefined || now - this.#shownAt < SNAPSHOT_MS) return
+    this.#shownAt = now
+    this.#observer.onSnapshot(this.#snapshot())
+  }
+
+  skipped(skipped: Skipped): void {
+    if (this.tally.skip(skipped)) this.#observer.onSkipped?.(skipped)
+  }
+
+  /** The path is given up, for now or for good. */
+  failed(path: string, error: unknown): SyncFailure {
+    const failure = this.tally.fail(path, error)
+    this.#observer.onFailed?.(failure)
+    return failure
+  }
+}
