@@ -10,7 +10,7 @@ import type { Actor } from '#sync/actor.ts'
 import { loadActor } from '#sync/actor-module.ts'
 import { Filter } from '#sync/filters.ts'
 import { LocalSource } from '#sync/local-source.ts'
-import { Prefixes, type Root } from '#sync/prefixes.ts'
+import { Prefixes, withoutSlashes, type Root } from '#sync/prefixes.ts'
 import type { SyncSource } from '#sync/source.ts'
 import { StoreActor } from '#sync/store-actor.ts'
 import { StoreSource } from '#sync/store-source.ts'
@@ -47,7 +47,7 @@ export async function openSource(
     if (values.sourcePrefix !== undefined) throw usage('a store has no absolute paths to take --source-prefix off')
     if (linksOf(values) === 'follow') throw usage('--links follow is for local symlinks')
     const store = await openStore(await storeUrl(url), { signal, readOnly: true, s3: s3Options(values) })
-    const target = (values.targetPrefix ?? '').replace(/^\/+|\/+$/g, '')
+    const target = withoutSlashes(values.targetPrefix ?? '')
     return { source: new StoreSource({ store, filter, target }), prefixes: undefined, roots: [] }
   }
   const named = paths.map(namedPath)

@@ -4,9 +4,10 @@
  */
 import { compareTimestamps, timestampNow, type Timestamp } from '#base/time.ts'
 import { parentOf } from '#store/path.ts'
-import type { Attributes } from '#store/store.ts'
+import type { Attributes, CallOptions } from '#store/store.ts'
 
 import type { Actor } from './actor.ts'
+import { callOptions } from './call-options.ts'
 import { hashSource } from './content-hash.ts'
 import {
   type ContentHash,
@@ -60,18 +61,20 @@ export class Decider {
   readonly #actor: Actor
   readonly #state: SyncState
   readonly #options: DecisionOptions
+  readonly #call: CallOptions
 
   constructor(source: SyncSource, actor: Actor, state: SyncState, options: DecisionOptions) {
     this.#source = source
     this.#actor = actor
     this.#state = state
     this.#options = options
+    this.#call = callOptions(options)
   }
 
   /** `listed`: what the target had when it was listed, `null` for nothing; undefined where what is remembered has to do. */
   async decide(path: string, listed: TreeEntry | null | undefined): Promise<Decision> {
     const { deletes, links } = this.#options
-    const looked = await this.#source.look(path, this.#call())
+    const looked = await this.#source.look(path, this.#call)
     if (looked.is === 'left-out') return { do: 'nothing' }
     if (looked.is === 'skipped') return { do: 'skip', skipped: looked.skipped }
     // It may be gone before anything is done about what the target had.
@@ -110,7 +113,7 @@ export class Decider {
     if (device === undefined || this.rootDevices.size === 0 || this.rootDevices.has(device)) return false
     for (let above = path; !this.#source.roots.includes(above) && above !== '';) {
       above = parentOf(above)
-      const looked = await this.#source.look(above, this.#call())
+      const looked = await this.#source.look(above, this.#call)
       if (looked.is === 'entry') return this.rootDevices.has(looked.entry.identity?.device ?? device)
     }
     return true
@@ -170,7 +173,7 @@ export class Decider {
     let hash: ContentHash | undefined
     if (sameness === 'unsure') {
       const theirs = await this.#targetHash(asked, known)
-      hash = theirs === undefined ? undefined : await hashSource(this.#source, entry, this.#call())
+      hash = theirs === undefined ? undefined : await hashSource(this.#source, entry, this.#call)
       sameness = hash === undefined ? 'different' : hash.digest === theirs?.digest ? 'same' : 'different'
     }
     if (sameness === 'different' || entry.mtime === undefined) return { do: 'send', entry, replaced: asked }
@@ -196,12 +199,12 @@ export class Decider {
     if (isKnown && entry.mtime !== undefined && isUnchanged(known, knownOf(entry, entry.mtime, lookedAt))) {
       return { do: 'nothing' }
     }
-    const leadsTo = await this.#source.readLink(path, this.#call())
+    const leadsTo = await this.#source.readLink(path, this.#call)
     if (target !== undefined && target.kind !== 'directory' && this.#actor.readLink !== undefined) {
       const asked = await this.#asked(target, undefined)
       // One that was made anew leads to the same place with other times.
       const isKept = !this.#options.metadata || this.#haveSameAttributes(entry.attributes, asked?.attributes) !== false
-      if (asked?.kind === 'symlink' && isKept && (await this.#actor.readLink(path, this.#call())) === leadsTo) {
+      if (asked?.kind === 'symlink' && isKept && (await this.#actor.readLink(path, this.#call)) === leadsTo) {
         const mtime = entry.mtime ?? lookedAt
         return { do: 'remember', path, known: { ...knownOf(entry, mtime, lookedAt), targetVersion: asked.version } }
       }
@@ -235,16 +238,21 @@ export class Decider {
     const target = listed ?? this.#remembered(path)
     if (target !== undefined) return target
     if (this.#state.holdsUnder(path)) return { path, kind: 'directory', size: 0, mtime: undefined }
-    return this.#state.isDoubted(path) ? this.#actor.stat?.(path, this.#call()) : undefined
+    return this.#state.isDoubted(path) ? this.#actor.stat?.(path, this.#call) : undefined
   }
 
   /** Whether a directory has nothing that would make it in the target. */
   async #isBare(path: string): Promise<boolean> {
-    if (this.#actor.keeps?.flat === true) return this.#source.isEmpty(path, this.#call())
-    for await (const page of this.#source.list(path, this.#call())) {
+    if (this.#actor.keeps?.flat === true) return this.#source.isEmpty(path, this.#call)
+    for await (const page of this.#source.list(path, this.#call)) {
       if (page.some((entry) => this.takes(entry))) return false
     }
     return true
+  }
+
+  /** Whether the target holds directories by themselves. */
+  get keepsDirectories(): boolean {
+    return this.#actor.makeDirectory !== undefined && this.#actor.keeps?.directories === true
   }
 
   /** Whether an entry of a listing is something to be sent: not a symlink that is left out. */
@@ -265,17 +273,17 @@ export class Decider {
     const { metadata } = this.#options
     if (this.#actor.stat === undefined || (target.attributes !== undefined && !metadata)) return target
     if (known?.targetVersion !== undefined && known.targetVersion === target.version && !metadata) return target
-    return this.#actor.stat(target.path, { ...this.#call(), expected: target.kind })
+    return this.#actor.stat(target.path, { ...this.#call, expected: target.kind })
   }
 
   /** Of what is there: remembered, or read where hashes are asked for. */
   async #targetHash(target: TreeEntry, known: Known | undefined): Promise<ContentHash | undefined> {
-    if (this.#options.rules.byHash) return this.#actor.hash?.(target, 'sha256', this.#call())
+    if (this.#options.rules.byHash) return this.#actor.hash?.(target, 'sha256', this.#call)
     return known?.hash !== undefined && known.targetVersion === target.version ? known.hash : undefined
   }
 
   async #sourceAttributes(entry: TreeEntry): Promise<Attributes> {
-    const open = await this.#source.open(entry, this.#call())
+    const open = await this.#source.open(entry, this.#call)
     open.close()
     return open.entry.attributes ?? {}
   }
@@ -289,11 +297,6 @@ export class Decider {
       if (!isSameToPrecision(source.mtime, target.mtime, this.#options.rules.targetPrecisionNs)) return false
     }
     return source.xattrs === undefined || haveSameXattrs(source.xattrs, target.xattrs ?? new Map())
-  }
-
-  #call(): { readonly signal?: AbortSignal } {
-    const { signal } = this.#options
-    return signal === undefined ? {} : { signal }
   }
 }
 

@@ -12,6 +12,7 @@ import { type Attributes, type CallOptions, sortKey, type Source } from '#store/
 
 import type { Actor, FileToSend } from './actor.ts'
 import { entriesUnder } from './actor-listing.ts'
+import { callOptions } from './call-options.ts'
 import type { Bandwidth } from './bandwidth.ts'
 import { hashSource } from './content-hash.ts'
 import { knownOf, type Decision } from './decision.ts'
@@ -51,6 +52,7 @@ export class Executor {
   readonly #state: SyncState
   readonly #deletes: DeleteGuard
   readonly #options: ExecutorOptions
+  readonly #call: CallOptions
   /** Bytes that were handed over, in all. */
   bytesSent = 0
 
@@ -60,6 +62,7 @@ export class Executor {
     this.#state = state
     this.#deletes = deletes
     this.#options = options
+    this.#call = callOptions(options)
   }
 
   /**
@@ -93,13 +96,13 @@ export class Executor {
    */
   async finishDirectory(path: string, isChanged: boolean): Promise<boolean> {
     const actor = this.#actor
-    const looked = await this.#source.look(path, this.#call())
+    const looked = await this.#source.look(path, this.#call)
     if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || actor.setAttributes === undefined) return false
     const { entry } = looked
     const lookedAt = timestampNow()
     if (!isChanged && isSameInode(this.#state.known(`${path}/`)?.identity, entry.identity)) return false
-    const attributes = await this.#source.attributesOf(path, this.#call())
-    const done = await actor.setAttributes({ ...entry, attributes: undefined }, attributes, this.#call())
+    const attributes = await this.#source.attributesOf(path, this.#call)
+    const done = await actor.setAttributes({ ...entry, attributes: undefined }, attributes, this.#call)
     this.#remember(`${path}/`, entry, lookedAt, done?.version)
     return true
   }
@@ -123,7 +126,7 @@ export class Executor {
 
   async #deleteBatch(batch: readonly TreeEntry[]): Promise<readonly unknown[]> {
     if (this.#actor.deleteAll !== undefined && this.#options.backupDirectory === undefined) {
-      return this.#actor.deleteAll(batch, this.#call())
+      return this.#actor.deleteAll(batch, this.#call)
     }
     const errors: unknown[] = []
     for (const target of batch) {
@@ -194,8 +197,8 @@ export class Executor {
       source,
     }
     await this.#backUp(replaced)
-    const stored = await this.#making(path, () => this.#actor.upload(file, this.#call()))
-    const sent = hash ?? (verify ? await hashSource(this.#source, entry, this.#call()) : undefined)
+    const stored = await this.#making(path, () => this.#actor.upload(file, this.#call))
+    const sent = hash ?? (verify ? await hashSource(this.#source, entry, this.#call) : undefined)
     if (verify && sent !== undefined) await this.#verify(file, stored?.version, sent)
     return { ...knownOf(entry, mtime, lookedAt), targetVersion: stored?.version, hash: sent }
   }
@@ -214,7 +217,7 @@ export class Executor {
   async #makeRoom(path: string, error: unknown): Promise<boolean> {
     // A server may say no more than that something else is there.
     const isVague = isOperationError(error, 'STORE_CONFLICT')
-    const there = isVague ? await this.#actor.stat?.(path, this.#call()) : undefined
+    const there = isVague ? await this.#actor.stat?.(path, this.#call) : undefined
     if (isOperationError(error, 'STORE_IS_DIRECTORY') || there?.kind === 'directory') {
       await this.#deleteTree(path)
       return true
@@ -233,25 +236,25 @@ export class Executor {
       mtime: file.mtime,
       ...(version === undefined ? {} : { version }),
     }
-    const found = await this.#actor.hash(stored, sent.algorithm, this.#call())
+    const found = await this.#actor.hash(stored, sent.algorithm, this.#call)
     if (found?.digest === sent.digest) return
     throw new OperationError('STORE_CORRUPT', `Cannot verify "${file.path}": the target has other bytes than were sent`)
   }
 
   /** A large file is opened when its times tell of every later change: to send it twice costs more than to wait for a tick. */
   async #openSettled(entry: TreeEntry): Promise<OpenSource> {
-    const open = await this.#source.open(entry, this.#call())
+    const open = await this.#source.open(entry, this.#call)
     const { ctime } = open.entry.identity ?? {}
     const isSettled = ctime === undefined || !isRacy(ctime, open.lookedAt, this.#source.granularityNs)
     if (isSettled || open.isWritten || entry.size <= WHOLE_BYTES_MAX) return open
     open.close()
     await delay(Math.ceil((2 * TICK_NS) / 1e6))
-    return this.#source.open(entry, this.#call())
+    return this.#source.open(entry, this.#call)
   }
 
   async #isStill(entry: TreeEntry): Promise<boolean> {
     if (!this.#source.isLocal) return true
-    const looked = await this.#source.look(entry.path, this.#call())
+    const looked = await this.#source.look(entry.path, this.#call)
     if (looked.is !== 'entry') return false
     return looked.entry.size === entry.size && isSameInode(looked.entry.identity, entry.identity)
   }
@@ -262,8 +265,8 @@ export class Executor {
     await this.#clearKind(path, replaced)
     await this.#backUp(replaced)
     const mtime = entry.mtime ?? lookedAt
-    const attributes = this.#options.metadata ? await this.#source.attributesOf(path, this.#call()) : { mtime }
-    const stored = await this.#making(path, () => this.#actor.symlink?.(path, leadsTo, attributes, this.#call()))
+    const attributes = this.#options.metadata ? await this.#source.attributesOf(path, this.#call) : { mtime }
+    const stored = await this.#making(path, () => this.#actor.symlink?.(path, leadsTo, attributes, this.#call))
     if (replaced === undefined) this.#deletes.added(1)
     this.#remember(path, entry, lookedAt, stored?.version)
     this.#rememberAbove(path, lookedAt)
@@ -275,7 +278,7 @@ export class Executor {
     const lookedAt = timestampNow()
     if (replaced !== undefined && replaced.kind !== 'directory') await this.#replaceByDirectory(replaced)
     const make = async (): Promise<Stored | undefined> =>
-      (await this.#actor.makeDirectory?.(path, {}, this.#call())) ?? undefined
+      (await this.#actor.makeDirectory?.(path, {}, this.#call)) ?? undefined
     let made: Stored | undefined
     try {
       made = await make()
@@ -292,11 +295,11 @@ export class Executor {
   async #setAttributes({ entry, target, known }: Extract<Decision, { do: 'set-attributes' }>): Promise<Outcome> {
     const lookedAt = timestampNow()
     const { metadata } = this.#options
-    const open = await this.#source.open(entry, this.#call())
+    const open = await this.#source.open(entry, this.#call)
     open.close()
     const mtime = open.entry.mtime ?? lookedAt
     const attributes = metadata ? (open.entry.attributes ?? { mtime }) : { mtime }
-    const done = (await this.#actor.setAttributes?.(target, attributes, this.#call())) ?? undefined
+    const done = (await this.#actor.setAttributes?.(target, attributes, this.#call)) ?? undefined
     const version = done?.version ?? target.version
     this.#state.remember(entry.path, {
       ...knownOf(open.entry, mtime, lookedAt),
@@ -328,29 +331,29 @@ export class Executor {
     const { backupDirectory } = this.#options
     try {
       if (backupDirectory !== undefined && target.kind !== 'directory') await this.#moveAside(target, backupDirectory)
-      else await this.#actor.delete(target, this.#call())
+      else await this.#actor.delete(target, this.#call)
     } catch (error) {
       if (this.#actor.stat === undefined) {
         if (isGone(error)) return
         throw error
       }
       if (!isGone(error) && !isOperationError(error, 'STORE_CONFLICT')) throw error
-      const now = await this.#actor.stat(target.path, { ...this.#call(), expected: target.kind })
+      const now = await this.#actor.stat(target.path, { ...this.#call, expected: target.kind })
       if (now === undefined) return
       // It is there, so what is missing, or in the way, is where it should be kept.
       if (isGone(error)) throw error
       // The version that is remembered is not the one that is there: the source has neither.
       if (backupDirectory !== undefined) await this.#moveAside(now, backupDirectory)
-      else await this.#actor.delete(now, this.#call())
+      else await this.#actor.delete(now, this.#call)
     }
   }
 
   async #moveAside(target: TreeEntry, backupDirectory: string): Promise<void> {
     const to = joinPath(backupDirectory, target.path)
-    if (this.#actor.rename !== undefined) await this.#actor.rename(target, to, this.#call())
+    if (this.#actor.rename !== undefined) await this.#actor.rename(target, to, this.#call)
     else {
-      await this.#actor.copy?.(target, to, this.#call())
-      await this.#actor.delete(target, this.#call())
+      await this.#actor.copy?.(target, to, this.#call)
+      await this.#actor.delete(target, this.#call)
     }
   }
 
@@ -359,22 +362,19 @@ export class Executor {
     const { backupDirectory } = this.#options
     if (replaced === undefined || replaced.kind === 'directory' || backupDirectory === undefined) return
     try {
-      await this.#actor.copy?.(replaced, joinPath(backupDirectory, replaced.path), this.#call())
+      await this.#actor.copy?.(replaced, joinPath(backupDirectory, replaced.path), this.#call)
     } catch (error) {
-      const isThere = (await this.#actor.stat?.(replaced.path, this.#call())) !== undefined
+      const isThere = (await this.#actor.stat?.(replaced.path, this.#call)) !== undefined
       if (isThere || !isGone(error)) throw error
     }
   }
 
   /** A directory that the source has no more, with all in it that takes part. */
   async #deleteGone(path: string): Promise<void> {
-    const found = await entriesUnder(this.#actor, path, this.#call())
+    const found = await entriesUnder(this.#actor, path, this.#call)
     const targets = found.filter((entry) => this.#source.admits(entry.path, entry.kind === 'directory')).toReversed()
     if (this.#actor.keeps?.directories === true) targets.push({ path, kind: 'directory', size: 0, mtime: undefined })
-    const [first] = await this.deleteAll(targets)
-    if (first !== undefined) throw first[1]
-    // Directories that no listing tells of, as nobody made them, went with what lay in them.
-    this.#state.forgetUnder(path)
+    await this.#deleteUnder(path, targets)
   }
 
   /** All that the target has at the path, whoever put it there, makes room for what the source has. */
@@ -385,7 +385,7 @@ export class Executor {
         `Cannot replace the directory "${path}" of the target: --delete never keeps what lies in it`,
       )
     }
-    const found = await entriesUnder(this.#actor, path, this.#call())
+    const found = await entriesUnder(this.#actor, path, this.#call)
     const protectedOne = found.find((entry) => !this.#source.admits(entry.path, entry.kind === 'directory'))
     if (protectedOne !== undefined) {
       throw new OperationError(
@@ -393,10 +393,14 @@ export class Executor {
         `Cannot replace the directory "${path}" of the target: "${protectedOne.path}" in it is left out of the sync`,
       )
     }
-    const targets = [...found.toReversed(), { path, kind: 'directory', size: 0, mtime: undefined } as const]
-    const kept = await this.deleteAll(targets)
-    const [first] = kept
+    await this.#deleteUnder(path, [...found.toReversed(), { path, kind: 'directory', size: 0, mtime: undefined }])
+  }
+
+  /** All of the targets, which lie at or under the path, or it fails. */
+  async #deleteUnder(path: string, targets: readonly TreeEntry[]): Promise<void> {
+    const [first] = await this.deleteAll(targets)
     if (first !== undefined) throw first[1]
+    // Directories that no listing tells of, as nobody made them, went with what lay in them.
     this.#state.forgetUnder(path)
   }
 
@@ -404,9 +408,9 @@ export class Executor {
   async #clearAbove(path: string): Promise<boolean> {
     if (this.#actor.stat === undefined) return false
     for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
-      const there = await this.#actor.stat(above, this.#call())
+      const there = await this.#actor.stat(above, this.#call)
       if (there === undefined || there.kind === 'directory') continue
-      const looked = await this.#source.look(above, this.#call())
+      const looked = await this.#source.look(above, this.#call)
       if (looked.is !== 'entry' || looked.entry.kind !== 'directory') return false
       await this.#replaceByDirectory(there)
       return true
@@ -464,11 +468,6 @@ export class Executor {
       this.bytesSent += chunk.length
       yield chunk
     }
-  }
-
-  #call(): CallOptions {
-    const { signal } = this.#options
-    return signal === undefined ? {} : { signal }
   }
 }
 

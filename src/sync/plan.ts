@@ -94,7 +94,7 @@ export async function* planOperations(
 ): AsyncGenerator<PlanOperation, PlanEnd, undefined> {
   const { source, actor, decider, deleteGuard } = parts
   const { metadata, backupDirectory, deletes, scratch, signal } = settings
-  const directories = actor.makeDirectory !== undefined && actor.keeps?.directories === true
+  const directories = decider.keepsDirectories
   const options: ComparisonOptions = { source, decider, metadata, directories, backupDirectory, isRootAtRest: false }
   const compared = { source: 0, target: 0, same: 0 }
   const targetOnly = new TargetOnly(scratch)

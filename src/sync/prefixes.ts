@@ -151,6 +151,7 @@ function withoutEnd(path: string): string {
   return path.replace(/\/+$/, '')
 }
 
-function withoutSlashes(path: string): string {
+/** A path without slashes at either end. */
+export function withoutSlashes(path: string): string {
   return withoutEnd(path).replace(/^\/+/, '')
 }

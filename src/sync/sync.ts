@@ -317,7 +317,7 @@ export class Sync {
     const { metadata, backupDirectory, signal } = this.#options
     const pathBytesMax = actor.keeps?.pathBytesMax
     const listing = source.list(under, {
-      signal: this.#options.signal,
+      signal,
       onSkipped: (skipped) => this.#progress.skipped(skipped),
       ...(pathBytesMax === undefined ? {} : { pathBytesMax }),
     })
@@ -332,10 +332,10 @@ export class Sync {
         signal.throwIfAborted()
       },
     }
-    const directories = actor.makeDirectory !== undefined && actor.keeps?.directories === true
     const isRootAtRest = source.isLocal && (await this.#isDirectoryAtRest(under))
     await compare({ source: listing, target }, differences, this.tally.compared, {
-      ...{ source, decider, metadata, directories, backupDirectory, isRootAtRest },
+      ...{ source, decider, metadata, backupDirectory, isRootAtRest },
+      directories: decider.keepsDirectories,
     })
   }
 
