@@ -1,6 +1,5 @@
 /** The process of `eider sync`: opens both ends, runs the sync until it is over or is told to stop, and tells how it went. */
 import { logger, logToFile, logToStderr } from '#base/log.ts'
-import { startListener } from '#sync/listener.ts'
 import { LocalFollower } from '#sync/local-follower.ts'
 import { openSync } from '#sync/open-sync.ts'
 import type { Prefixes } from '#sync/prefixes.ts'
@@ -59,7 +58,7 @@ async function runOpened({ end, actor, state }: Opened, values: SyncValues, sign
   } finally {
     await listener?.close()
     shows.screen?.end()
-    shows.record.end()
+    await shows.record.end()
   }
   const elapsedMs = performance.now() - startedAt
   shows.events?.done(sync.snapshot, elapsedMs)
@@ -101,6 +100,8 @@ async function listen(
     await sync.askDurably(path)
     return true
   }
+  // Few syncs listen, and to load what they need for it takes a good part of a short run.
+  const { startListener } = await import('#sync/listener.ts')
   try {
     const listener = await startListener({ port, queue })
     log.info({ port: listener.port }, 'POST of an absolute path queues it')

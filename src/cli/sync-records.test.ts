@@ -68,7 +68,7 @@ async function killed(name: string): Promise<number> {
   return child.pid ?? 0
 }
 
-test('a record has all that was told, is replaced at once at a new phase, and gone at the end', () => {
+test('a record has all that was told, is replaced at once at a new phase, and gone at the end', async () => {
   const kept = keepSyncRecord(facts('phases'), SNAPSHOT)
   const { running } = found('phases')
   assert.deepEqual(running?.snapshot, SNAPSHOT)
@@ -77,8 +77,10 @@ test('a record has all that was told, is replaced at once at a new phase, and go
   const watcher = { kind: 'inotify', degraded: [{ path: 'a', why: 'no watches' }], overflows: 1 }
   const next: SyncSnapshot = { ...SNAPSHOT, phase: 'watching', lastChangeAtMs: 5, watcher }
   kept.tell(next)
+  const deadline = performance.now() + 20_000
+  while (found('phases').running?.snapshot.phase !== 'watching' && performance.now() < deadline) await delay(1)
   assert.deepEqual(found('phases').running?.snapshot, next)
-  kept.end()
+  await kept.end()
   kept.tell({ ...SNAPSHOT, phase: 'stopping' })
   assert.deepEqual(found('phases'), { running: undefined, dead: undefined })
 })
@@ -93,11 +95,11 @@ test('within a phase a record is replaced at most once a second, and with what w
     while (sent() === 0 && performance.now() < deadline) await delay(20)
     assert.equal(sent(), 1000)
   } finally {
-    kept.end()
+    await kept.end()
   }
 })
 
-test('a record is not larger than who reads it takes', () => {
+test('a record is not larger than who reads it takes', async () => {
   const long = 'x'.repeat(4000)
   const failures = Array.from({ length: 5000 }, (_, index) => ({ path: `${long}${index}`, code: 'C', message: long }))
   const degraded = Array.from({ length: 5000 }, () => ({ path: long, why: 'no watches' }))
@@ -110,7 +112,7 @@ test('a record is not larger than who reads it takes', () => {
     const last = found('large').running?.snapshot.failures.at(-1)
     assert.equal(last?.path, `${long}4999`)
   } finally {
-    kept.end()
+    await kept.end()
   }
 })
 
@@ -130,14 +132,14 @@ test('the record of a sync that was killed gives way to that of the next one wit
     assert.equal(running?.process.pid, process.pid)
     assert.equal(dead, undefined)
   } finally {
-    kept.end()
+    await kept.end()
   }
 })
 
-test('what is no record, says that it is another one, or could be of others is passed over', () => {
+test('what is no record, says that it is another one, or could be of others is passed over', async () => {
   const kept = keepSyncRecord(facts('odd'), SNAPSHOT)
   const { running } = found('odd')
-  kept.end()
+  await kept.end()
   assert(running !== undefined)
   const path = join(scratch, 'folder')
   const folder = { path, uid: process.getuid?.() ?? 0 }

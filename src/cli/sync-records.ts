@@ -7,6 +7,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { renameSync, rmSync, writeFileSync } from 'node:fs'
+import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { logger } from '#base/log.ts'
@@ -21,6 +22,7 @@ const log = logger('cli/sync')
 const RECORD_NAME = /^[0-9a-f]{16}\.json$/
 /** Frequent enough for who looks, and nothing beside the work of a sync. */
 const WRITE_MS_MIN = 1000
+const RECORD_MODE = { mode: 0o600 } as const
 
 /** Subtrees without a watch can be many thousands. */
 const DEGRADED_TOLD = 500
@@ -86,7 +88,7 @@ export interface KeptRecord {
   /** What the sync does now; called as often as one likes. */
   tell(snapshot: SyncSnapshot): void
   /** Removes the record: the sync has ended, and has said how. */
-  end(): void
+  end(): Promise<void>
 }
 
 /** Keeps the record of this process's sync until its end. */
@@ -95,7 +97,7 @@ export function keepSyncRecord(facts: SyncFacts, snapshot: SyncSnapshot): KeptRe
     return new RecordKeeper(syncsDirectory(), facts, snapshot)
   } catch (error) {
     cannotTell(error)
-    return { tell: () => {}, end: () => {} }
+    return { tell: () => {}, end: async () => {} }
   }
 }
 
@@ -104,9 +106,10 @@ class RecordKeeper implements KeptRecord {
   readonly #fixed: Omit<SyncRecord, 'toldAt' | 'snapshot' | 'bytesPerSecond' | 'filesPerSecond'>
   readonly #meter = new RateMeter()
   #snapshot: SyncSnapshot
-  #phaseWritten: SyncSnapshot['phase'] | undefined
+  #written: SyncSnapshot | undefined
   #writtenAtMs = Number.NEGATIVE_INFINITY
   #later: NodeJS.Timeout | undefined
+  #writing: Promise<void> | undefined
   #isOver = false
 
   constructor(folder: string, facts: SyncFacts, snapshot: SyncSnapshot) {
@@ -122,38 +125,52 @@ class RecordKeeper implements KeptRecord {
     for (const each of syncRecordsIn({ path: folder, uid: process.getuid?.() ?? 0 })) {
       if (each.record.state === facts.state && !isRunning(each.record.process)) remove(each.file)
     }
-    this.#write()
+    // Whoever sees the sync at work finds its record.
+    writeFileSync(partOf(this.#file), this.#record(), RECORD_MODE)
+    renameSync(partOf(this.#file), this.#file)
   }
 
   tell(snapshot: SyncSnapshot): void {
     if (this.#isOver) return
     this.#snapshot = snapshot
     const wait = this.#writtenAtMs + WRITE_MS_MIN - performance.now()
-    if (snapshot.phase !== this.#phaseWritten || wait <= 0) this.#write()
+    if (snapshot.phase !== this.#written?.phase || wait <= 0) this.#write()
     // What is told last is written too, though nothing may be told after it for hours.
-    else this.#later ??= setTimeout(() => this.#write(), wait).unref()
+    else this.#later ??= setTimeout(() => this.#write(), Math.max(0, wait)).unref()
   }
 
-  end(): void {
+  async end(): Promise<void> {
     this.#isOver = true
     clearTimeout(this.#later)
+    await this.#writing
     remove(this.#file)
   }
 
+  /** Beside the sync: where the runtime directory is on a disk, the rename waits for what others write there. */
   #write(): void {
     clearTimeout(this.#later)
     this.#later = undefined
+    if (this.#isOver || this.#writing !== undefined) return
+    this.#writing = this.#replace()
+      .catch(cannotTell)
+      .then(() => {
+        this.#writing = undefined
+        if (this.#snapshot !== this.#written) this.tell(this.#snapshot)
+      })
+  }
+
+  async #replace(): Promise<void> {
+    await writeFile(partOf(this.#file), this.#record(), RECORD_MODE)
+    await rename(partOf(this.#file), this.#file)
+  }
+
+  #record(): string {
     this.#writtenAtMs = performance.now()
-    this.#phaseWritten = this.#snapshot.phase
+    this.#written = this.#snapshot
     const { bytesPerSecond, filesPerSecond } = this.#meter.rates(this.#snapshot, this.#writtenAtMs)
     const snapshot = bounded(this.#snapshot)
     const told = { toldAt: new Date().toISOString(), snapshot, bytesPerSecond, filesPerSecond }
-    try {
-      writeFileSync(partOf(this.#file), JSON.stringify({ ...this.#fixed, ...told }), { mode: 0o600 })
-      renameSync(partOf(this.#file), this.#file)
-    } catch (error) {
-      cannotTell(error)
-    }
+    return JSON.stringify({ ...this.#fixed, ...told })
   }
 }
 

@@ -126,7 +126,7 @@ test('the command tells running syncs in lines and as JSON, and ends with 3 wher
     // Others of this machine may have died just now.
     assert.equal(code, dead.length === 0 ? 3 : 1)
   } finally {
-    kept.end()
+    await kept.end()
   }
   assert.ok(!(await shown(context, false)).stdout.includes(scratch))
 })
