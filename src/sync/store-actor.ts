@@ -9,9 +9,9 @@ import {
   type Attributes,
   type CallOptions,
   type Entry,
-  type Kind,
   type ListOptions,
   type Removal,
+  type StatOptions,
   type Store,
 } from '#store/store.ts'
 import { OWN_NAME, isWithin } from '#store/path.ts'
@@ -51,48 +51,45 @@ export class StoreActor implements Actor {
   async *list({
     under,
     brief = false,
-    signal,
     onSkipped,
+    ...call
   }: ActorListOptions): AsyncGenerator<readonly TreeEntry[], void, undefined> {
     try {
-      const options = { recursive: true, brief, ...signalOf(signal), ...hiddenTo(onSkipped) }
+      const options = { recursive: true, brief, ...call, ...hiddenTo(onSkipped) }
       for await (const page of this.#store.list(under, options)) {
         yield page.filter(({ path }) => !isWithin(path, OWN_NAME)).map((entry) => treeEntry(entry, entry.path))
       }
     } catch (error) {
       if (!isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) throw error
       // A file may be where a single file is synced to.
-      const entry = under === '' ? undefined : await this.stat(under, signalOf(signal))
+      const entry = under === '' ? undefined : await this.stat(under, call)
       if (entry !== undefined && entry.kind !== 'directory') yield [entry]
     }
   }
 
-  async upload(file: FileToSend, { signal }: CallOptions): Promise<TreeEntry> {
-    const options = { guard: ANY, attributes: file.attributes, ...signalOf(signal) }
+  async upload(file: FileToSend, call: CallOptions): Promise<TreeEntry> {
+    const options = { guard: ANY, attributes: file.attributes, ...call }
     return treeEntry(await this.#store.put(file.path, file.source(), options), file.path)
   }
 
-  async delete(file: TreeEntry, { signal }: CallOptions): Promise<void> {
+  async delete(file: TreeEntry, call: CallOptions): Promise<void> {
     const { path, kind, version } = file
     try {
-      if (kind === 'directory') await this.#store.removeDirectory(path, signalOf(signal))
+      if (kind === 'directory') await this.#store.removeDirectory(path, call)
       else {
         const guard = version === undefined ? ANY : ifVersion(version)
-        await this.#store.remove(path, { guard, expected: kind, ...signalOf(signal) })
+        await this.#store.remove(path, { guard, expected: kind, ...call })
       }
     } catch (error) {
       if (!isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) throw error
     }
   }
 
-  async deleteAll(
-    files: readonly TreeEntry[],
-    { signal }: CallOptions,
-  ): Promise<readonly (OperationError | undefined)[]> {
+  async deleteAll(files: readonly TreeEntry[], call: CallOptions): Promise<readonly (OperationError | undefined)[]> {
     const answers: (OperationError | undefined)[] = []
     let removals: Removal[] = []
     const flush = async (): Promise<void> => {
-      if (removals.length > 0) answers.push(...(await this.#store.removeAll(removals, signalOf(signal))))
+      if (removals.length > 0) answers.push(...(await this.#store.removeAll(removals, call)))
       removals = []
     }
     // What no version is known of is removed as it is; in the order of all, as directories come after what lies in them.
@@ -100,16 +97,16 @@ export class StoreActor implements Actor {
       const { path, kind, version } = file
       if (version === undefined) {
         await flush()
-        answers.push(await this.#deleteUnknown(file, signal))
+        answers.push(await this.#deleteUnknown(file, call))
       } else removals.push({ path, kind, version })
     }
     await flush()
     return answers.map((error) => (isOperationError(error, 'STORE_NOT_FOUND') ? undefined : error))
   }
 
-  async #deleteUnknown(file: TreeEntry, signal: AbortSignal | undefined): Promise<OperationError | undefined> {
+  async #deleteUnknown(file: TreeEntry, call: CallOptions): Promise<OperationError | undefined> {
     try {
-      await this.delete(file, signalOf(signal))
+      await this.delete(file, call)
       return undefined
     } catch (error) {
       if (isOperationError(error)) return error
@@ -117,12 +114,8 @@ export class StoreActor implements Actor {
     }
   }
 
-  async stat(
-    path: string,
-    { signal, expected }: CallOptions & { readonly expected?: Kind },
-  ): Promise<TreeEntry | undefined> {
+  async stat(path: string, options: StatOptions): Promise<TreeEntry | undefined> {
     try {
-      const options = { ...(expected === undefined ? {} : { expected }), ...signalOf(signal) }
       return treeEntry(await this.#store.stat(path, options), path)
     } catch (error) {
       if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return undefined
@@ -130,51 +123,50 @@ export class StoreActor implements Actor {
     }
   }
 
-  async copy(from: TreeEntry, to: string, { signal }: CallOptions): Promise<void> {
+  async copy(from: TreeEntry, to: string, call: CallOptions): Promise<void> {
     const pinned = from.version === undefined ? {} : { version: from.version }
-    await this.#store.copy(from.path, to, { guard: ANY, ...pinned, ...signalOf(signal) })
+    await this.#store.copy(from.path, to, { guard: ANY, ...pinned, ...call })
   }
 
-  async rename(from: TreeEntry, to: string, { signal, onVersionChanged }: RenameCallOptions): Promise<void> {
+  async rename(from: TreeEntry, to: string, call: RenameCallOptions): Promise<void> {
     await this.#store.rename(from.path, to, {
       guard: from.version === undefined || from.kind === 'directory' ? ANY : ifVersion(from.version),
       targetGuard: ANY,
       expected: from.kind,
-      ...(onVersionChanged === undefined ? {} : { onVersionChanged }),
-      ...signalOf(signal),
+      ...call,
     })
   }
 
-  async hash(file: TreeEntry, algorithm: string, { signal }: CallOptions): Promise<ContentHash> {
+  async hash(file: TreeEntry, algorithm: string, call: CallOptions): Promise<ContentHash> {
     const pinned = file.version === undefined ? {} : { version: file.version }
-    const reading = await this.#store.read(file.path, { ...pinned, ...signalOf(signal) })
+    const reading = await this.#store.read(file.path, { ...pinned, ...call })
     return hashStream(algorithm, reading.body)
   }
 
-  async makeDirectory(path: string, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {
-    const entry = await this.#store.makeDirectory(path, { guard: ANY, attributes, ...signalOf(signal) })
+  async makeDirectory(path: string, attributes: Attributes, call: CallOptions): Promise<TreeEntry> {
+    const entry = await this.#store.makeDirectory(path, { guard: ANY, attributes, ...call })
     return treeEntry(entry, path)
   }
 
-  async symlink(path: string, target: string, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {
-    return treeEntry(await this.#store.symlink(path, target, { guard: ANY, attributes, ...signalOf(signal) }), path)
+  async symlink(path: string, target: string, attributes: Attributes, call: CallOptions): Promise<TreeEntry> {
+    return treeEntry(await this.#store.symlink(path, target, { guard: ANY, attributes, ...call }), path)
   }
 
-  readLink(path: string, { signal }: CallOptions): Promise<string> {
-    return this.#store.readLink(path, signalOf(signal))
+  readLink(path: string, call: CallOptions): Promise<string> {
+    return this.#store.readLink(path, call)
   }
 
-  async setAttributes(file: TreeEntry, attributes: Attributes, { signal }: CallOptions): Promise<TreeEntry> {
-    const options = { guard: ANY, expected: file.kind, ...signalOf(signal) }
-    const changes = file.kind === 'directory' ? await this.#withMarks(file.path, attributes, signal) : attributes
+  async setAttributes(file: TreeEntry, attributes: Attributes, call: CallOptions): Promise<TreeEntry> {
+    const options = { guard: ANY, expected: file.kind, ...call }
+    const changes = file.kind === 'directory' ? await this.#withMarks(file.path, attributes, call) : attributes
     const entry: Entry = await this.#store.setAttributes(file.path, changes, options)
     return treeEntry(entry, file.path)
   }
 
   /** With what the target's directory is marked by as the root of another sync. */
-  async #withMarks(path: string, attributes: Attributes, signal: AbortSignal | undefined): Promise<Attributes> {
+  async #withMarks(path: string, attributes: Attributes, call: CallOptions): Promise<Attributes> {
     if (attributes.xattrs === undefined) return attributes
-    const now = await this.stat(path, { expected: 'directory', ...signalOf(signal) })
+    const now = await this.stat(path, { expected: 'directory', ...call })
     const marks = [...(now?.attributes?.xattrs ?? [])].filter(([name]) => name.startsWith(OWN_XATTRS))
     return marks.length === 0 ? attributes : { ...attributes, xattrs: new Map([...attributes.xattrs, ...marks]) }
   }
@@ -192,8 +184,4 @@ function hiddenTo(onSkipped: ActorListOptions['onSkipped']): Pick<ListOptions, '
       if (!isWithin(path, OWN_NAME)) onSkipped({ path, reason: 'invalid-name', detail })
     },
   }
-}
-
-function signalOf(signal: AbortSignal | undefined): CallOptions {
-  return signal === undefined ? {} : { signal }
 }

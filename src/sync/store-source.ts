@@ -7,6 +7,7 @@ import { timestampNow } from '#base/time.ts'
 import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
 import type { Attributes, CallOptions, Entry, Source, Store } from '#store/store.ts'
 
+import { callOptions } from './call-options.ts'
 import { Doubtful } from './doubtful.ts'
 import type { Filter, TreeFilter } from './filters.ts'
 import type { Looked, OpenSource, SourceListing, SourceListOptions, SyncSource } from './source.ts'
@@ -56,10 +57,10 @@ export class StoreSource implements SyncSource {
     return []
   }
 
-  async look(path: string, { signal }: CallOptions): Promise<Looked> {
+  async look(path: string, call: CallOptions): Promise<Looked> {
     let entry: Entry
     try {
-      entry = await this.#store.stat(this.#below(path), signal === undefined ? {} : { signal })
+      entry = await this.#store.stat(this.#below(path), call)
     } catch (error) {
       if (isOperationError(error, 'STORE_NOT_FOUND', 'STORE_NOT_DIRECTORY')) return { is: 'absent' }
       throw error
@@ -71,9 +72,8 @@ export class StoreSource implements SyncSource {
     return { is: 'entry', entry: treeEntry(entry, path) }
   }
 
-  async open(entry: TreeEntry, { signal }: CallOptions): Promise<OpenSource> {
-    const options = signal === undefined ? {} : { signal }
-    const pinned = entry.version === undefined ? options : { ...options, version: entry.version }
+  async open(entry: TreeEntry, call: CallOptions): Promise<OpenSource> {
+    const pinned = entry.version === undefined ? call : { ...call, version: entry.version }
     const reading = await this.#store.read(this.#below(entry.path), pinned)
     const now = treeEntry(reading.entry, entry.path)
     // A store that was never told a time has the one of its storing.
@@ -100,18 +100,18 @@ export class StoreSource implements SyncSource {
     }
   }
 
-  async isEmpty(path: string, { signal }: CallOptions): Promise<boolean> {
-    const options = { pageEntries: 1, ...(signal === undefined ? {} : { signal }) }
-    for await (const page of this.#store.list(this.#below(path), options)) if (page.length > 0) return false
+  async isEmpty(path: string, call: CallOptions): Promise<boolean> {
+    const listed = this.#store.list(this.#below(path), { pageEntries: 1, ...call })
+    for await (const page of listed) if (page.length > 0) return false
     return true
   }
 
-  async readLink(path: string, { signal }: CallOptions): Promise<string> {
-    return this.#store.readLink(this.#below(path), signal === undefined ? {} : { signal })
+  async readLink(path: string, call: CallOptions): Promise<string> {
+    return this.#store.readLink(this.#below(path), call)
   }
 
-  async attributesOf(path: string, { signal }: CallOptions): Promise<Attributes> {
-    const entry = await this.#store.stat(this.#below(path), signal === undefined ? {} : { signal })
+  async attributesOf(path: string, call: CallOptions): Promise<Attributes> {
+    const entry = await this.#store.stat(this.#below(path), call)
     const { atime: _atime, ctime: _ctime, ...kept } = entry.attributes ?? {}
     return kept
   }
@@ -125,7 +125,7 @@ export class StoreSource implements SyncSource {
     options: SourceListOptions,
     doubtful: Doubtful,
   ): AsyncGenerator<readonly TreeEntry[], void, undefined> {
-    const { signal, onSkipped } = options
+    const { onSkipped } = options
     const below = this.#below(under)
     const skip = (path: string, reason: Skipped['reason'], detail: string): void => {
       doubtful.add(path)
@@ -133,7 +133,7 @@ export class StoreSource implements SyncSource {
     }
     const listed = this.#store.list(below, {
       recursive: true,
-      ...(signal === undefined ? {} : { signal }),
+      ...callOptions(options),
       onHidden: ({ path, detail }) => {
         if (this.#takesPart(path, path.endsWith('/'))) skip(joinPath(this.#target, path), 'invalid-name', detail)
       },
