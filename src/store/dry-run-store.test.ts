@@ -17,6 +17,7 @@ import { readOnlyStore } from './read-only-store.ts'
 import { runStoreSuite } from './store-suite.ts'
 import { ABSENT, ANY, ifVersion, type Entry, type ListOptions, type Store } from './store.ts'
 import { assertContent, assertGone, contentOf, keysOf, listAll, noise, rejectsWith } from './suite/case.ts'
+import { withHidden } from './suite/hidden-double.ts'
 
 const SILENT = { info: () => undefined }
 
@@ -245,6 +246,24 @@ function counting(inner: Store, calls: string[]): Store {
     },
   }
 }
+
+test('dry run: what the store within hides is told of by the names that it shows under', async () => {
+  const inner = withHidden(openMemoryStore(), ['d/e/..', 'd//x', 'other/.'])
+  for (const path of ['d/e/f', 'other/g']) await inner.put(path, Buffer.from(path), { guard: ABSENT })
+  await inDryRun(inner, async (store) => {
+    const told = async (path: string): Promise<string[]> => {
+      const paths: string[] = []
+      for await (const _ of store.list(path, { recursive: true, onHidden: (hidden) => paths.push(hidden.path) })) void _
+      return paths.toSorted()
+    }
+    assert.deepEqual(await told(''), ['d//x', 'd/e/..', 'other/.'])
+    await store.rename('d', 'moved', { guard: ANY, targetGuard: ABSENT })
+    assert.deepEqual(await told('moved/e'), ['moved/e/..'])
+    await store.put('moved/new', Buffer.from('new'), { guard: ABSENT })
+    assert.deepEqual(await told('moved'), ['moved/e/..'])
+    assert.deepEqual(await told(''), ['moved/e/..', 'other/.'])
+  })
+})
 
 test('dry run: what others change in the store within shows where nothing was changed here', async () => {
   const inner = await filled(['dir/kept', 'dir/changed'])

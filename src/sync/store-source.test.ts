@@ -4,6 +4,7 @@ import { describe, test } from 'node:test'
 import { isOperationError } from '#base/errors.ts'
 import { openMemoryStore } from '#store/memory-store.ts'
 import { ABSENT, ANY } from '#store/store.ts'
+import { withHidden } from '#store/suite/hidden-double.ts'
 
 import { Filter } from './filters.ts'
 import { StoreSource } from './store-source.ts'
@@ -26,6 +27,26 @@ describe('a store as what is synced', () => {
     assert.equal((await source.look('p/skip/c', call)).is, 'left-out')
     assert.equal((await source.look('p/none', call)).is, 'absent')
     assert.equal((await source.look('p/a/below', call)).is, 'absent')
+  })
+
+  test('[S145] what the store hides is skipped, and proves no absence, unless the filter leaves it out', async () => {
+    const hidden = ['conf', 'd//x', '/front', 'skip/..', '.eider/own']
+    const store = withHidden(openMemoryStore(), hidden)
+    for (const path of ['a', 'conf/x']) await store.put(path, Buffer.from(path), { guard: ABSENT })
+    const filter = new Filter({ globs: [{ kind: 'exclude', glob: 'skip/' }] })
+    const source = new StoreSource({ store, filter, target: 'p' })
+    const skipped: string[] = []
+    const listing = source.list('p', { onSkipped: ({ path, reason }) => skipped.push(`${path} ${reason}`) })
+    const files: string[] = []
+    for await (const page of listing) {
+      files.push(...page.filter(({ kind }) => kind === 'file').map(({ path }) => path))
+    }
+    assert.deepEqual(files, ['p/a', 'p/conf/x'])
+    assert.deepEqual(skipped, ['p/conf invalid-name', 'p/d//x invalid-name', 'p//front invalid-name'])
+    const gone = ['p/conf', 'p/conf/old', 'p/d', 'p/b', 'p/d/x', 'p/conf2'].filter((path) =>
+      listing.provesAbsence(path),
+    )
+    assert.deepEqual(gone, ['p/b', 'p/d/x', 'p/conf2'])
   })
 
   test('[trap 9] reads the version that was looked at, or none', async () => {

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 
-import type { TestGateway } from '#test/servers/gateway.ts'
+import type { ServerKeys } from '#test/servers/bucket.ts'
 
 export interface Places {
   readonly base: string
@@ -40,9 +40,9 @@ export function fillMany(root: string, count: number): void {
   for (let index = 0; index < count; index++) fill(root, { [`d${index % 10}/f${index}`]: `content ${index}` })
 }
 
-/** The environment that names the key pair of a gateway, and the words for a bucket of it as a target. */
+/** The environment that names the key pair of a server, and the words for a bucket of it as a target. */
 export function bucketEnds(
-  { accessKey, secretKey, region }: TestGateway,
+  { accessKey, secretKey, region }: ServerKeys,
   endpoint: string,
 ): { readonly env: Readonly<Record<string, string>>; readonly flags: readonly string[] } {
   return {
