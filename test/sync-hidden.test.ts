@@ -1,6 +1,6 @@
 /** What a bucket has and no path can name: a sync says so, whichever side has it, and deletes nothing because of it. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
@@ -72,6 +72,19 @@ describe('[S145] what no path can name', { skip: radosgwMissing() }, () => {
       assert.equal(end.code, 3, end.stderr)
       assert.deepEqual(skippedIn(end), ['conf invalid-name'])
       assert.equal(readFileSync(join(target, 'conf/x'), 'utf8'), 'conf/x')
+    }))
+
+  test('and directories that nobody made do not count for what a sync would delete', () =>
+    withPlaces(async ({ target, state }) => {
+      const bucket = await bucketOf(['a', ...Array.from({ length: 6 }, (_, index) => `d${index}/e/f/g/h`)])
+      fill(target, { 'd0/e/stale': 'goes', 'd1/e/f/gone/stale': 'goes' })
+      for (const removed of [3, 0]) {
+        const end = await run([`s3://${bucket}/p`, '--to', target, '--state', state])
+        assert.equal(end.code, 0, end.stderr)
+        assert.equal(end.done?.removed, removed)
+      }
+      assert.deepEqual(readdirSync(join(target, 'd0/e')), ['f'])
+      assert.deepEqual(readdirSync(join(target, 'd1/e/f')), ['g'])
     }))
 
   test('in a source is no matter where the filter leaves it out', () =>

@@ -49,6 +49,34 @@ describe('a store as what is synced', () => {
     assert.deepEqual(gone, ['p/b', 'p/d/x', 'p/conf2'])
   })
 
+  test('[S131] a directory that is there by what lies in it alone is not absent', async () => {
+    const store = openMemoryStore()
+    for (const path of ['a-', 'a/b/c', 'a0', 'e/f']) await store.put(path, Buffer.from(path), { guard: ABSENT })
+    // Memory lists the directories, too; a bucket does not.
+    const list = store.list.bind(store)
+    store.list = async function* files(path, options) {
+      for await (const page of list(path, { ...options, pageEntries: 2 })) {
+        yield page.filter(({ kind }) => kind === 'file')
+      }
+    }
+    const listing = new StoreSource({ store, filter: new Filter(), target: '' }).list('', {})
+    const absent: string[] = []
+    // One page is asked for ahead, and what the other side has is asked about up to the last entry of a page.
+    const pages = listing[Symbol.asyncIterator]()
+    let next = pages.next()
+    for (let at = await next; at.done !== true; at = await next) {
+      next = pages.next()
+      await next
+      for (const { path } of at.value) {
+        const start = path.slice(0, 2)
+        for (const each of ['a', 'a/b', 'a/bb', 'e']) {
+          if (`${each}/`.startsWith(start) && listing.provesAbsence(each)) absent.push(each)
+        }
+      }
+    }
+    assert.deepEqual(absent, ['a/bb'])
+  })
+
   test('[trap 9] reads the version that was looked at, or none', async () => {
     const store = openMemoryStore()
     await store.put('a', Buffer.from('first'), { guard: ABSENT })

@@ -4,8 +4,8 @@
  */
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
-import { isWithin, joinPath, OWN_NAME } from '#store/path.ts'
-import type { Attributes, CallOptions, Entry, Source, Store } from '#store/store.ts'
+import { compareUtf8, isWithin, joinPath, OWN_NAME } from '#store/path.ts'
+import { sortKey, type Attributes, type CallOptions, type Entry, type Source, type Store } from '#store/store.ts'
 
 import { callOptions } from './call-options.ts'
 import { Doubtful } from './doubtful.ts'
@@ -13,6 +13,9 @@ import type { Filter, TreeFilter } from './filters.ts'
 import type { Looked, OpenSource, SourceListing, SourceListOptions, SyncSource } from './source.ts'
 import { treeEntry } from './store-entry.ts'
 import type { Skipped, TreeEntry } from './tree.ts'
+
+/** Who merges is at one page and has asked for the next. */
+const RECENT_PAGES = 2
 
 export interface StoreSourceOptions {
   readonly store: Store
@@ -41,9 +44,11 @@ export class StoreSource implements SyncSource {
 
   list(under: string, options: SourceListOptions): SourceListing {
     const doubtful = new Doubtful()
-    const listing = this.#pages(under, options, doubtful)
+    const recent: (readonly TreeEntry[])[] = []
+    const listing = this.#pages(under, options, doubtful, recent)
     return {
-      provesAbsence: (path) => doubtful.provesAbsence(path),
+      // A directory that nobody made is in no listing, and there by what lies in it.
+      provesAbsence: (path) => doubtful.provesAbsence(path) && !recent.some((page) => liesIn(page, path)),
       [Symbol.asyncIterator]: () => listing,
     }
   }
@@ -124,6 +129,7 @@ export class StoreSource implements SyncSource {
     under: string,
     options: SourceListOptions,
     doubtful: Doubtful,
+    recent: (readonly TreeEntry[])[],
   ): AsyncGenerator<readonly TreeEntry[], void, undefined> {
     const { onSkipped } = options
     const below = this.#below(under)
@@ -146,6 +152,8 @@ export class StoreSource implements SyncSource {
         if (entry.kind === 'fifo' || entry.kind === 'socket') skip(path, 'special', `a ${entry.kind}`)
         else entries.push(treeEntry(entry, path))
       }
+      recent.push(entries)
+      if (recent.length > RECENT_PAGES) recent.shift()
       yield entries
     }
   }
@@ -159,4 +167,17 @@ export class StoreSource implements SyncSource {
     if (this.#target === '') return path
     return path === this.#target ? '' : path.slice(this.#target.length + 1)
   }
+}
+
+/** Whether an entry of the page, which is in order of sort keys, lies in the directory. */
+function liesIn(page: readonly TreeEntry[], directory: string): boolean {
+  const start = `${directory}/`
+  let [low, high] = [0, page.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    const entry = page[middle]
+    if (entry !== undefined && compareUtf8(sortKey(entry), start) < 0) low = middle + 1
+    else high = middle
+  }
+  return page[low]?.path.startsWith(start) === true
 }
