@@ -52,35 +52,54 @@ const calls = once(() => ({
 /** Set once openat2 turned out to be missing (before Linux 5.6) or forbidden (container filters before 2021). */
 let openat2Missing = false
 
+/** `struct open_how`; read by the kernel within the call. */
+const how = Buffer.alloc(24)
+how.writeUInt32LE(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS, 16)
+
 /**
  * Opens `path` under the open directory `root` without following any symlink, in the middle or at the end, and without
  * leaving the tree. A symlink in the middle is ELOOP or ENOTDIR; one at the end ELOOP unless `flags` has `O_PATH` and
  * `O_NOFOLLOW`.
  */
 export function openBeneath(root: number, path: string, flags: number, mode = 0): number {
-  if (openat2Missing) return openByParts(root, path, flags, mode)
-  const how = Buffer.alloc(24)
+  const fd = openIfThere(root, path, flags, mode)
+  if (fd === undefined) throw new SystemCallError('openat2', ERRNO.ENOENT)
+  return fd
+}
+
+/** As `openBeneath`; undefined where nothing is, which many ask: an error for each would take longer than the call. */
+export function openIfThere(root: number, path: string, flags: number, mode = 0): number | undefined {
+  if (openat2Missing) return openByPartsIfThere(root, path, flags, mode)
   how.writeUInt32LE((flags | O_CLOEXEC) >>> 0, 0)
   how.writeUInt32LE(mode, 8)
-  how.writeUInt32LE(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS, 16)
   for (;;) {
     const fd = calls().openat2(SYS_OPENAT2, root, path, how, how.length)
     if (fd >= 0) return fd
     const number = errno()
+    if (number === ERRNO.ENOENT) return undefined
     // A rename elsewhere raced with the check that the walk stayed inside: the kernel asks to be asked again.
     if (number === ERRNO.EAGAIN) continue
     if (number !== ERRNO.ENOSYS && !(number === ERRNO.EPERM && !openat2Works(root))) {
       throw new SystemCallError('openat2', number)
     }
     openat2Missing = true
+    return openByPartsIfThere(root, path, flags, mode)
+  }
+}
+
+function openByPartsIfThere(root: number, path: string, flags: number, mode: number): number | undefined {
+  try {
     return openByParts(root, path, flags, mode)
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === 'ENOENT') return undefined
+    throw error
   }
 }
 
 function openat2Works(root: number): boolean {
-  const how = Buffer.alloc(24)
-  how.writeUInt32LE(O_PATH | O_CLOEXEC, 0)
-  const fd = calls().openat2(SYS_OPENAT2, root, '.', how, how.length)
+  const plain = Buffer.alloc(24)
+  plain.writeUInt32LE(O_PATH | O_CLOEXEC, 0)
+  const fd = calls().openat2(SYS_OPENAT2, root, '.', plain, plain.length)
   if (fd >= 0) closeSync(fd)
   return fd >= 0
 }

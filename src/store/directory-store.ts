@@ -24,7 +24,7 @@ import { xattrNamesOf, xattrsWork } from '#os/xattr.ts'
 import { checkAborted } from './abort.ts'
 import { applyAttributes, checkXattrNames, keptAttributes, keptAttributesOf } from './directory/attributes.ts'
 import { attempt, Changes } from './directory/changes.ts'
-import type { DirectoryToSync } from './directory/directory-syncs.ts'
+import { toSync, type DirectoryToSync } from './directory/directory-syncs.ts'
 import { entryOf, kindOf, NOTHING_KEPT, sameBytes } from './directory/entry.ts'
 import { failure } from './directory/failure.ts'
 import { listDirectory } from './directory/listing.ts'
@@ -179,11 +179,13 @@ class DirectoryStore implements Store {
     const action = `put "${path}"`
     enter(path, action, options.signal)
     return attempt(action, async () => {
-      this.#changes.checkEarly(path, action, options)
+      const isInMemory = source instanceof Uint8Array
+      // What is in memory costs little more to write in vain than to be asked about before.
+      if (!isInMemory || options.guard.kind !== 'any' || path === '') this.#changes.checkEarly(path, action, options)
       const place = (): Promise<Entry> =>
         this.#changes.placeFile(path, action, options, (fd) => this.#fill(fd, path, action, source, options.signal))
       // A stream lasts as long as its sender likes, and must not keep others waiting.
-      const isStream = !(source instanceof Uint8Array) && source.kind === 'stream'
+      const isStream = !isInMemory && source.kind === 'stream'
       return isStream ? place() : this.#changes.slots.run(action, options.signal, place)
     })
   }
@@ -223,7 +225,7 @@ class DirectoryStore implements Store {
         throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action}: something else is there`)
       }
       const { dir, name } = makePlace(this.#root, path, syncs)
-      syncs.push({ fd: dir, id: statusOf(dir).id })
+      syncs.push(toSync(dir))
       if (found === undefined) makeDirectoryAt(dir, name, 0o777)
       const fd = openAt(dir, name, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
       syncs.push({ fd, id: statusOf(fd).id })
@@ -302,7 +304,7 @@ class DirectoryStore implements Store {
     enter(path, action, options.signal)
     await this.#changes.change([path], action, options.signal, (syncs) => {
       const place = openPlace(this.#root, path)
-      syncs.push({ fd: place.dir, id: statusOf(place.dir).id })
+      syncs.push(toSync(place.dir))
       removeFileAt(place, action, options.guard)
     })
   }
@@ -313,7 +315,7 @@ class DirectoryStore implements Store {
     enter(path, action, options.signal)
     await this.#changes.change([path], action, options.signal, (syncs) => {
       const place = openPlace(this.#root, path)
-      syncs.push({ fd: place.dir, id: statusOf(place.dir).id })
+      syncs.push(toSync(place.dir))
       removeEmptyAt(place, action)
     })
   }
@@ -398,7 +400,7 @@ class DirectoryStore implements Store {
     }
     // The journal of its directory has it too, on most systems.
     const { dir } = openPlace(this.#root, path)
-    syncs.push({ fd: dir, id: statusOf(dir).id })
+    syncs.push(toSync(dir))
   }
 }
 

@@ -56,6 +56,7 @@ export class WorkQueue {
   readonly #parked = new Map<string, Waiting>()
   /** Paths that are parked, by the claim that they meet: of a move, or of a path under way. */
   readonly #parkedAt = new Map<string, Set<string>>()
+  #readyFrom: MapIterator<[string, Waiting]> | undefined
   /** Failed before: by path. */
   readonly #later = new Map<string, Waiting>()
   readonly #running = new Map<string, Waiting>()
@@ -164,7 +165,10 @@ export class WorkQueue {
       this.#movesRunning.add(move)
       return move
     }
-    for (const [path, waiting] of this.#ready) {
+    for (;;) {
+      const first = this.#first()
+      if (first === undefined) return undefined
+      const [path, waiting] = first
       const claim = this.#moveClaims.meets(path) ?? this.#pathClaims.meets(path)
       this.#ready.delete(path)
       if (claim !== undefined) {
@@ -176,7 +180,20 @@ export class WorkQueue {
       const { target, bytes, tries } = waiting
       return { kind: 'path', path, target, bytes, tries }
     }
-    return undefined
+  }
+
+  /**
+   * Of what may begin. The iterator lasts: a new one would go over the places of all that was taken from the front of the map
+   * before, tens of thousands in a burst.
+   */
+  #first(): [string, Waiting] | undefined {
+    if (this.#ready.size === 0) return undefined
+    for (;;) {
+      this.#readyFrom ??= this.#ready.entries()
+      const { value } = this.#readyFrom.next()
+      if (value !== undefined) return value
+      this.#readyFrom = undefined
+    }
   }
 
   /** When the first of what failed is to be tried again; undefined where nothing waits for a time. */

@@ -9,14 +9,14 @@ import { timestamp, type Timestamp } from '#base/time.ts'
 import { makeNodeAt, openAt, O_PATH, renameAt, renameNoReplaceAt, symlinkAt, unlinkAt } from '#os/at.ts'
 import { startWriteBack } from '#os/file-range.ts'
 import { S_IFIFO, S_IFSOCK, statusOf } from '#os/status.ts'
-import type { Entry, Guard, PutOptions, SpecialKind } from '#store/store.ts'
+import type { Attributes, Entry, Guard, PutOptions, SpecialKind } from '#store/store.ts'
 
 import { applyAttributes } from './attributes.ts'
-import { DirectorySyncs, type DirectoryToSync } from './directory-syncs.ts'
+import { DirectorySyncs, toSync, type DirectoryToSync } from './directory-syncs.ts'
 import { failure } from './failure.ts'
 import { OwnArea } from './own-area.ts'
 import { Slots } from './slots.ts'
-import { checkGuard, checkReplaceable, inodeEntry, lookUp, makePlace } from './tree.ts'
+import { checkGuard, checkReplaceable, findPlace, inodeEntry, lookUp, makePlace } from './tree.ts'
 
 /** Bodies from memory and files that are being written; more at once are not faster. */
 const PUTS_MAX = 256
@@ -141,16 +141,17 @@ export class Changes {
     try {
       await fill()
       return await this.change([path], action, options.signal, (syncs) => {
-        const found = lookUp(this.#root, path)
-        checkGuard(action, found, options.guard)
-        checkReplaceable(action, found)
-        const { dir, name } = makePlace(this.#root, path, syncs)
-        syncs.push({ fd: dir, id: statusOf(dir).id })
+        const there = findPlace(this.#root, path)
+        if (there !== undefined) syncs.push(toSync(there.dir))
+        checkGuard(action, there?.found, options.guard)
+        checkReplaceable(action, there?.found)
+        const { dir, name } = there ?? makePlace(this.#root, path, syncs)
+        if (there === undefined) syncs.push(toSync(dir))
         // Looked at, so that kernels since 6.13 give the rename a time of its own (see entry.ts).
         statusOf(fd)
         if (options.guard.kind === 'absent') renameNoReplaceAt(area.temporaries, temporary, dir, name)
         else renameAt(area.temporaries, temporary, dir, name)
-        return inodeEntry(path, fd, statusOf(fd), action)
+        return inodeEntry(path, fd, statusOf(fd), action, keepsNothing(options.attributes))
       })
     } catch (error) {
       removeTemporary(area, temporary)
@@ -181,6 +182,11 @@ export async function attempt<T>(action: string, work: () => Promise<T>): Promis
   } catch (error) {
     throw failure(error, action)
   }
+}
+
+/** Whether a new inode that got these has nothing but what inodes have. */
+function keepsNothing({ uid, gid, xattrs }: Attributes = {}): boolean {
+  return uid === undefined && gid === undefined && xattrs === undefined
 }
 
 function removeTemporary(area: OwnArea, name: string): void {

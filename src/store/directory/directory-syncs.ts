@@ -4,10 +4,17 @@
  */
 import { closeSync, fsync } from 'node:fs'
 
+import { statusOf } from '#os/status.ts'
+
 /** An open directory that is closed when its sync has ended; `id` is that of its inode. */
 export interface DirectoryToSync {
   readonly fd: number
   readonly id: string
+}
+
+/** An open directory, to be given to `DirectorySyncs`. */
+export function toSync(fd: number): DirectoryToSync {
+  return { fd, id: statusOf(fd).id }
 }
 
 interface Waiting {

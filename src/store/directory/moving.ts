@@ -6,11 +6,11 @@ import { closeSync } from 'node:fs'
 
 import { OperationError } from '#base/errors.ts'
 import { exchangeAt, renameAt, renameNoReplaceAt, unlinkAt } from '#os/at.ts'
-import { statusAt, statusOf, type Status } from '#os/status.ts'
+import { statusAt, type Status } from '#os/status.ts'
 import { isWithin } from '#store/path.ts'
 import type { Entry, ExchangeOptions, Kind, RenameOptions, Version } from '#store/store.ts'
 
-import type { DirectoryToSync } from './directory-syncs.ts'
+import { toSync, type DirectoryToSync } from './directory-syncs.ts'
 import { kindOf, versionOf } from './entry.ts'
 import { errnoNameOf } from './failure.ts'
 import {
@@ -55,7 +55,7 @@ export function renameStep(
       throw new OperationError('STORE_NOT_DIRECTORY', `Cannot ${action}: the target is not a directory`)
     }
     const target = makePlace(root, to, syncs)
-    syncs.push({ fd: target.dir, id: statusOf(target.dir).id })
+    syncs.push(toSync(target.dir))
     if (options.targetGuard.kind === 'absent') renameNoReplaceAt(source.dir, source.name, target.dir, target.name)
     else replace(source, target, kind, action)
     // rename(2) does nothing between two names of one file (hard links that another program made).
@@ -99,7 +99,7 @@ export function exchangeStep(
 function openPlaceToSync(root: number, path: string, syncs: DirectoryToSync[]): Place {
   const place = openPlace(root, path)
   try {
-    syncs.push({ fd: place.dir, id: statusOf(place.dir).id })
+    syncs.push(toSync(place.dir))
   } catch (error) {
     closeSync(place.dir)
     throw error

@@ -6,15 +6,15 @@
 import { closeSync, constants } from 'node:fs'
 
 import { OperationError } from '#base/errors.ts'
-import { O_PATH, makeDirectoryAt, openAt, openBeneath } from '#os/at.ts'
+import { O_PATH, makeDirectoryAt, openAt, openBeneath, openIfThere } from '#os/at.ts'
 import { inodePath } from '#os/inode.ts'
-import { statusOf, type Status } from '#os/status.ts'
+import { statusAt, statusOf, type Status } from '#os/status.ts'
 import { nameOf, parentOf } from '#store/path.ts'
 import { isSpecial, type Entry, type Guard } from '#store/store.ts'
 
 import { keptAttributesOf } from './attributes.ts'
-import type { DirectoryToSync } from './directory-syncs.ts'
-import { entryOf, kindOf, versionOf } from './entry.ts'
+import { toSync, type DirectoryToSync } from './directory-syncs.ts'
+import { entryOf, kindOf, NOTHING_KEPT, versionOf } from './entry.ts'
 import { errnoNameOf, failure } from './failure.ts'
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
@@ -26,10 +26,8 @@ export interface Place {
   readonly name: string
 }
 
-/** The inode of `path` itself, for looking at it and changing its attributes; never follows a symlink. */
-function openInode(root: number, path: string): number {
-  return openBeneath(root, path === '' ? '.' : path, O_PATH | constants.O_NOFOLLOW)
-}
+/** The inode of a path itself, for looking at it and changing its attributes; never follows a symlink. */
+const INODE = O_PATH | constants.O_NOFOLLOW
 
 /** A file that is open for reading, and its status from before that. */
 export interface OpenedFile {
@@ -65,17 +63,28 @@ export function openPlace(root: number, path: string): Place {
   return { dir: openBeneath(root, parent === '' ? '.' : parent, DIRECTORY), name: nameOf(path) }
 }
 
+/** As `openPlace`, with what is there; undefined where its parent is not there. */
+export function findPlace(root: number, path: string): (Place & { readonly found: Status | undefined }) | undefined {
+  const parent = parentOf(path)
+  const name = nameOf(path)
+  const dir = openIfThere(root, parent === '' ? '.' : parent, DIRECTORY)
+  if (dir === undefined) return undefined
+  try {
+    return { dir, name, found: statusAt(dir, name) }
+  } catch (error) {
+    throw closing(dir, error)
+  }
+}
+
 /** The place of `path`; directories above it are made, and those they were made in are added to `made`. */
 export function makePlace(root: number, path: string, made: DirectoryToSync[]): Place {
-  try {
-    return openPlace(root, path)
-  } catch (error) {
-    if (errnoNameOf(error) !== 'ENOENT') throw error
-  }
+  const parent = parentOf(path)
+  const there = openIfThere(root, parent === '' ? '.' : parent, DIRECTORY)
+  if (there !== undefined) return { dir: there, name: nameOf(path) }
   let dir = openAt(root, '.', DIRECTORY)
-  for (const part of parentOf(path).split('/')) {
+  for (const part of parent.split('/')) {
     const { next, isNew } = openOrMake(dir, part)
-    if (isNew) made.push({ fd: dir, id: statusOf(dir).id })
+    if (isNew) made.push(toSync(dir))
     else closeSync(dir)
     dir = next
   }
@@ -131,13 +140,8 @@ export function checkReplaceable(action: string, found: Status | undefined): voi
 
 /** What is at `path`; undefined where nothing is, or its parent is not there. */
 export function lookUp(root: number, path: string): Status | undefined {
-  let fd: number
-  try {
-    fd = openInode(root, path)
-  } catch (error) {
-    if (errnoNameOf(error) === 'ENOENT') return undefined
-    throw error
-  }
+  const fd = openIfThere(root, path === '' ? '.' : path, INODE)
+  if (fd === undefined) return undefined
   try {
     return statusOf(fd)
   } finally {
@@ -149,7 +153,7 @@ export function lookUp(root: number, path: string): Status | undefined {
 export function withInode<T>(root: number, path: string, action: string, use: (fd: number, status: Status) => T): T {
   let fd = -1
   try {
-    fd = openInode(root, path)
+    fd = openBeneath(root, path === '' ? '.' : path, INODE)
     return use(fd, statusOf(fd))
   } catch (error) {
     throw failure(error, action)
@@ -158,11 +162,14 @@ export function withInode<T>(root: number, path: string, action: string, use: (f
   }
 }
 
-/** The entry of an open inode. @throws OperationError `STORE_NOT_FOUND` for what the store hides. */
-export function inodeEntry(path: string, fd: number, status: Status, action: string): Entry {
+/**
+ * The entry of an open inode. `isBare`: it is known to have nothing that is kept beside it.
+ * @throws OperationError `STORE_NOT_FOUND` for what the store hides.
+ */
+export function inodeEntry(path: string, fd: number, status: Status, action: string, isBare = false): Entry {
   const kind = kindOf(status)
   if (kind === undefined) throw notFound(action)
-  return entryOf(path, kind, status, keptAttributesOf(fd, status))
+  return entryOf(path, kind, status, isBare ? NOTHING_KEPT : keptAttributesOf(fd, status))
 }
 
 /** The error of a path where nothing is. */
