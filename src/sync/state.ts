@@ -194,7 +194,7 @@ export class SyncState {
     /** Long ones that begin alike lie in the order of their hashes. */
     let long: { readonly key: string; readonly known: Known }[] = []
     let common: Buffer | undefined
-    for (const { key, value } of this.#known.getRange({ start })) {
+    for (const { key, value } of this.#eachSound(() => this.#known.getRange({ start }))) {
       if (prefix !== '' && !key.subarray(0, start.length).equals(start)) break
       // The root is no entry.
       if (key[0] === SLASH) continue
@@ -225,12 +225,13 @@ export class SyncState {
   /** What an earlier run meant to do, and did not come to. */
   intents(): Intent[] {
     const found: Intent[] = []
-    for (const { value } of this.#intents.getRange({})) found.push(JSON.parse(value.toString()) as Intent)
+    for (const { value } of this.#eachSound(() => this.#intents.getRange({})))
+      found.push(JSON.parse(value.toString()) as Intent)
     return found
   }
 
   fact(name: string): string | undefined {
-    return this.#facts.get(Buffer.from(name))?.toString()
+    return this.#sound(() => this.#facts.get(Buffer.from(name)))?.toString()
   }
 
   /** Committed when it resolves. */
@@ -250,6 +251,20 @@ export class SyncState {
       await this.flushed()
     } finally {
       await closeLmdbFile(this.#file)
+    }
+  }
+
+  *#eachSound<T>(read: () => Iterable<T>): Generator<T, void, undefined> {
+    const iterator = this.#sound(() => read()[Symbol.iterator]())
+    try {
+      for (;;) {
+        const next = this.#sound(() => iterator.next())
+        if (next.done === true) return
+        yield next.value
+      }
+    } finally {
+      // Its cursor is lmdb's to close.
+      iterator.return?.()
     }
   }
 
