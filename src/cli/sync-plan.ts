@@ -44,7 +44,7 @@ export async function showPlan(
   const onSkipped = (each: Skipped): void => {
     if (!isMissed(each.reason)) return
     skipped++
-    process.stderr.write(`left out ${each.path}: ${each.detail}\n`)
+    process.stderr.write(`left out ${printablePath(each.path)}: ${each.detail}\n`)
   }
   const write = (line: string): void => void process.stdout.write(`${line}\n`)
   if (values.json) write(JSON.stringify(newPlanHead(parts, wordsOf(paths, values, extra))))
