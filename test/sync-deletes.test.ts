@@ -20,12 +20,10 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 
 import { treeDifferences } from './sync/compare.ts'
-import { runSync, settled, startSync, until, type SyncEnd } from './sync/sync-process.ts'
+import { mountMemory, noMounts, unmount } from './sync/mounts.ts'
+import { endOf, runSync, settled, startSync, until, type SyncEnd } from './sync/sync-process.ts'
 import { fill, fillMany, withPlaces, type Places } from './sync/tree.ts'
-
-const isRoot = process.getuid?.() === 0
-const NOBODY = 65_534
-const AS_NOBODY = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups']
+import { AS_NOBODY, giveToNobody, isRoot } from './sync/users.ts'
 
 function once({ words }: Pick<Places, 'words'>, ...more: string[]): Promise<SyncEnd> {
   return runSync([...words, '--once', ...more])
@@ -91,7 +89,7 @@ describe('[trap 13] [S131] [S132] what a sync does not delete', () => {
         await run.watching()
         rmSync(places.source, { recursive: true })
         mkdirSync(places.source)
-        const { code, stderr } = await run.ended
+        const { code, stderr } = await endOf(run)
         assert.equal(code, 1)
         assert.match(stderr, /Cannot (?:sync|delete)/)
         assert.match(stderr, /hint: /)
@@ -114,28 +112,24 @@ describe('[trap 13] [S131] [S132] what a sync does not delete', () => {
       assert.equal((await once(places)).code, 0)
     }))
 
-  test('a disk that is unmounted while it is followed stops the sync, and the target stays', { skip: !isRoot }, () =>
+  test('a disk that is unmounted while it is followed stops the sync, and the target stays', { skip: noMounts }, () =>
     withPlaces(async (places) => {
       const { source, target, words } = places
-      mount('-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', source)
+      mountMemory(source)
+      fillMany(source, 30)
+      const run = startSync(words)
       try {
-        fillMany(source, 30)
-        const run = startSync(words)
-        try {
-          await run.watching()
-          assert.equal(spawnSync('umount', ['-l', source]).status, 0)
-          const { code, stderr } = await run.ended
-          assert.equal(code, 1)
-          assert.match(stderr, /Cannot sync ".*": .*(?:unmounted|another directory)/)
-        } finally {
-          await run.stop('SIGKILL')
-        }
-        assert.equal(filesOf(target).filter((path) => path.includes('/')).length, 30)
-        // The mount point itself, empty.
-        await refuses(places, /is its disk mounted\?/)
+        await run.watching()
+        unmount(source)
+        const { code, stderr } = await endOf(run)
+        assert.equal(code, 1)
+        assert.match(stderr, /Cannot sync ".*": .*(?:unmounted|another directory)/)
       } finally {
-        spawnSync('umount', ['-l', source])
+        await run.stop('SIGKILL')
       }
+      assert.equal(filesOf(target).filter((path) => path.includes('/')).length, 30)
+      // The mount point itself, empty.
+      await refuses(places, /is its disk mounted\?/)
     }),
   )
 
@@ -171,7 +165,7 @@ describe('[trap 13] [S131] [S132] what a sync does not delete', () => {
   test('what is below a directory that cannot be read', { skip: !isRoot && 'takes another user' }, () =>
     withEqual(40, async (places) => {
       const { base, source, target, state } = places
-      assert.equal(spawnSync('chown', ['-R', `${NOBODY}:${NOBODY}`, base]).status, 0)
+      giveToNobody(base)
       chmodSync(join(source, 'd3'), 0o000)
       chownSync(join(source, 'd3'), 0, 0)
       rmSync(join(source, 'd4'), { recursive: true })
@@ -223,7 +217,7 @@ describe('[trap 13] [S131] [S132] what a sync does not delete', () => {
 
   test('anything, where not all could be sent', { skip: !isRoot && 'takes another user' }, () =>
     withEqual(40, async ({ base, source, target, state }) => {
-      assert.equal(spawnSync('chown', ['-R', `${NOBODY}:${NOBODY}`, base]).status, 0)
+      giveToNobody(base)
       writeFileSync(join(source, 'd1', 'f1'), 'not to be read', { mode: 0o600 })
       chownSync(join(source, 'd1', 'f1'), 0, 0)
       chmodSync(join(source, 'd1', 'f1'), 0o600)
@@ -265,8 +259,3 @@ describe('[S131] what was equal at the start', () => {
       }
     }))
 })
-
-function mount(...args: string[]): void {
-  const { status, stderr } = spawnSync('mount', args, { encoding: 'utf8' })
-  assert.equal(status, 0, stderr)
-}

@@ -1,52 +1,34 @@
 /** Plans through the whole program: shown, carried out, refused where anything is another than it was planned on. */
 import assert from 'node:assert/strict'
-import {
-  appendFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 
 import { eider, type Outcome } from './eider-process.ts'
+import { content, fill, names, withPlaces, type Places } from './sync/tree.ts'
 
-interface Places {
-  readonly base: string
-  readonly source: string
-  readonly target: string
+interface PlanPlaces extends Places {
   readonly plan: string
   /** A sync of the two. */
   readonly sync: (...more: readonly string[]) => Promise<Outcome>
   readonly apply: (...more: readonly string[]) => Promise<Outcome>
 }
 
-async function withPlaces(use: (places: Places) => Promise<void>): Promise<void> {
-  const base = mkdtempSync(join(tmpdir(), 'eider-sync-plan-'))
-  const [source, target, state, plan] = ['source', 'target', 'state', 'plan'].map((name) => join(base, name)) as [
-    ...[string, string, string, string],
-  ]
-  mkdirSync(join(source, 'd'), { recursive: true })
-  writeFileSync(join(source, 'a'), 'a')
-  writeFileSync(join(source, 'd/b'), 'b')
-  writeFileSync(join(source, 'c'), 'c')
-  const sync = (...more: readonly string[]): Promise<Outcome> =>
-    eider(['sync', source, '--to', target, '--state', state, ...more])
-  const apply = (...more: readonly string[]): Promise<Outcome> => eider(['sync', 'apply', plan, ...more])
-  try {
-    await use({ base, source, target, plan, sync, apply })
-  } finally {
-    rmSync(base, { recursive: true })
-  }
+/** A source of three files, and no target yet. */
+async function withPlan(use: (places: PlanPlaces) => Promise<void>): Promise<void> {
+  await withPlaces(async (places) => {
+    const { base, source, target, words } = places
+    rmdirSync(target)
+    fill(source, { a: 'a', 'd/b': 'b', c: 'c' })
+    const plan = join(base, 'plan')
+    const sync = (...more: readonly string[]): Promise<Outcome> => eider(['sync', ...words, ...more])
+    const apply = (...more: readonly string[]): Promise<Outcome> => eider(['sync', 'apply', plan, ...more])
+    await use({ ...places, plan, sync, apply })
+  })
 }
 
 /** Makes both equal, then changes the source: one file is new, one is another, one is gone; and plans. */
-async function planned({ source, plan, sync }: Places): Promise<string> {
+async function planned({ source, plan, sync }: PlanPlaces): Promise<string> {
   assert.equal((await sync('--once')).code, 0)
   writeFileSync(join(source, 'a'), 'another')
   writeFileSync(join(source, 'd/new'), 'new')
@@ -57,11 +39,9 @@ async function planned({ source, plan, sync }: Places): Promise<string> {
   return stdout
 }
 
-const content = (path: string): string => readFileSync(path, 'utf8')
-
 describe('[S139] a plan', () => {
   test('is shown, before a first run too, and changes nothing', () =>
-    withPlaces(async ({ target, sync }) => {
+    withPlan(async ({ target, sync }) => {
       const { code, stdout, stderr } = await sync('--dry-run')
       assert.equal(code, 0, stderr)
       assert.match(
@@ -72,7 +52,7 @@ describe('[S139] a plan', () => {
     }))
 
   test('is carried out as it is', () =>
-    withPlaces(async (places) => {
+    withPlan(async (places) => {
       const { target, apply } = places
       const lines = (await planned(places)).trim().split('\n')
       assert.deepEqual(
@@ -86,17 +66,14 @@ describe('[S139] a plan', () => {
       const { code, stderr } = await apply()
       assert.equal(code, 0, stderr)
       assert.equal(content(join(target, 'a')), 'another')
-      assert.deepEqual(
-        readdirSync(target).filter((name) => name !== '.eider'),
-        ['a', 'd'],
-      )
+      assert.deepEqual(names(target), ['a', 'd'])
       assert.deepEqual(readdirSync(join(target, 'd')), ['b', 'new'])
       const again = await apply()
       assert.equal(again.code, 1, 'not a second time')
       assert.match(again.stderr, /Cannot carry out the plan: .*the target is another/)
     }))
 
-  const changes: readonly (readonly [name: string, change: (places: Places) => void])[] = [
+  const changes: readonly (readonly [name: string, change: (places: PlanPlaces) => void])[] = [
     ['a file of the source that was changed since', ({ source }) => appendFileSync(join(source, 'd/new'), 'x')],
     ['a file of the source that is gone', ({ source }) => rmSync(join(source, 'a'))],
     ['a file of the source that is there again', ({ source }) => writeFileSync(join(source, 'c'), 'c')],
@@ -105,21 +82,21 @@ describe('[S139] a plan', () => {
   ]
   for (const [name, change] of changes) {
     test(`is refused as a whole for ${name}`, () =>
-      withPlaces(async (places) => {
+      withPlan(async (places) => {
         const { target, apply } = places
         await planned(places)
         change(places)
-        const before = ['a', 'c', 'd/new'].map((path) => existsSync(join(target, path)) && content(join(target, path)))
+        const before = ['a', 'c', 'd/new'].map((path) => content(join(target, path)))
         const { code, stderr } = await apply()
         assert.equal(code, 1)
         assert.match(stderr, /Cannot carry out the plan: .+: the (source|target) is another\n {2}hint: Make a new plan/)
-        const after = ['a', 'c', 'd/new'].map((path) => existsSync(join(target, path)) && content(join(target, path)))
+        const after = ['a', 'c', 'd/new'].map((path) => content(join(target, path)))
         assert.deepEqual(after, before)
       }))
   }
 
   test('is refused where it was cut, or is none', () =>
-    withPlaces(async (places) => {
+    withPlan(async (places) => {
       const { plan, apply } = places
       const lines = (await planned(places)).trimEnd().split('\n')
       for (const text of [lines.slice(0, -1).join('\n'), [lines[0], ...lines.slice(2)].join('\n'), 'no plan', '']) {
@@ -131,7 +108,7 @@ describe('[S139] a plan', () => {
     }))
 
   test('tells where its deletions would be refused, and is carried out then if it is meant', () =>
-    withPlaces(async (places) => {
+    withPlan(async (places) => {
       const { source, target, plan, sync, apply } = places
       assert.equal((await sync('--once')).code, 0)
       for (const name of ['a', 'c', 'd']) rmSync(join(source, name), { recursive: true })
@@ -141,9 +118,6 @@ describe('[S139] a plan', () => {
       assert.ok(existsSync(join(target, 'a')))
       const { code, stderr } = await apply('--yes-delete')
       assert.equal(code, 0, stderr)
-      assert.deepEqual(
-        readdirSync(target).filter((name) => name !== '.eider'),
-        [],
-      )
+      assert.deepEqual(names(target), [])
     }))
 })

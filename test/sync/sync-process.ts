@@ -136,12 +136,34 @@ export function startSync(args: readonly string[], options: SyncRunOptions = {})
 }
 
 /** Runs `eider sync ARGS --json` to its end, as with `--once`. */
-export async function runSync(args: readonly string[], options: SyncRunOptions = {}): Promise<SyncEnd> {
-  const run = startSync(args, options)
+export function runSync(args: readonly string[], options: SyncRunOptions = {}): Promise<SyncEnd> {
+  return endOf(startSync(args, options))
+}
+
+/** The end that it comes to by itself; it is killed where it comes to none. */
+export async function endOf(run: SyncRun): Promise<SyncEnd> {
   const timer = setTimeout(() => run.child.kill('SIGKILL'), PATIENCE_MS)
   const end = await run.ended
   clearTimeout(timer)
   return end
+}
+
+/** Lets a sync follow its source for as long as `use` takes; it ends without a failure. */
+export async function following(
+  args: readonly string[],
+  use: (run: SyncRun) => Promise<void>,
+  options: SyncRunOptions = {},
+): Promise<SyncRun> {
+  const run = startSync(args, options)
+  try {
+    await run.watching()
+    await use(run)
+    const end = await run.stop()
+    assert.equal(end.code, 0, `${JSON.stringify(end.events.slice(-4))}\n${end.stderr}`)
+    return run
+  } finally {
+    await run.stop('SIGKILL')
+  }
 }
 
 /** Waits until `differences` finds none; what is left when patience ends is what the test fails with. */
