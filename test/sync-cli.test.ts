@@ -24,12 +24,11 @@ import { startFaultProxy } from '#test/servers/fault-proxy.ts'
 import { startTestGateway, type TestGateway } from '#test/servers/gateway.ts'
 
 import { objectDifferences, objectsOf, treeDifferences } from './sync/compare.ts'
-import { runSync, settled, startSync, until } from './sync/sync-process.ts'
-import { bucketEnds, fill, fillMany, withPlaces } from './sync/tree.ts'
+import { mountMemory, noMounts } from './sync/mounts.ts'
+import { endOf, runSync, settled, startSync, until } from './sync/sync-process.ts'
+import { bucketEnds, content, fill, fillMany, withPlaces } from './sync/tree.ts'
+import { AS_NOBODY, giveToNobody, isRoot } from './sync/users.ts'
 
-const isRoot = process.getuid?.() === 0
-const NOBODY = 65_534
-const AS_NOBODY = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups']
 const HOME = {
   'adeprince/mystuff/1': '1',
   'adeprince/mystuff/a/2': '2',
@@ -154,7 +153,7 @@ describe('what is left out is told, and all else is sent', () => {
   test('[S141] files that may not be read, by their names', { skip: !isRoot && 'takes another user' }, () =>
     withPlaces(async ({ base, source, target, words }) => {
       fill(source, { good: 'good', secret: 'secret', 'd/good': 'good' })
-      assert.equal(spawnSync('chown', ['-R', `${NOBODY}:${NOBODY}`, base]).status, 0)
+      giveToNobody(base)
       chownSync(join(source, 'secret'), 0, 0)
       chmodSync(join(source, 'secret'), 0o600)
       const end = await runSync([...words, '--once'], { through: AS_NOBODY })
@@ -169,29 +168,22 @@ describe('what is left out is told, and all else is sent', () => {
     }),
   )
 
-  test('[S141] what does not fit on the target', { skip: !isRoot && 'takes a mount' }, () =>
+  test('[S141] what does not fit on the target', { skip: noMounts }, () =>
     withPlaces(async ({ source, target, words }) => {
-      const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', target], {
-        encoding: 'utf8',
-      })
-      assert.equal(status, 0, stderr)
-      try {
-        fill(source, { 'a/small': 'small', 'm/large': Buffer.alloc(8 << 20, 1), 'z/small': 'small' })
-        const end = await runSync([...words, '--once'])
-        assert.equal(end.code, 3, end.stderr)
-        const failed = end.events.filter(({ event }) => event === 'failed')
-        assert.deepEqual(
-          failed.map(({ path }) => path),
-          ['m/large'],
-        )
-        assert.match(failed[0]?.message ?? '', /ENOSPC|no (?:space|room)/i)
-        assert.deepEqual(pathsOf(target), ['a/small', 'z/small'])
-        truncateSync(join(source, 'm/large'), 1000)
-        assert.equal((await runSync([...words, '--once'])).code, 0)
-        assert.deepEqual(treeDifferences(source, target), [])
-      } finally {
-        spawnSync('umount', ['-l', target])
-      }
+      mountMemory(target, '2m')
+      fill(source, { 'a/small': 'small', 'm/large': Buffer.alloc(8 << 20, 1), 'z/small': 'small' })
+      const end = await runSync([...words, '--once'])
+      assert.equal(end.code, 3, end.stderr)
+      const failed = end.events.filter(({ event }) => event === 'failed')
+      assert.deepEqual(
+        failed.map(({ path }) => path),
+        ['m/large'],
+      )
+      assert.match(failed[0]?.message ?? '', /ENOSPC|no (?:space|room)/i)
+      assert.deepEqual(pathsOf(target), ['a/small', 'z/small'])
+      truncateSync(join(source, 'm/large'), 1000)
+      assert.equal((await runSync([...words, '--once'])).code, 0)
+      assert.deepEqual(treeDifferences(source, target), [])
     }),
   )
 
@@ -340,6 +332,28 @@ describe('options', () => {
       }
     }))
 
+  test('[S142] [S141] nothing is replaced that --backup-dir cannot keep, as a file is in the way there', () =>
+    withPlaces(async ({ source, target, words }) => {
+      const backed = [...words, '--once', '--backup-dir', 'old']
+      fill(source, { a: 'first' })
+      assert.equal((await runSync([...words, '--once'])).code, 0)
+      fill(source, { a: 'second' })
+      assert.equal((await runSync(backed)).code, 0)
+      // What is kept of the file is where the directory should be.
+      unlinkSync(join(source, 'a'))
+      fill(source, { 'a/x': 'third' })
+      assert.equal((await runSync(backed)).code, 0)
+      assert.deepEqual(pathsOf(target), ['a/x', 'old/a'])
+      fill(source, { 'a/x': 'fourth' })
+      const end = await runSync(backed)
+      assert.equal(end.code, 3)
+      assert.deepEqual(
+        end.events.filter(({ event }) => event === 'failed').map(({ path }) => path),
+        ['a/x'],
+      )
+      assert.equal(content(join(target, 'a/x')), 'third')
+    }))
+
   test('[S130] --checksum finds what size and time hide; without it nothing is sent', () =>
     withPlaces(async ({ source, target, words }) => {
       fill(source, { a: 'aaaa', b: 'bbbb' })
@@ -381,7 +395,7 @@ describe('options', () => {
     withPlaces(async ({ source, target, words }) => {
       for (let index = 0; index < 8; index++) fill(source, { [`f${index}`]: Buffer.alloc(100_000, index) })
       const run = startSync([...words, '--once', '--bandwidth', '400KB'])
-      const { done, code } = await run.ended
+      const { done, code } = await endOf(run)
       assert.equal(code, 0)
       assert.deepEqual(treeDifferences(source, target), [])
       assert.equal(done?.sentBytes, 800_000)

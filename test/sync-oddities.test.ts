@@ -1,47 +1,29 @@
 /** Oddities of real trees that a sync once took for something else, each through the whole program. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import {
+  closeSync,
   existsSync,
   lstatSync,
   lutimesSync,
   mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
+  openSync,
   renameSync,
-  rmSync,
   symlinkSync,
   unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 
-import { runSync, startSync, until, type SyncEnd } from './sync/sync-process.ts'
+import { exchangeAt } from '#os/at.ts'
 
-interface Places {
-  readonly base: string
-  readonly source: string
-  readonly target: string
-  readonly words: readonly string[]
-}
-
-async function withPlaces(use: (places: Places) => Promise<void>): Promise<void> {
-  const base = mkdtempSync(join(tmpdir(), 'eider-sync-oddities-'))
-  const source = join(base, 'source')
-  const target = join(base, 'target')
-  mkdirSync(source)
-  mkdirSync(target)
-  try {
-    await use({ base, source, target, words: [source, '--to', target, '--state', join(base, 'state')] })
-  } finally {
-    rmSync(base, { recursive: true, force: true })
-  }
-}
+import { treeDifferences } from './sync/compare.ts'
+import { mountMemory, noMounts, unmount } from './sync/mounts.ts'
+import { endOf, following, runSync, settled, startSync, until, type SyncEnd } from './sync/sync-process.ts'
+import { content, fill, names, withPlaces } from './sync/tree.ts'
+import { AS_NOBODY, giveToNobody, isRoot } from './sync/users.ts'
 
 async function once(words: readonly string[], ...more: readonly string[]): Promise<SyncEnd> {
   const end = await runSync([...words, ...more, '--once'])
@@ -49,22 +31,7 @@ async function once(words: readonly string[], ...more: readonly string[]): Promi
   return end
 }
 
-/** Runs a sync that stays while `use` lasts. */
-async function following(words: readonly string[], use: () => Promise<void>): Promise<void> {
-  const run = startSync(words)
-  try {
-    await run.watching()
-    await use()
-  } finally {
-    await run.stop()
-  }
-}
-
-const isRoot = process.getuid?.() === 0
 const OLD = new Date('2001-09-09T01:46:40Z')
-const content = (path: string): string | undefined => (existsSync(path) ? readFileSync(path, 'utf8') : undefined)
-const names = (directory: string): string[] => readdirSync(directory).filter((name) => name !== '.eider')
-
 describe('oddities of trees that are synced', () => {
   test('[S130] a directory gives way to one whose files have the same names, sizes and times', () =>
     withPlaces(async ({ base, source, target, words }) => {
@@ -120,38 +87,29 @@ describe('oddities of trees that are synced', () => {
       assert.equal(content(join(target, 'here/f')), 'here')
     }))
 
-  test(
-    '[S131] what was on a disk within the tree that is not mounted now stays',
-    { skip: !isRoot && 'takes a mount' },
-    () =>
-      withPlaces(async ({ source, target, words }) => {
-        const disk = join(source, 'disk')
-        mkdirSync(disk)
-        writeFileSync(join(source, 'f'), 'f')
-        execFileSync('mount', ['-t', 'tmpfs', 'none', disk])
-        try {
-          writeFileSync(join(disk, 'on it'), 'x')
-          await once(words)
-        } finally {
-          execFileSync('umount', ['-l', disk])
-        }
-        await once(words)
-        assert.equal(content(join(target, 'disk/on it')), 'x')
-        await following(words, async () => {
-          execFileSync('mount', ['-t', 'tmpfs', 'none', disk])
-          try {
-            writeFileSync(join(disk, 'later'), 'y')
-            await until('it is sent', () => content(join(target, 'disk/later')) === 'y')
-          } finally {
-            execFileSync('umount', ['-l', disk])
-          }
-          // Told after the unmount was: the sync looks at what is mounted every two seconds.
-          await delay(3000)
-          writeFileSync(join(source, 'after'), '')
-          await until('what came after is there', () => existsSync(join(target, 'after')))
-        })
-        assert.equal(content(join(target, 'disk/later')), 'y')
-      }),
+  test('[S131] what was on a disk within the tree that is not mounted now stays', { skip: noMounts }, () =>
+    withPlaces(async ({ source, target, words }) => {
+      const disk = join(source, 'disk')
+      mkdirSync(disk)
+      writeFileSync(join(source, 'f'), 'f')
+      mountMemory(disk)
+      writeFileSync(join(disk, 'on it'), 'x')
+      await once(words)
+      unmount(disk)
+      await once(words)
+      assert.equal(content(join(target, 'disk/on it')), 'x')
+      await following(words, async () => {
+        mountMemory(disk)
+        writeFileSync(join(disk, 'later'), 'y')
+        await until('it is sent', () => content(join(target, 'disk/later')) === 'y')
+        unmount(disk)
+        // Told after the unmount was: the sync looks at what is mounted every two seconds.
+        await delay(3000)
+        writeFileSync(join(source, 'after'), '')
+        await until('what came after is there', () => existsSync(join(target, 'after')))
+      })
+      assert.equal(content(join(target, 'disk/later')), 'y')
+    }),
   )
 
   test('[S142] what a rename replaces is kept, too', () =>
@@ -233,7 +191,7 @@ describe('oddities of trees that are synced', () => {
         await run.watching()
         unlinkSync(link)
         symlinkSync('two', link)
-        const end = await run.ended
+        const end = await endOf(run)
         assert.equal(end.code, 1)
         assert.match(end.stderr, /another directory is there than at the start/)
         assert.equal(content(join(target, 'f')), 'one')
@@ -241,6 +199,47 @@ describe('oddities of trees that are synced', () => {
         await run.stop('SIGKILL')
       }
     }))
+
+  test('a directory .eider at the top of the source is a store of its own, and left out; one below is sent', () =>
+    withPlaces(async ({ source, target, words }) => {
+      fill(source, { f: 'f', '.eider/own': 'own', 'd/.eider/data': 'data' })
+      await once(words)
+      assert.deepEqual([names(target), content(join(target, 'd/.eider/data'))], [['d', 'f'], 'data'])
+      await following(words, async () => {
+        fill(source, { '.eider/late': 'late', 'd/.eider/late': 'late' })
+        await until('what came late below', () => existsSync(join(target, 'd/.eider/late')))
+        fill(source, { last: 'last' })
+        await until('what came last', () => existsSync(join(target, 'last')))
+      })
+      for (const name of ['own', 'late']) assert.equal(content(join(target, '.eider', name)), undefined)
+    }))
+
+  for (const [who, through] of [
+    ['root', []],
+    ['nobody', AS_NOBODY],
+  ] as const) {
+    test(
+      `[S135] two directories that are exchanged while ${who} follows them are both followed`,
+      { skip: !isRoot && 'takes another user' },
+      () =>
+        withPlaces(async ({ base, source, target, words }) => {
+          fill(source, { 'a/f': 'a', 'b/in/f': 'b' })
+          giveToNobody(base)
+          await following(
+            words,
+            async () => {
+              const fd = openSync(source, 'r')
+              exchangeAt(fd, 'a', fd, 'b')
+              closeSync(fd)
+              await settled(() => treeDifferences(source, target))
+              fill(source, { 'a/in/late': 'late', 'a/new': 'new', 'b/new': 'new', 'b/made/new': 'new' })
+              await settled(() => treeDifferences(source, target))
+            },
+            { through },
+          )
+        }),
+    )
+  }
 
   test('its own state is not sent, and refused where it would be deleted', () =>
     withPlaces(async ({ source, target }) => {
