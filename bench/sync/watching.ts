@@ -258,6 +258,8 @@ async function overflow({ scratch }: Run): Promise<BenchRow[]> {
     eider: () => followed.run(syncPair, true, lay, whileStopped),
     lsyncd: () => followed.run(lsyncdPair, false, lay, whileStopped),
   })
+  // Each file is an event at least; without an overflow it would be another race.
+  if (followed.overflows < OVERFLOW_ROUNDS) throw new Error(`only ${followed.overflows} runs overflowed the queue`)
   const note = `${followed.overflows} overflows in ${OVERFLOW_ROUNDS} runs; ${followed.lost} lost`
   return followed.rows(`${EVENTS} files made while it was stopped, local`, OVERFLOW_MS_MAX, note, found)
 }
