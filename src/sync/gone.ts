@@ -29,6 +29,8 @@ export class Gone {
   /** When the first of them came. */
   #since = 0
   #timer: NodeJS.Timeout | undefined
+  /** How many are being looked at; what comes meanwhile is asked for after them. */
+  #asked = 0
 
   constructor(
     parts: Pick<SyncParts, 'source' | 'state' | 'decider' | 'deleteGuard'>,
@@ -41,7 +43,11 @@ export class Gone {
   }
 
   get isEmpty(): boolean {
-    return this.#paths.size === 0
+    return this.count === 0
+  }
+  /** With those that are being looked at. */
+  get count(): number {
+    return this.#paths.size + this.#asked
   }
 
   /** `target`: what it was listed as. */
@@ -57,13 +63,24 @@ export class Gone {
 
   /** Asks for all of it now, or as soon as it may be. @throws OperationError `DELETES_REFUSED` */
   async ask(): Promise<void> {
-    if (!this.isCompared || this.#events.isComparing()) {
+    if (!this.isCompared || this.#asked > 0 || this.#events.isComparing()) {
       this.#askIn(QUIET_MS)
       return
     }
-    const { source, state, decider, deleteGuard } = this.#parts
     const gone = [...this.#paths].sort(([a], [b]) => compareUtf8(a, b))
     this.#paths.clear()
+    this.#asked = gone.length
+    try {
+      this.#parts.deleteGuard.check(await this.#countOf(gone))
+      this.#events.onGone(gone)
+    } finally {
+      this.#asked = 0
+    }
+  }
+
+  /** How much of the target goes with them. */
+  async #countOf(gone: readonly (readonly [path: string, target: TreeEntry | undefined])[]): Promise<number> {
+    const { source, state, decider } = this.#parts
     let count = 0
     let within: string | undefined
     for (const [path, target] of gone) {
@@ -73,8 +90,7 @@ export class Gone {
       within = path
       count += Math.max(state.countAt(path), target === undefined ? 0 : 1)
     }
-    deleteGuard.check(count)
-    this.#events.onGone(gone)
+    return count
   }
 
   stop(): void {

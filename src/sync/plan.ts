@@ -95,6 +95,7 @@ export async function* planOperations(
   const { source, actor, decider, deleteGuard } = parts
   const { metadata, backupDirectory, deletes, scratch, signal } = settings
   const directories = decider.keepsDirectories
+  const pathBytesMax = actor.keeps?.pathBytesMax
   const options: ComparisonOptions = { source, decider, metadata, directories, backupDirectory, isRootAtRest: false }
   const compared = { source: 0, target: 0, same: 0 }
   const targetOnly = new TargetOnly(scratch)
@@ -104,7 +105,7 @@ export async function* planOperations(
   try {
     for (const root of source.roots) {
       const sides = {
-        source: source.list(root, { signal, onSkipped }),
+        source: source.list(root, { signal, onSkipped, ...(pathBytesMax === undefined ? {} : { pathBytesMax }) }),
         target: actorListing(actor, root, { scratch, signal, onSkipped, brief: !metadata }),
       }
       const differences = {

@@ -157,7 +157,9 @@ export class Sync {
 
   get snapshot(): SyncSnapshot {
     this.tally.sentBytes = this.#parts.executor.bytesSent
-    return this.tally.snapshot(this.#queue, this.#follower?.status)
+    const { waiting, running, bytes } = this.#queue
+    const pending = { waiting: waiting + this.#directories.count + this.#gone.count, running, bytes }
+    return this.tally.snapshot(pending, this.#follower?.status)
   }
 
   /** What a watcher tells; paths are of the target, and lie within `root`. */

@@ -21,6 +21,7 @@ export class TouchedDirectories {
   readonly #parts: Pick<SyncParts, 'source' | 'actor' | 'decider' | 'executor'>
   readonly #options: Pick<SyncOptions, 'metadata' | 'threads' | 'signal'>
   readonly #touched = new Map<string, Touch>()
+  #underWay = 0
 
   constructor(
     parts: Pick<SyncParts, 'source' | 'actor' | 'decider' | 'executor'>,
@@ -32,6 +33,10 @@ export class TouchedDirectories {
 
   get isEmpty(): boolean {
     return this.#touched.size === 0
+  }
+  /** With those under way. */
+  get count(): number {
+    return this.#touched.size + this.#underWay
   }
 
   touch(path: string, how: Touch): void {
@@ -57,7 +62,12 @@ export class TouchedDirectories {
     while (this.#touched.size > 0 && events.isResting()) {
       const batch = [...this.#touched].slice(0, this.#options.threads)
       for (const [path] of batch) this.#touched.delete(path)
-      await Promise.all(batch.map(([path, how]) => this.#finishOne(path, how, events)))
+      this.#underWay = batch.length
+      try {
+        await Promise.all(batch.map(([path, how]) => this.#finishOne(path, how, events)))
+      } finally {
+        this.#underWay = 0
+      }
       this.#options.signal.throwIfAborted()
     }
   }
