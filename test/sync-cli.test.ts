@@ -15,6 +15,7 @@ import {
   unlinkSync,
   utimesSync,
   writeFileSync,
+  renameSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -352,6 +353,21 @@ describe('options', () => {
         ['a/x'],
       )
       assert.equal(content(join(target, 'a/x')), 'third')
+    }))
+
+  test('[S142] [S141] a deletion that --backup-dir makes impossible is told as failed', () =>
+    withPlaces(async ({ source, target, words }) => {
+      fill(source, { a: 'a', b: 'b', c: 'c' })
+      assert.equal((await runSync([...words, '--once'])).code, 0)
+      renameSync(join(source, 'b'), join(source, 'b.x'))
+      const end = await runSync([...words, '--once', '--backup-dir', 'a'])
+      assert.equal(end.code, 3)
+      assert.equal(end.done?.removed, 0)
+      assert.deepEqual(
+        end.events.filter(({ event }) => event === 'failed').map(({ path }) => path),
+        ['b'],
+      )
+      assert.deepEqual(pathsOf(target), ['a', 'b', 'b.x', 'c'])
     }))
 
   test('[S130] --checksum finds what size and time hide; without it nothing is sent', () =>

@@ -116,7 +116,7 @@ export class Executor {
       const errors = await this.#deleteBatch(batch)
       for (const [index, target] of batch.entries()) {
         const error = errors[index]
-        if (error === undefined || isGone(error)) this.#forget(target)
+        if (error === undefined) this.#forget(target)
         // Something that takes no part lies in it, or it came meanwhile.
         else if (!isOperationError(error, 'STORE_NOT_EMPTY')) kept.set(target, error)
       }
@@ -126,7 +126,8 @@ export class Executor {
 
   async #deleteBatch(batch: readonly TreeEntry[]): Promise<readonly unknown[]> {
     if (this.#actor.deleteAll !== undefined && this.#options.backupDirectory === undefined) {
-      return this.#actor.deleteAll(batch, this.#call)
+      const answers = await this.#actor.deleteAll(batch, this.#call)
+      return answers.map((error) => (isGone(error) ? undefined : error))
     }
     const errors: unknown[] = []
     for (const target of batch) {
