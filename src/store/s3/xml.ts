@@ -1,9 +1,10 @@
 /**
  * The XML of the S3 API: documents of elements and text, read with hard bounds and written by hand. DTDs are refused
- * outright, so no entity can be defined and none can expand; text is kept exactly, white space and line ends included,
- * since keys are made of it.
+ * outright, so no entity can be defined and none can expand; text is kept exactly, white space included, since keys are
+ * made of it. Line ends that are no references are newlines, as XML has it. Control characters, which XML 1.0 does not
+ * have, are read and written as references: S3 has them in keys.
  */
-import { XMLParser, XMLValidator } from 'fast-xml-parser'
+import { parseXml as parsed, XmlElement as Parsed, XmlError, XmlText } from '@rgrove/parse-xml'
 import { OperationError } from '#base/errors.ts'
 
 export interface XmlElement {
@@ -16,67 +17,56 @@ export interface XmlElement {
 /** Deepest nesting that any S3 document has is 5. */
 const DEPTH_MAX = 16
 
-const parser = new XMLParser({
-  preserveOrder: true,
-  ignoreAttributes: true,
-  removeNSPrefix: true,
-  trimValues: false,
-  parseTagValue: false,
-  processEntities: false,
-  ignoreDeclaration: true,
-  ignorePiTags: true,
-  cdataPropName: '#cdata',
-})
-
-type Ordered = Record<string, unknown>
+/** Characters that XML 1.0 does not have, as they are and as references. */
+// oxlint-disable-next-line no-control-regex -- control characters are what must be found
+const NOT_XML = /[\u0001-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|&#(?:x[0-9a-f]{1,6}|\d{1,7});/giu
 
 /** The root element. @throws OperationError `INPUT_INVALID` where the text is not well-formed, has a DTD or is too deep. */
 export function parseXml(text: string): XmlElement {
   if (text.includes('<!DOCTYPE') || text.includes('<!ENTITY')) throw malformed('it has a DTD')
-  const valid = XMLValidator.validate(text)
-  if (valid !== true) throw malformed(`${valid.err.msg} (line ${valid.err.line})`)
-  let nodes: Ordered[]
+  let root: Parsed | null
   try {
-    nodes = parser.parse(text) as Ordered[]
+    // In CDATA a reference is none.
+    const source = text.includes('<![CDATA[') ? text : text.replace(NOT_XML, entityOf)
+    ;({ root } = parsed(source, { resolveUndefinedEntity: characterOf }))
   } catch (error) {
-    throw malformed(error instanceof Error ? error.message : String(error), error)
+    // The rest of its message shows the text around.
+    if (error instanceof XmlError) throw malformed(error.message.split('\n', 1)[0] ?? '', error)
+    // Nested so deeply that it does not fit on the stack.
+    if (error instanceof RangeError) throw malformed(error.message, error)
+    throw error
   }
-  const roots = nodes.filter((node) => !('#text' in node))
-  const [root] = roots
-  if (root === undefined || roots.length !== 1) throw malformed('it has no root element')
+  if (root === null) throw malformed('it has no root element')
   return elementOf(root, 0)
 }
 
-function elementOf(node: Ordered, depth: number): XmlElement {
-  if (depth > DEPTH_MAX) throw malformed(`it is nested deeper than ${DEPTH_MAX}`)
-  const name = Object.keys(node).find((key) => key !== ':@') ?? ''
-  let text = ''
-  const children: XmlElement[] = []
-  for (const inner of node[name] as Ordered[]) {
-    if ('#text' in inner) text += decodeReferences(String(inner['#text']))
-    else if ('#cdata' in inner) text += (inner['#cdata'] as Ordered[]).map((part) => String(part['#text'])).join('')
-    else children.push(elementOf(inner, depth + 1))
-  }
-  return { name, text, children }
+/** A name for a character that the parser would refuse; anything else as it is. */
+function entityOf(found: string): string {
+  const code = /^&#x/i.test(found)
+    ? Number.parseInt(found.slice(3), 16)
+    : found.startsWith('&#')
+      ? Number.parseInt(found.slice(2), 10)
+      : (found.codePointAt(0) ?? 0)
+  const isXml = code === 9 || code === 10 || code === 13 || code < 1 || (code >= 0x20 && code < 0xfffe) || code > 0xffff
+  return isXml ? found : `&character-${code};`
 }
 
-const NAMED: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
+/** What such a name stands for. */
+function characterOf(reference: string): string | undefined {
+  const code = /^&character-(\d+);$/.exec(reference)?.[1]
+  return code === undefined ? undefined : String.fromCodePoint(Number(code))
+}
 
-function decodeReferences(text: string): string {
-  if (!text.includes('&')) return text
-  return text.replace(
-    /&(?:#x([0-9a-fA-F]{1,6})|#([0-9]{1,7})|([a-z]+));/g,
-    (whole, hex: string, decimal: string, name: string) => {
-      if (name !== undefined) {
-        const known = NAMED[name]
-        if (known === undefined) throw malformed(`it has the unknown reference ${whole}`)
-        return known
-      }
-      const code = hex === undefined ? Number.parseInt(decimal, 10) : Number.parseInt(hex, 16)
-      if (code > 0x10ffff) throw malformed(`it has the reference ${whole}, which is no character`)
-      return String.fromCodePoint(code)
-    },
-  )
+function elementOf({ name, children: nodes }: Parsed, depth: number): XmlElement {
+  if (depth > DEPTH_MAX) throw malformed(`it is nested deeper than ${DEPTH_MAX}`)
+  let text = ''
+  const children: XmlElement[] = []
+  for (const node of nodes) {
+    if (node instanceof Parsed) children.push(elementOf(node, depth + 1))
+    // CDATA is text, too.
+    else if (node instanceof XmlText) text += node.text
+  }
+  return { name: name.slice(name.indexOf(':') + 1), text, children }
 }
 
 function malformed(detail: string, cause?: unknown): OperationError {
