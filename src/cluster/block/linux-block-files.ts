@@ -1,0 +1,320 @@
+/**
+ * The files of a disk on Linux. One process has a directory at a time: its lock is one of the directory itself (flock),
+ * which the kernel gives up when the process ends, and which no removal of a lock file can undo.
+ *
+ * All paths are taken from the directory that was opened, so that a file system which is unmounted behind our back, or another one
+ * that is mounted over it, is never mistaken for an empty disk. All calls run on the thread pool and are waited for no
+ * longer than a minute: the only way to learn of a device that hangs.
+ *
+ * Uncached reads use O_DIRECT: the bytes come through the block layer from the device, not from the page cache that the
+ * write went through. That proves that the file system allocated and sent what it should, and that the device
+ * answers with it; it does not prove that a device with a cache of its own has them on its medium (that is what fsync
+ * asks of it), nor that they will be there tomorrow. Where the file system has no O_DIRECT, or reads compressed or checksummed files
+ * through its own cache all the same (btrfs, ZFS, overlays of them), POSIX_FADV_DONTNEED has the clean pages dropped
+ * first, which the kernel may leave undone: then a read proves no more than that memory is sound.
+ */
+import {
+  close,
+  constants,
+  fstat,
+  fsync,
+  lstat,
+  mkdir,
+  open,
+  openSync,
+  read,
+  readdir,
+  statfs,
+  unlink,
+  writev,
+  closeSync,
+} from 'node:fs'
+
+import { ERRNO, OperationError } from '#base/errors.ts'
+import { renameNoReplaceAt } from '#os/at.ts'
+import { addressOf, bind, once } from '#os/bind.ts'
+import { lockHolder, tryLock } from '#os/flock.ts'
+import { libc, SystemCallError } from '#os/libc.ts'
+
+import {
+  type BlockFiles,
+  errnoOfCall,
+  type NewFile,
+  type Room,
+  type StoredFile,
+  type StoredName,
+} from './block-files.ts'
+
+/** Longer than a disk takes that does its own retries of a bad sector, shorter than anybody waits for a block. */
+export const CALL_MS_MAX = 60_000
+const PAGE_BYTES = 4096
+const F_GETFL = 3
+const F_SETFL = 4
+const POSIX_FADV_DONTNEED = 4
+const RENAME_NOREPLACE = 1
+/** Entries whose sizes are asked for at once: a part of the thread pool's queue, which other disks share. */
+const STATS_AT_ONCE = 16
+
+const calls = once(() => ({
+  renameat2: bind<[number, string, number, string, number]>(
+    'int renameat2(int from, const char *old, int to, const char *new, unsigned int flags)',
+  ),
+  fadvise: bind<[number, number, number, number]>(
+    'int posix_fadvise64(int fd, int64_t offset, int64_t size, int advice)',
+  ),
+}))
+
+type Done<T> = (error: Error | null, value: T) => void
+
+/** The result of an asynchronous call, or ETIMEDOUT; what comes later goes to `late`. */
+function settled<T>(call: string, start: (done: Done<T>) => void, late?: (value: T) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let isLate = false
+    const timer = setTimeout(() => {
+      isLate = true
+      reject(new SystemCallError(call, ERRNO.ETIMEDOUT))
+    }, CALL_MS_MAX)
+    start((error, value) => {
+      clearTimeout(timer)
+      if (error !== null) reject(error)
+      else if (isLate) late?.(value)
+      else resolve(value)
+    })
+  })
+}
+
+const noValue =
+  (done: Done<undefined>) =>
+  (error: Error | null): void =>
+    done(error, undefined)
+
+function closed(fd: number): Promise<void> {
+  return settled('close', (done) => close(fd, noValue(done)))
+}
+
+function synced(fd: number): Promise<void> {
+  return settled('fsync', (done) => fsync(fd, noValue(done)))
+}
+
+function opened(path: string, flags: number): Promise<number> {
+  return settled<number>('open', (done) => open(path, flags, 0o600, done), closeSync)
+}
+
+/** Reads until `into` is full or the file ends. */
+async function readFully(fd: number, into: Uint8Array, offset: number): Promise<number> {
+  let count = 0
+  while (count < into.length) {
+    const got = await settled<number>('read', (done) =>
+      read(fd, into, count, into.length - count, offset + count, done),
+    )
+    if (got === 0) break
+    count += got
+    // An uncached read that ended within a page has met the end of the file, and could not go on from there.
+    if (got % PAGE_BYTES !== 0) break
+  }
+  return count
+}
+
+/** Has later reads of the file come from the device; the file has nothing unsynced. */
+async function bypassCache(fd: number): Promise<void> {
+  try {
+    const flags = libc().fcntl(fd, F_GETFL, 0)
+    libc().fcntl(fd, F_SETFL, flags | constants.O_DIRECT)
+  } catch (error) {
+    if (errnoOfCall(error) !== 'EINVAL') throw error
+    await settled<number>('posix_fadvise', (done) => calls().fadvise.async(fd, 0, 0, POSIX_FADV_DONTNEED, done))
+  }
+}
+
+class LinuxNewFile implements NewFile {
+  readonly #fd: number
+  #bypasses = false
+
+  constructor(fd: number) {
+    this.#fd = fd
+  }
+
+  async append(parts: readonly Uint8Array[]): Promise<void> {
+    let left = parts
+    while (left.length > 0) {
+      let count = await settled<number>('writev', (done) => writev(this.#fd, left, done))
+      // A short write is followed by one that says why, or goes on.
+      let index = 0
+      while (index < left.length && count >= (left[index]?.length ?? 0)) count -= left[index++]?.length ?? 0
+      const rest = left.slice(index)
+      if (rest[0] !== undefined && count > 0) rest[0] = rest[0].subarray(count)
+      left = rest
+    }
+  }
+
+  sync(): Promise<void> {
+    return synced(this.#fd)
+  }
+
+  async readBack(offset: number, into: Uint8Array): Promise<number> {
+    if (!this.#bypasses) await bypassCache(this.#fd)
+    this.#bypasses = true
+    return readFully(this.#fd, into, offset)
+  }
+
+  close(): Promise<void> {
+    return closed(this.#fd)
+  }
+}
+
+class LinuxStoredFile implements StoredFile {
+  readonly #fd: number
+  readonly bytes: number
+
+  constructor(fd: number, bytes: number) {
+    this.#fd = fd
+    this.bytes = bytes
+  }
+
+  read(offset: number, into: Uint8Array): Promise<number> {
+    return readFully(this.#fd, into, offset)
+  }
+
+  close(): Promise<void> {
+    return closed(this.#fd)
+  }
+}
+
+export class LinuxBlockFiles implements BlockFiles {
+  readonly #fd: number
+  readonly #root: string
+
+  private constructor(fd: number) {
+    this.#fd = fd
+    this.#root = `/proc/self/fd/${fd}/`
+  }
+
+  /** Takes the directory, which is there, for this process. @throws DISK_UNUSABLE */
+  static open(directory: string): LinuxBlockFiles {
+    let fd: number
+    try {
+      fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+    } catch (error) {
+      throw new OperationError('DISK_UNUSABLE', `Cannot open disk "${directory}": ${(error as Error).message}`, {
+        cause: error,
+      })
+    }
+    try {
+      if (tryLock(fd)) return new LinuxBlockFiles(fd)
+      const holder = lockHolder(fd)
+      const who = holder === undefined ? 'another process' : `process ${holder}`
+      throw new OperationError('DISK_UNUSABLE', `Cannot open disk "${directory}": ${who} uses it`)
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+  }
+
+  async makeDirectory(path: string): Promise<void> {
+    try {
+      await settled<undefined>('mkdir', (done) => mkdir(this.#root + path, 0o700, noValue(done)))
+    } catch (error) {
+      if (errnoOfCall(error) !== 'EEXIST') throw error
+    }
+  }
+
+  async create(path: string): Promise<NewFile> {
+    return new LinuxNewFile(await opened(this.#root + path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL))
+  }
+
+  async open(path: string, how: 'cached' | 'uncached'): Promise<StoredFile | undefined> {
+    let fd: number
+    try {
+      fd = await opened(this.#root + path, constants.O_RDONLY | constants.O_NOFOLLOW)
+    } catch (error) {
+      if (errnoOfCall(error) === 'ENOENT') return undefined
+      throw error
+    }
+    try {
+      const { size } = await settled<{ size: number }>('fstat', (done) => fstat(fd, done))
+      if (how === 'uncached') await bypassCache(fd)
+      return new LinuxStoredFile(fd, size)
+    } catch (error) {
+      await closed(fd)
+      throw error
+    }
+  }
+
+  allocate(bytes: number): Uint8Array {
+    const room = Buffer.allocUnsafeSlow(bytes + PAGE_BYTES)
+    const start = (PAGE_BYTES - Number(addressOf(room) % BigInt(PAGE_BYTES))) % PAGE_BYTES
+    return room.subarray(start, start + bytes)
+  }
+
+  async rename(from: string, to: string): Promise<boolean> {
+    const fd = this.#fd
+    const result = await settled<number>('renameat2', (done) =>
+      calls().renameat2.async(fd, from, fd, to, RENAME_NOREPLACE, done),
+    )
+    if (result === 0) return true
+    try {
+      // The errno of the failure is lost on the other thread: tried here, it fails alike, or is done in another way.
+      renameNoReplaceAt(fd, from, fd, to)
+      return true
+    } catch (error) {
+      if (errnoOfCall(error) === 'EEXIST') return false
+      throw error
+    }
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    const fd = await opened(this.#root + path, constants.O_RDONLY | constants.O_DIRECTORY)
+    try {
+      await synced(fd)
+    } finally {
+      await closed(fd)
+    }
+  }
+
+  async remove(path: string): Promise<number | undefined> {
+    try {
+      const bytes = await this.#bytesOf(path)
+      if (bytes !== undefined) await settled<undefined>('unlink', (done) => unlink(this.#root + path, noValue(done)))
+      return bytes
+    } catch (error) {
+      if (errnoOfCall(error) === 'ENOENT') return undefined
+      throw error
+    }
+  }
+
+  async list(path: string): Promise<readonly StoredName[]> {
+    const names = await settled<string[]>('readdir', (done) => readdir(this.#root + path, done))
+    const found: StoredName[] = []
+    for (let at = 0; at < names.length; at += STATS_AT_ONCE) {
+      const some = names.slice(at, at + STATS_AT_ONCE)
+      const sizes = await Promise.all(some.map((name) => this.#bytesOf(path === '' ? name : `${path}/${name}`)))
+      for (const [index, name] of some.entries()) {
+        const bytes = sizes[index]
+        if (bytes !== undefined) found.push({ name, bytes })
+      }
+    }
+    return found
+  }
+
+  async room(): Promise<Room> {
+    const { bsize, blocks, bavail } = await settled<{ bsize: number; blocks: number; bavail: number }>(
+      'statfs',
+      (done) => statfs(this.#root, done),
+    )
+    return { totalBytes: bsize * blocks, freeBytes: bsize * bavail }
+  }
+
+  close(): Promise<void> {
+    return closed(this.#fd)
+  }
+
+  async #bytesOf(path: string): Promise<number | undefined> {
+    try {
+      const { size } = await settled<{ size: number }>('lstat', (done) => lstat(this.#root + path, done))
+      return size
+    } catch (error) {
+      if (errnoOfCall(error) === 'ENOENT') return undefined
+      throw error
+    }
+  }
+}
