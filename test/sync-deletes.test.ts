@@ -8,11 +8,13 @@ import {
   chmodSync,
   chownSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -22,7 +24,7 @@ import { describe, test } from 'node:test'
 import { treeDifferences } from './sync/compare.ts'
 import { mountMemory, noMounts, unmount } from './sync/mounts.ts'
 import { endOf, runSync, settled, startSync, until, type SyncEnd } from './sync/sync-process.ts'
-import { fill, fillMany, withPlaces, type Places } from './sync/tree.ts'
+import { fill, fillMany, names, withPlaces, type Places } from './sync/tree.ts'
 import { AS_NOBODY, giveToNobody, isRoot } from './sync/users.ts'
 
 function once({ words }: Pick<Places, 'words'>, ...more: string[]): Promise<SyncEnd> {
@@ -233,6 +235,79 @@ describe('[trap 13] [S131] [S132] what a sync does not delete', () => {
       assert.ok(existsSync(join(target, 'd2', 'f2')), 'it is kept until all is sent')
     }),
   )
+})
+
+describe('[S132] what a directory that gives way takes with it', () => {
+  for (const what of ['file', 'symlink'] as const) {
+    test(`counts as any other deletion: it gives way to a ${what}`, () =>
+      withPlaces(async (places) => {
+        const { base, source, target } = places
+        fillMany(source, 5)
+        for (let index = 0; index < 60; index++) fill(source, { [`data/${index}`]: String(index) })
+        assert.equal((await once(places)).code, 0)
+        renameSync(join(source, 'data'), join(base, 'data'))
+        if (what === 'file') fill(source, { data: 'a file' })
+        else symlinkSync(join(base, 'data'), join(source, 'data'))
+        const more = what === 'file' ? [] : ['--metadata']
+        await refuses(places, /Cannot delete 61 entries of the target: it has 71, and --delete-percent is 50/, ...more)
+        const end = await once(places, '--delete-percent', '90', ...more)
+        assert.equal(end.code, 0, end.stderr)
+        assert.equal(end.done?.removed, 61)
+        assert.deepEqual(
+          names(target).filter((name) => name === 'data'),
+          ['data'],
+        )
+        assert.ok(!lstatSync(join(target, 'data')).isDirectory())
+      }))
+  }
+
+  test('one of several roots that is empty is asked about, however little it is of the target', () =>
+    withPlaces(async (places) => {
+      const { base, target, state } = places
+      const words = [join(base, 'a'), join(base, 'b'), '--to', target, '--state', state]
+      for (let index = 0; index < 20; index++) fill(base, { [`b/${index}`]: 'b' })
+      fill(base, { 'a/1': '1', 'a/2': '2' })
+      assert.equal((await once({ words })).code, 0)
+      for (const name of names(join(base, 'a'))) unlinkSync(join(base, 'a', name))
+      await refuses({ ...places, words }, /"[^"]*\/a" is empty, and it has what was there/)
+      const plan = await once({ words }, '--dry-run')
+      assert.match(String(plan.events.at(-1)?.deletesRefused), /"[^"]*\/a" is empty/)
+      assert.equal((await once({ words }, '--yes-delete')).done?.removed, 2)
+    }))
+
+  test('a directory that keeps something is neither removed nor told to be', () =>
+    withPlaces(async (places) => {
+      const { source, target } = places
+      fill(source, { f: 'f' })
+      fill(target, { 'od/q': 'q', 'od/sub/r': 'r', 'od/p.keep': 'p' })
+      const ends = [await once(places, '--exclude', '*.keep'), await once(places, '--exclude', '*.keep')]
+      assert.deepEqual(
+        ends.map(({ code, done }) => [code, done?.removed]),
+        [
+          [0, 3],
+          [0, 0],
+        ],
+      )
+      assert.deepEqual(filesOf(target), ['f', 'od', 'od/p.keep'])
+    }))
+
+  test('a rename leaves behind what takes no part, and where backups lie', () =>
+    withPlaces(async (places) => {
+      const { source, target, words } = places
+      fill(source, { 'a/1': '1', 'c/1': '1' })
+      const run = startSync([...words, '--exclude', '*.keep', '--backup-dir', 'c/bak'])
+      try {
+        await run.watching()
+        fill(target, { 'a/x.keep': 'precious', 'c/bak/old': 'old' })
+        for (const name of ['a', 'c']) renameSync(join(source, name), join(source, `${name}2`))
+        await until('the new names', () => ['a2/1', 'c2/1'].every((path) => existsSync(join(target, path))))
+        await until('the old ones to go', () => ['a/1', 'c/1'].every((path) => !existsSync(join(target, path))))
+        assert.equal((await run.stop()).code, 0)
+      } finally {
+        await run.stop('SIGKILL')
+      }
+      assert.ok(existsSync(join(target, 'a/x.keep')) && existsSync(join(target, 'c/bak/old')))
+    }))
 })
 
 describe('[S131] what was equal at the start', () => {

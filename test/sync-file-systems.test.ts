@@ -100,6 +100,50 @@ describe('mounts', { skip: noMounts }, () => {
       }
     }))
 
+  test('[S131] [S139] a plan deletes nothing of a disk within the tree that is not mounted, nor is one carried out then', () =>
+    withPlaces(async ({ base, source, target, words }) => {
+      const disk = join(source, 'disk')
+      const plan = join(base, 'plan')
+      const planned = async (): Promise<void> => {
+        const { events } = await runSync([...words, '--dry-run'])
+        writeFileSync(plan, events.map((line) => `${JSON.stringify(line)}\n`).join(''))
+      }
+      mkdirSync(disk)
+      for (let index = 0; index < 9; index++) fill(source, { [index]: String(index) })
+      mountMemory(disk)
+      fill(disk, { one: '1', two: '2' })
+      assert.equal((await runSync([...words, '--once'])).code, 0)
+      unmount(disk)
+      fill(source, { more: 'more' })
+      await planned()
+      assert.equal((await runSync(['apply', plan])).code, 0)
+      assert.deepEqual(names(join(target, 'disk')), ['one', 'two'])
+      assert.equal(content(join(target, 'more')), 'more')
+
+      mountMemory(disk)
+      fill(disk, { two: '2' })
+      await planned()
+      unmount(disk)
+      const late = await runSync(['apply', plan])
+      assert.equal(late.code, 1)
+      assert.match(late.stderr, /is not mounted|is another/)
+      assert.deepEqual(names(join(target, 'disk')), ['one', 'two'])
+    }))
+
+  test('[S141] what is kept as not all could be sent is told, and bytes count that were sent', () =>
+    withPlaces(async ({ source, target, words }) => {
+      mountMemory(target, '1m')
+      fill(source, { a: Buffer.alloc(700_000, 1), c: 'c' })
+      fill(target, { extra: 'extra' })
+      fill(source, { b: Buffer.alloc(900_000, 2) })
+      const end = await runSync([...words, '--once'])
+      assert.equal(end.code, 3)
+      assert.equal(end.done?.sent, 2)
+      assert.ok([700_001, 900_001].includes(end.done?.sentBytes ?? 0), String(end.done?.sentBytes))
+      assert.equal(end.done?.keptBack, 1)
+      assert.ok(existsSync(join(target, 'extra')))
+    }))
+
   test('[S141] what found no room before is sent once, where room was made since', () =>
     withPlaces(async ({ source, target, words }) => {
       mountMemory(target, '3m')

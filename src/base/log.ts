@@ -6,6 +6,8 @@
 import { closeSync, fstatSync, openSync, writeSync } from 'node:fs'
 import pino from 'pino'
 
+import { OperationError } from './errors.ts'
+
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 export const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 export type Logger = pino.Logger
@@ -97,7 +99,14 @@ export function stepLogLevel(): LogLevel {
 
 /** Sends lines to a file (appended) instead of stderr. */
 export function logToFile(path: string): void {
-  target.to(openSync(path, 'a', 0o640), true, false)
+  let fd: number
+  try {
+    fd = openSync(path, 'a', 0o640)
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error)
+    throw new OperationError('USAGE', `Cannot write the log to "${path}": ${detail}`, { cause: error })
+  }
+  target.to(fd, true, false)
 }
 
 /** Whether lines go to a file of their own. */

@@ -21,6 +21,7 @@ const SNAPSHOT: SyncSnapshot = {
   attributesSet: 0,
   skipped: 0,
   failed: 0,
+  keptBack: 0,
   retried: 0,
   startedAtMs: 0,
   failures: [{ path: 'x', code: 'C', message: 'm' }],

@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import { OperationError } from '#base/errors.ts'
 import { logToFile, logToStderr } from '#base/log.ts'
 import { applyPlan } from '#sync/apply.ts'
-import { partsOf } from '#sync/open-sync.ts'
+import { openParts } from '#sync/open-sync.ts'
 import { newPlanHead, type PlanEnd, planOperations, type PlanOperation, readPlan } from '#sync/plan.ts'
 import { isMissed, Tally } from '#sync/tally.ts'
 import type { Skipped } from '#sync/tree.ts'
@@ -39,7 +39,7 @@ export async function showPlan(
   signal: AbortSignal,
 ): Promise<ExitCode> {
   const settings = settingsOf(values, end.prefixes, state.directory, signal)
-  const parts = partsOf(end.source, actor, state, settings)
+  const parts = await openParts({ ...end, actor, state }, settings, true)
   let skipped = 0
   const onSkipped = (each: Skipped): void => {
     if (!isMissed(each.reason)) return
@@ -77,9 +77,10 @@ export async function runApply(
     const meant = { ...syncValues, yesDelete: syncValues.yesDelete || values.yesDelete }
     const settings = settingsOf(meant, end.prefixes, state.directory, signal)
     const tally = new Tally()
-    const parts = partsOf(end.source, actor, state, settings)
+    const parts = await openParts({ ...end, actor, state }, settings)
     await applyPlan(plan, parts, settings, tally)
     tally.sentBytes = parts.executor.bytesSent
+    tally.removed = parts.executor.removed
     const snapshot = tally.snapshot({ waiting: 0, running: 0, bytes: 0 }, undefined)
     const elapsedMs = performance.now() - startedAt
     if (values.json) syncEvents(process.stdout).done(snapshot, elapsedMs)

@@ -34,6 +34,7 @@ const SNAPSHOT: SyncSnapshot = {
   skipped: 1,
   skippedBy: { special: 1 },
   failed: 0,
+  keptBack: 0,
   retried: 0,
   startedAtMs: Date.UTC(2026, 0, 1),
   failures: [],

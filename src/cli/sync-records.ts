@@ -41,6 +41,7 @@ const SnapshotSchema = v.object({
   queuedBytes: count,
   renamed: count,
   removed: count,
+  keptBack: count,
   madeDirectories: count,
   attributesSet: count,
   skipped: count,

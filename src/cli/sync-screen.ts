@@ -78,6 +78,11 @@ export function summaryLines(snapshot: SyncSnapshot, elapsedMs: number): string[
   if (attributesSet > 0) lines.push(`Set the attributes of ${attributesSet}`)
   if (skipped > 0) lines.push(`Skipped ${skippedText(snapshot)}`)
   if (retried > 0) lines.push(`Tried again ${counted(retried, 'time')}`)
+  if (snapshot.keptBack > 0) {
+    lines.push(
+      `Kept ${counted(snapshot.keptBack, 'entry', 'entries')} that only the target has, as not all could be sent`,
+    )
+  }
   if (failed > 0) {
     lines.push(
       `Failed ${failed}${snapshot.failures.length < failed ? `, of which the last ${snapshot.failures.length}` : ''}:`,

@@ -1,7 +1,7 @@
 /** What the values of the options mean for a sync. */
 import { join } from 'node:path'
 import type { SyncSettings } from '#sync/open-sync.ts'
-import { withoutSlashes, type Prefixes } from '#sync/prefixes.ts'
+import type { Prefixes } from '#sync/prefixes.ts'
 import { linksOf, type SyncValues } from './sync-ends.ts'
 
 /** `directory`: of the state. */
@@ -21,7 +21,7 @@ export function settingsOf(
     ]),
     deletes: values.delete,
     deleteRules: { isMeant: values.yesDelete, countMax: values.deleteMax, percentMax: values.deletePercent },
-    backupDirectory: values.backupDir === undefined ? undefined : withoutSlashes(values.backupDir),
+    backupDirectory: values.backupDir?.replace(/\/+$/, ''),
     bytesPerSecond: bandwidth,
     compareEveryMs: interval,
     scratch: join(directory, 'scratch'),

@@ -25,6 +25,7 @@ const SNAPSHOT: SyncSnapshot = {
   attributesSet: 0,
   skipped: 0,
   failed: 0,
+  keptBack: 0,
   retried: 0,
   startedAtMs: 0,
   failures: [],

@@ -15,6 +15,7 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import { withDeadline } from '#os/deadline.ts'
 import { untilAborted } from '#store/abort.ts'
 
+import { heldActor } from './actor-calls.ts'
 import { brokenBy } from './actor-listing.ts'
 import type { Actor, ActorContext, ActorModule, ActorOption } from './actor.ts'
 
@@ -209,7 +210,7 @@ function checkedActor(name: string, path: string, actor: unknown): Actor {
   const checked = v.safeParse(KEEPS, keeps)
   if (!checked.success)
     throw refused(name, `its "keeps" is not well formed: ${issueText(checked.issues[0])}`, EXAMPLE_HINT)
-  return { url, alreadySorted, keeps, ...calls } as unknown as Actor
+  return heldActor(name, { url, alreadySorted, keeps, ...calls } as unknown as Actor)
 }
 
 function checkedUpload(name: string, upload: Actor['upload']): Actor['upload'] {

@@ -51,9 +51,8 @@ export async function applyPlan(plan: Plan, parts: SyncParts, settings: SyncSett
   if (tally.failures.length > 0) tally.keptBack = deletions.length
   else {
     const targets = deletions.map((operation) => targetOf(operation))
-    const kept = await executor.deleteAll(targets)
-    tally.removed += targets.length - kept.size
-    for (const [target, error] of kept) tally.fail(target.path, error)
+    const failed = await executor.deleteAll(targets)
+    for (const [target, error] of failed) tally.fail(target.path, error)
     for (const { path } of deletions) touched.add(parentOf(path))
   }
   if (!settings.metadata) return

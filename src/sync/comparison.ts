@@ -17,6 +17,8 @@ export interface Differences {
   readonly onDifferent: (path: string, target: TreeEntry | null, bytes: number) => void
   /** Only the target has it, and it takes part. */
   readonly onTargetOnly: (target: TreeEntry) => void
+  /** Only the target has it, and keeps it: so it keeps the directories above. */
+  readonly onKept: (path: string) => void
   /** A directory that both have; its attributes are not the same, as far as it is known. */
   readonly onDirectory: (path: string) => void
   /** Waited for between pages, so that what is told does not pile up. */
@@ -98,9 +100,10 @@ class Comparison {
   #targetOnly(target: TreeEntry): void {
     const { source, backupDirectory } = this.#options
     const { path, kind } = target
-    if (backupDirectory !== undefined && isWithin(path, backupDirectory)) return
-    if (!source.admits(path, kind === 'directory') || !this.#source.provesAbsence(path)) return
-    this.#differences.onTargetOnly(target)
+    const isBackup = backupDirectory !== undefined && isWithin(path, backupDirectory)
+    if (!isBackup && source.admits(path, kind === 'directory') && this.#source.provesAbsence(path)) {
+      this.#differences.onTargetOnly(target)
+    } else this.#differences.onKept(path)
   }
 
   #directory(source: TreeEntry, target: TreeEntry | undefined): void {

@@ -22,6 +22,8 @@ export interface Compared {
   readonly source: number
   /** Entries of the target, those that it deleted since included. */
   readonly target: number
+  /** A root of several that has nothing any more, though the target has something of it. */
+  readonly emptied?: string | undefined
 }
 
 export class DeleteGuard {
@@ -30,20 +32,28 @@ export class DeleteGuard {
   #present = Number.MAX_SAFE_INTEGER
   /** Since the comparison began. */
   #deleted = 0
+  #isCounting = true
 
   constructor(rules: DeleteRules) {
     this.#rules = rules
   }
 
-  /** The target has so many entries. */
+  /** It is not known yet how much a comparison will delete: what is not a part of that has to wait. */
+  get isCounting(): boolean {
+    return this.#isCounting
+  }
+
+  /** The target has so many entries, and what the comparison was to delete is gone. */
   begin(present: number): void {
     this.#present = present
     this.#deleted = 0
+    this.#isCounting = false
   }
 
   /** A comparison begins: what it deletes is counted from here. */
   beginComparison(): void {
     this.#deleted = 0
+    this.#isCounting = true
   }
 
   /** So many came to the target since. */
@@ -64,8 +74,11 @@ export class DeleteGuard {
   }
 
   /** Why so many, which a comparison found in the target alone, may not go with those that it had deleted before. */
-  comparedObjection(count: number, { source, target }: Compared): string | undefined {
-    if (!this.#rules.isMeant && count > 0 && source === 0) return `the source is empty, and it has ${target}`
+  comparedObjection(count: number, { source, target, emptied }: Compared): string | undefined {
+    if (!this.#rules.isMeant && count > 0) {
+      if (source === 0) return `the source is empty, and it has ${target}`
+      if (emptied !== undefined) return `"${emptied}" is empty, and it has what was there`
+    }
     return this.#objection(this.#deleted + count, target)
   }
 

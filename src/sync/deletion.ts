@@ -5,6 +5,7 @@
 import { logger } from '#base/log.ts'
 import { parentOf } from '#store/path.ts'
 
+import type { Compared } from './delete-guard.ts'
 import type { Progress } from './progress.ts'
 import type { SyncOptions, SyncParts } from './sync.ts'
 import { TargetOnly } from './target-only.ts'
@@ -21,6 +22,11 @@ export class Deletion {
   readonly #directories: TouchedDirectories
   readonly #progress: Progress
   readonly #found: TargetOnly
+  /** Of the root that is compared: what the others before it had. */
+  #sourceBefore = 0
+  #foundBefore = 0
+  /** The first root that has nothing, though the target has something of it. */
+  #emptied: string | undefined
 
   constructor(
     parts: SyncParts,
@@ -42,19 +48,41 @@ export class Deletion {
     if (this.#options.deletes !== 'never') this.#found.add(target)
   }
 
+  /** Something that only the target has stays there. */
+  keep(path: string): void {
+    this.#found.keep(path)
+  }
+
+  /** The comparison comes to the next root. */
+  beginRoot(): void {
+    this.#sourceBefore = this.#progress.tally.compared.source
+    this.#foundBefore = this.#found.added
+  }
+
+  endRoot(name: string): void {
+    if (!this.#hasRootEntries && this.#found.added > this.#foundBefore) this.#emptied ??= name
+  }
+
+  get #hasRootEntries(): boolean {
+    return this.#progress.tally.compared.source > this.#sourceBefore
+  }
+
   /** The comparison has come some way, and goes on. */
   async meanwhile(): Promise<void> {
     const { fileCount, count } = this.#found
-    if (this.#options.deletes !== 'during' || fileCount === 0) return
-    if (this.#parts.deleteGuard.comparedObjection(count, this.#progress.tally.compared) === undefined) {
-      await this.#delete(false)
-    }
+    if (this.#options.deletes !== 'during' || fileCount === 0 || !this.#hasRootEntries) return
+    if (this.#parts.deleteGuard.comparedObjection(count, this.#compared) === undefined) await this.#delete(false)
+  }
+
+  get #compared(): Compared {
+    return { ...this.#progress.tally.compared, emptied: this.#emptied }
   }
 
   /** The comparison is over, and what it found to send was sent or has failed. @throws OperationError `DELETES_REFUSED` */
   async finish(): Promise<void> {
     const { tally } = this.#progress
     const { count } = this.#found
+    tally.keptBack = 0
     if (count === 0) return
     const failed = tally.failures.length
     if (failed > 0 && this.#options.deletes === 'after') {
@@ -62,7 +90,7 @@ export class Deletion {
       log.warn({ failed, kept: count }, 'nothing is deleted from the target, as not all could be sent')
       return
     }
-    this.#parts.deleteGuard.checkCompared(count, tally.compared)
+    this.#parts.deleteGuard.checkCompared(count, this.#compared)
     await this.#delete(true)
   }
 
@@ -77,10 +105,9 @@ export class Deletion {
     for await (const page of this.#found.pages(withDirectories)) {
       this.#options.signal.throwIfAborted()
       const left = source.isLocal ? await this.#stillAbsent(page) : page.filter(({ path }) => !queue.has(path))
-      const kept = await executor.deleteAll(left)
-      tally.removed += left.length - kept.size
+      const failed = await executor.deleteAll(left)
       tally.changed()
-      for (const [target, error] of kept) this.#workers.giveUp(target.path, error)
+      for (const [target, error] of failed) this.#workers.giveUp(target.path, error)
       for (const { path } of left) this.#directories.touch(parentOf(path), 'changed')
       this.#progress.show()
     }

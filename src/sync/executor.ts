@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { timestampNow } from '#base/time.ts'
-import { joinPath, parentOf } from '#store/path.ts'
+import { isWithin, joinPath, parentOf } from '#store/path.ts'
 import { type Attributes, type CallOptions, sortKey, type Source } from '#store/store.ts'
 
 import type { Actor, FileToSend } from './actor.ts'
@@ -55,6 +55,8 @@ export class Executor {
   readonly #call: CallOptions
   /** Bytes that were handed over, in all. */
   bytesSent = 0
+  /** Entries of the target that were deleted, for whatever reason. */
+  removed = 0
 
   constructor(source: SyncSource, actor: Actor, state: SyncState, deletes: DeleteGuard, options: ExecutorOptions) {
     this.#source = source
@@ -107,9 +109,12 @@ export class Executor {
     return true
   }
 
-  /** Deletes entries that a comparison found in the target alone, in that order. Gives those that are left, and why. */
+  /**
+   * Deletes entries that a comparison found in the target alone, in that order. Gives those that failed, and why; a directory
+   * stays where something that takes no part lies in it, or came meanwhile.
+   */
   async deleteAll(targets: readonly TreeEntry[]): Promise<ReadonlyMap<TreeEntry, unknown>> {
-    const kept = new Map<TreeEntry, unknown>()
+    const failed = new Map<TreeEntry, unknown>()
     this.#deletes.take(targets.length)
     for (let start = 0; start < targets.length; start += DELETE_BATCH) {
       const batch = targets.slice(start, start + DELETE_BATCH)
@@ -117,16 +122,16 @@ export class Executor {
       for (const [index, target] of batch.entries()) {
         const error = errors[index]
         if (error === undefined) this.#forget(target)
-        // Something that takes no part lies in it, or it came meanwhile.
-        else if (!isOperationError(error, 'STORE_NOT_EMPTY')) kept.set(target, error)
+        else if (!isOperationError(error, 'STORE_NOT_EMPTY')) failed.set(target, error)
       }
     }
-    return kept
+    return failed
   }
 
   async #deleteBatch(batch: readonly TreeEntry[]): Promise<readonly unknown[]> {
     if (this.#actor.deleteAll !== undefined && this.#options.backupDirectory === undefined) {
       const answers = await this.#actor.deleteAll(batch, this.#call)
+      for (const error of answers) if (error === undefined) this.removed++
       return answers.map((error) => (isGone(error) ? undefined : error))
     }
     const errors: unknown[] = []
@@ -172,6 +177,11 @@ export class Executor {
         : { algorithm: 'sha256', digest: createHash('sha256').update(whole).digest('hex') }
     const mtime = entry.mtime ?? lookedAt
     const attributes: Attributes = metadata ? (entry.attributes ?? { mtime }) : { mtime }
+    let counted = 0
+    const count = (bytes: number): void => {
+      counted += bytes
+      this.bytesSent += bytes
+    }
     let isCounted = false
     const stream = (): AsyncIterable<Uint8Array> => {
       const bytes = whole === undefined ? open.bytes.stream() : once(whole)
@@ -179,11 +189,12 @@ export class Executor {
       // An actor may read the file once for its hash and once more to send it.
       if (isCounted) return paced
       isCounted = true
-      return this.#counted(paced)
+      return countedBy(paced, count)
     }
     const source = (): Source => {
       if (bandwidth !== undefined) return { kind: 'stream', stream: stream(), size: entry.size }
-      this.bytesSent += entry.size
+      if (!isCounted) count(entry.size)
+      isCounted = true
       return whole ?? open.bytes.source()
     }
     const { path } = entry
@@ -198,7 +209,13 @@ export class Executor {
       source,
     }
     await this.#backUp(replaced)
-    const stored = await this.#making(path, () => this.#actor.upload(file, this.#call))
+    let stored: Stored | undefined
+    try {
+      stored = await this.#making(path, () => this.#actor.upload(file, this.#call))
+    } catch (error) {
+      this.bytesSent -= counted
+      throw error
+    }
     const sent = hash ?? (verify ? await hashSource(this.#source, entry, this.#call) : undefined)
     if (verify && sent !== undefined) await this.#verify(file, stored?.version, sent)
     return { ...knownOf(entry, mtime, lookedAt), targetVersion: stored?.version, hash: sent }
@@ -333,6 +350,7 @@ export class Executor {
     try {
       if (backupDirectory !== undefined && target.kind !== 'directory') await this.#moveAside(target, backupDirectory)
       else await this.#actor.delete(target, this.#call)
+      this.removed++
     } catch (error) {
       if (this.#actor.stat === undefined) {
         if (isGone(error)) return
@@ -346,6 +364,7 @@ export class Executor {
       // The version that is remembered is not the one that is there: the source has neither.
       if (backupDirectory !== undefined) await this.#moveAside(now, backupDirectory)
       else await this.#actor.delete(now, this.#call)
+      this.removed++
     }
   }
 
@@ -373,7 +392,7 @@ export class Executor {
   /** A directory that the source has no more, with all in it that takes part. */
   async #deleteGone(path: string): Promise<void> {
     const found = await entriesUnder(this.#actor, path, this.#call)
-    const targets = found.filter((entry) => this.#source.admits(entry.path, entry.kind === 'directory')).toReversed()
+    const targets = found.filter((entry) => this.#takesPart(entry)).toReversed()
     if (this.#actor.keeps?.directories === true) targets.push({ path, kind: 'directory', size: 0, mtime: undefined })
     await this.#deleteUnder(path, targets)
   }
@@ -386,8 +405,9 @@ export class Executor {
         `Cannot replace the directory "${path}" of the target: --delete never keeps what lies in it`,
       )
     }
+    if (this.#deletes.isCounting) throw new RoomWaits(path)
     const found = await entriesUnder(this.#actor, path, this.#call)
-    const protectedOne = found.find((entry) => !this.#source.admits(entry.path, entry.kind === 'directory'))
+    const protectedOne = found.find((entry) => !this.#takesPart(entry))
     if (protectedOne !== undefined) {
       throw new OperationError(
         'STORE_NOT_EMPTY',
@@ -395,6 +415,13 @@ export class Executor {
       )
     }
     await this.#deleteUnder(path, [...found.toReversed(), { path, kind: 'directory', size: 0, mtime: undefined }])
+  }
+
+  /** Not what the filter leaves out, and not what is kept of before. */
+  #takesPart({ path, kind }: TreeEntry): boolean {
+    const { backupDirectory } = this.#options
+    const isBackup = backupDirectory !== undefined && isWithin(path, backupDirectory)
+    return !isBackup && this.#source.admits(path, kind === 'directory')
   }
 
   /** All of the targets, which lie at or under the path, or it fails. */
@@ -463,12 +490,24 @@ export class Executor {
   #remember(key: string, entry: TreeEntry, lookedAt: Known['lookedAt'], targetVersion: TreeEntry['version']): void {
     this.#state.remember(key, { ...knownOf(entry, entry.mtime ?? lookedAt, lookedAt), targetVersion })
   }
+}
 
-  async *#counted(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-    for await (const chunk of stream) {
-      this.bytesSent += chunk.length
-      yield chunk
-    }
+async function* countedBy(
+  stream: AsyncIterable<Uint8Array>,
+  count: (bytes: number) => void,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const chunk of stream) {
+    count(chunk.length)
+    yield chunk
+  }
+}
+
+/** A directory of the target is in the way, and how much is to be deleted is not known yet: it is to be tried after that. */
+export class RoomWaits extends Error {
+  override name = 'RoomWaits'
+
+  constructor(path: string) {
+    super(`"${path}" waits until it is known how much is to be deleted`)
   }
 }
 

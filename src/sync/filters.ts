@@ -64,6 +64,11 @@ export class Filter {
     this.fingerprint = createHash('sha256').update(text).digest('base64url').slice(0, 22)
   }
 
+  /** Everything takes part. */
+  get isEmpty(): boolean {
+    return this.#globs.length === 0 && this.#accepts === undefined && this.#rejects === undefined
+  }
+
   /** For the tree that lies at the absolute path `root`; of a tree in a store, `/`. */
   at(root: string): TreeFilter {
     const prefix = root.endsWith('/') ? root : `${root}/`

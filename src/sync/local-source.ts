@@ -121,6 +121,10 @@ export class LocalSource implements SyncSource {
     return path === root.target || root.filter.reaches(relativeTo(root.target, path), isDirectory)
   }
 
+  get isFiltered(): boolean {
+    return !this.#options.filter.isEmpty
+  }
+
   otherNames(entry: TreeEntry): readonly string[] {
     const names = this.#names.of(entry)
     return names.filter((path) => path !== entry.path)

@@ -121,6 +121,9 @@ class Side {
       throw new OperationError(
         'STORE_PROTOCOL',
         `Cannot compare the trees: the ${this.#name} is out of order: ${detail}`,
+        {
+          hint: 'A listing that is not in order of UTF-8 bytes, a directory with "/" after it, must not say that it is.',
+        },
       )
     }
     this.#last = this.key

@@ -5,8 +5,10 @@
  */
 import { compareTimestamps, timestampNow } from '#base/time.ts'
 import { Slice } from '#store/directory/listing.ts'
+import { isWithin } from '#store/path.ts'
 
 import type { Actor } from './actor.ts'
+import { entriesUnder } from './actor-listing.ts'
 import { isRacy, TICK_NS } from './equality.ts'
 import type { SyncSource } from './source.ts'
 import type { SyncState } from './state.ts'
@@ -78,6 +80,15 @@ export class Mover {
     return { identity, lookedAt: { ...identity.ctime, seconds: identity.ctime.seconds + 1 } }
   }
 
+  /** Whether something that takes no part lies in the target's directory: that stays where it is. */
+  async #holdsOther(directory: string, signal: AbortSignal): Promise<boolean> {
+    const { backupDirectory } = this.#options
+    if (backupDirectory !== undefined && isWithin(backupDirectory, directory)) return true
+    if (!this.#source.isFiltered) return false
+    const found = await entriesUnder(this.#actor, directory, { signal })
+    return found.some(({ path, kind }) => !this.#source.admits(path, kind === 'directory'))
+  }
+
   async #moveDirectory(from: string, to: string, entry: TreeEntry, signal: AbortSignal): Promise<boolean> {
     if (entry.kind !== 'directory') return false
     let isKnown = false
@@ -87,7 +98,7 @@ export class Mover {
       if (page.some(({ path, kind }) => !this.#source.admits(to + path.slice(from.length), kind === 'directory')))
         return false
     }
-    if (!isKnown) return false
+    if (!isKnown || (await this.#holdsOther(from, signal))) return false
     const versions = new Map<string, string>()
     const directory: TreeEntry = { path: from, kind: 'directory', size: 0, mtime: undefined }
     try {

@@ -34,16 +34,27 @@ export interface SyncEnds {
 
 /** @throws OperationError `STORE_UNSUPPORTED` where the target cannot do what is asked for, `ROOT_CHANGED` */
 export async function openSync(ends: SyncEnds, settings: SyncSettings, observer: SyncObserver): Promise<Sync> {
-  const { source, actor, state, roots, follower } = ends
+  return new Sync(await openParts(ends, settings), settings, observer, ends.follower)
+}
+
+/**
+ * What decides and what carries out, for a sync and for a plan, which changes nothing (`onlyLook`).
+ * @throws OperationError as `openSync`
+ */
+export async function openParts(
+  { source, actor, state, roots }: SyncEnds,
+  settings: SyncSettings,
+  onlyLook = false,
+): Promise<SyncParts> {
   checkActor(actor, settings)
   const parts = partsOf(source, actor, state, settings)
   if (settings.deletes !== 'never') {
-    parts.decider.rootDevices = await checkRoots(roots, state, settings.deleteRules.isMeant)
+    parts.decider.rootDevices = await checkRoots(roots, state, settings.deleteRules.isMeant, onlyLook)
   }
-  return new Sync(parts, settings, observer, follower)
+  return parts
 }
 
-/** What decides and what carries out, for a sync and for a plan. */
+/** Without a look at what the target can do, and whether the roots are those of before. */
 export function partsOf(source: SyncSource, actor: Actor, state: SyncState, settings: SyncSettings): SyncParts {
   const { metadata, links, signal, verify, backupDirectory, keyOf, bytesPerSecond } = settings
   const deletes = settings.deletes !== 'never'
@@ -77,6 +88,7 @@ function checkActor(actor: Actor, { metadata, links, verify, backupDirectory, ch
 
 function checkBackup(directory: string): void {
   try {
+    if (directory.startsWith('/')) throw new Error('it is a path within the target, and that is not on this disk')
     checkPath(directory)
     if (directory === '' || isWithin(directory, OWN_NAME)) throw new Error('it has to be a directory of its own')
   } catch (error) {

@@ -59,6 +59,8 @@ export async function withParts(options: PartsOptions, use: (parts: Parts) => Pr
   const actor = new StoreActor(wrap(store))
   const { signal } = new AbortController()
   const parts = partsOf(source, actor, state, { ...SETTINGS, scratch: base, signal, ...settings })
+  // As after a comparison.
+  parts.deleteGuard.begin(Number.MAX_SAFE_INTEGER)
   try {
     await use({
       ...parts,

@@ -11,10 +11,9 @@ import { Slice } from '#store/directory/listing.ts'
 import { inParallel } from '#store/parallel.ts'
 
 import { actorListing } from './actor-listing.ts'
-import type { Actor } from './actor.ts'
 import { compare, type ComparisonOptions } from './comparison.ts'
 import type { Decision } from './decision.ts'
-import type { SyncSource } from './source.ts'
+
 import type { SyncSettings } from './open-sync.ts'
 import type { SyncParts } from './sync.ts'
 import { TargetOnly } from './target-only.ts'
@@ -103,7 +102,9 @@ export async function* planOperations(
   let bytes = 0
   const different: { readonly path: string; readonly target: TreeEntry | null }[] = []
   try {
-    for (const root of source.roots) {
+    let emptied: string | undefined
+    for (const [index, root] of source.roots.entries()) {
+      const before = { source: compared.source, found: targetOnly.added }
       const sides = {
         source: source.list(root, { signal, onSkipped, ...(pathBytesMax === undefined ? {} : { pathBytesMax }) }),
         target: actorListing(actor, root, { scratch, signal, onSkipped, brief: !metadata }),
@@ -111,10 +112,12 @@ export async function* planOperations(
       const differences = {
         onDifferent: (path: string, target: TreeEntry | null) => void different.push({ path, target }),
         onTargetOnly: (entry: TreeEntry) => targetOnly.add(entry),
+        onKept: (path: string) => targetOnly.keep(path),
         onDirectory: () => {},
         room: async () => {},
       }
       await compare(sides, differences, compared, options)
+      if (compared.source === before.source && targetOnly.added > before.found) emptied ??= source.names[index] ?? root
     }
     const slice = new Slice()
     for (let at = 0; at < different.length; at += TOGETHER) {
@@ -132,9 +135,10 @@ export async function* planOperations(
       if (slice.over()) await slice.next()
     }
     if (deletes === 'never' || targetOnly.count === 0) return { operations, bytes }
-    const refusal = deleteGuard.comparedObjection(targetOnly.count, compared)
+    const refusal = deleteGuard.comparedObjection(targetOnly.count, { ...compared, emptied })
     for await (const page of targetOnly.pages(true)) {
       for (const target of page) {
+        if (await decider.isElsewhere(target.path)) continue
         operations++
         yield { do: 'delete', path: target.path, source: null, target: printOf(target) }
       }
@@ -210,7 +214,7 @@ export function readPlan(name: string, content: string): Plan {
 /** Operations that no longer stand on what they were planned on, with why; at most `max`, and how many there are. */
 export async function outdatedOperations(
   { operations }: Plan,
-  parts: { readonly source: SyncSource; readonly actor: Actor },
+  parts: Pick<SyncParts, 'source' | 'actor' | 'decider'>,
   options: { readonly threads: number; readonly signal: AbortSignal; readonly max: number },
 ): Promise<{ readonly first: readonly string[]; readonly count: number }> {
   const first: string[] = []
@@ -226,12 +230,13 @@ export async function outdatedOperations(
 
 async function whyOutdated(
   { path, source: planned, target: plannedTarget }: PlanOperation,
-  { source, actor }: { readonly source: SyncSource; readonly actor: Actor },
+  { source, actor, decider }: Pick<SyncParts, 'source' | 'actor' | 'decider'>,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const looked = await source.look(path, { signal })
   const now = looked.is === 'entry' ? looked.entry : undefined
   if (!isSamePrint(planned, printOf(now), now?.kind === 'directory')) return 'the source is another'
+  if (planned === null && (await decider.isElsewhere(path))) return 'the file system that it was on is not mounted'
   if (actor.stat === undefined) return undefined
   const expected = plannedTarget === null ? {} : { expected: plannedTarget.kind }
   const there = await actor.stat(path, { signal, ...expected })

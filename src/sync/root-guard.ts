@@ -25,7 +25,8 @@ interface Identity {
 }
 
 /**
- * Compares the roots with those of the last run, and remembers them. Gives the devices that they have been on.
+ * Compares the roots with those of the last run, and remembers them unless it is only to look. Gives the devices that they have
+ * been on.
  * @param isMeant `--yes-delete`: a root that is another one is taken as the new one
  * @throws OperationError `ROOT_CHANGED`
  */
@@ -33,11 +34,12 @@ export async function checkRoots(
   roots: readonly Root[],
   state: SyncState,
   isMeant: boolean,
+  onlyLook = false,
 ): Promise<ReadonlySet<number>> {
   const devices = new Set<number>()
   for (const { source, isDirectory } of roots) {
     if (!isDirectory) continue
-    const now = identityOf(source)
+    const now = identityOf(source, onlyLook)
     const told = state.fact(`root ${source}`)
     const before = told === undefined ? undefined : (JSON.parse(told) as Identity)
     if (before !== undefined && !isSame(before, now) && !isMeant) {
@@ -49,7 +51,7 @@ export async function checkRoots(
     const all = [...new Set([...(before?.devices ?? []), ...now.devices])]
     for (const device of all) devices.add(device)
     const fact = JSON.stringify({ ...now, devices: all })
-    if (fact !== told) await state.setFact(`root ${source}`, fact)
+    if (fact !== told && !onlyLook) await state.setFact(`root ${source}`, fact)
   }
   return devices
 }
@@ -58,22 +60,23 @@ function isSame(before: Identity, now: Identity): boolean {
   return before.mark === '' ? before.id === now.id : before.mark === now.mark
 }
 
-/** Gives the directory a mark, where it has none and can have one. */
-function identityOf(directory: string): Identity {
+/** Gives the directory a mark, where it has none and can have one, unless it is only to look. */
+function identityOf(directory: string, onlyLook: boolean): Identity {
   const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     const path = inodePath(fd)
     const { id, device } = statusOf(fd)
-    return { id, mark: markOf(path), devices: [device] }
+    return { id, mark: markOf(path, onlyLook), devices: [device] }
   } finally {
     closeSync(fd)
   }
 }
 
-function markOf(path: string): string {
+function markOf(path: string, onlyLook: boolean): string {
   try {
     const found = xattrGet(path, MARK)
     if (found !== undefined) return found.toString()
+    if (onlyLook) return ''
     const mark = randomUUID()
     xattrSet(path, MARK, Buffer.from(mark))
     return mark

@@ -43,6 +43,8 @@ export interface SyncSnapshot {
   readonly queuedBytes: number
   readonly renamed: number
   readonly removed: number
+  /** Entries that only the target has, and that are kept there as not all could be sent. */
+  readonly keptBack: number
   readonly madeDirectories: number
   readonly attributesSet: number
   readonly skipped: number

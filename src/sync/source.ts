@@ -56,6 +56,8 @@ export interface SyncSource {
   list(under: string, options: SourceListOptions): SourceListing
   /** Whether an entry of that path and kind would take part: what the filter leaves out is not deleted from the target. */
   admits(path: string, isDirectory: boolean): boolean
+  /** Whether `admits` may say no of anything at all. */
+  readonly isFiltered: boolean
   /** Other paths, of those that were listed or looked at, that are names of the same file (hard links). */
   otherNames(entry: TreeEntry): readonly string[]
   /** @throws OperationError `ROOT_CHANGED` where the root is another than at the start */

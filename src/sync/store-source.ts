@@ -30,6 +30,7 @@ export class StoreSource implements SyncSource {
   readonly isLocal = false
   /** Versions decide. */
   readonly granularityNs = 0
+  readonly isFiltered: boolean
   readonly #store: Store
   readonly #filter: TreeFilter
   readonly #target: string
@@ -37,6 +38,7 @@ export class StoreSource implements SyncSource {
   constructor({ store, filter, target }: StoreSourceOptions) {
     this.#store = store
     this.#filter = filter.at('/')
+    this.isFiltered = !filter.isEmpty
     this.#target = target
     this.names = [store.url]
     this.roots = [target]

@@ -157,6 +157,7 @@ export class Sync {
 
   get snapshot(): SyncSnapshot {
     this.tally.sentBytes = this.#parts.executor.bytesSent
+    this.tally.removed = this.#parts.executor.removed
     const { waiting, running, bytes } = this.#queue
     const pending = { waiting: waiting + this.#directories.count + this.#gone.count, running, bytes }
     return this.tally.snapshot(pending, this.#follower?.status)
@@ -278,7 +279,8 @@ export class Sync {
       },
       onFailed: (path, error) => this.#workers.giveUp(path, error),
     })
-    const isEqual = this.#isAtRest && this.#queue.isWhole && this.tally.failures.length === 0
+    const isWhole = this.#queue.isWhole && !this.#workers.isRoomAwaited && this.tally.failures.length === 0
+    const isEqual = this.#isAtRest && isWhole
     if (!isEqual || this.#comparedAt === undefined) return
     const comparedAt = this.#comparedAt
     this.#comparedAt = undefined
@@ -294,9 +296,11 @@ export class Sync {
     decider.equalSince = this.#equalSince()
     const deletion = new Deletion(this.#parts, this.#options, this.#workers, this.#directories, this.#progress)
     try {
-      for (const root of source.roots) {
+      for (const [index, root] of source.roots.entries()) {
         const target = against === 'target' ? this.#targetListing(root) : state.listing(root, new Slice())
+        deletion.beginRoot()
         await this.#compare(root, target, deletion)
+        deletion.endRoot(source.names[index] ?? root)
       }
       await this.#directories.touchRoots()
       this.#progress.phase('sending')
@@ -304,6 +308,8 @@ export class Sync {
       await deletion.finish()
       deleteGuard.begin(compared.source)
       this.#gone.isCompared = true
+      // Else what lies there is kept with the rest.
+      if (this.tally.keptBack === 0) this.#workers.makeRoom()
       this.#comparedAt = this.tally.missed === 0 ? startedAt : undefined
       if (!this.#options.once) return
       await this.#gone.ask()
@@ -326,6 +332,7 @@ export class Sync {
     const differences: Differences = {
       onDifferent: (path, there, bytes) => this.#queue.add(path, deletion === undefined ? undefined : there, bytes),
       onTargetOnly: (entry) => (deletion === undefined ? this.#gone.add(entry.path, entry) : deletion.add(entry)),
+      onKept: (path) => deletion?.keep(path),
       onDirectory: (path) => this.#directories.touch(path, 'changed'),
       room: async () => {
         this.#workers.pump()

@@ -30,9 +30,8 @@ export class Tally {
     if (outcome === 'nothing') return
     this.#lastChangeAtMs = Date.now()
     if (outcome === 'sent' || outcome === 'changed') this.sent++
-    else if (outcome === 'deleted') this.removed++
     else if (outcome === 'made-directory') this.#madeDirectories++
-    else this.#attributesSet++
+    else if (outcome === 'attributes-set') this.#attributesSet++
   }
 
   changed(): void {
@@ -91,6 +90,7 @@ export class Tally {
       queuedBytes: Math.max(0, queue.bytes),
       renamed: this.renamed,
       removed: this.removed,
+      keptBack: this.keptBack,
       madeDirectories: this.#madeDirectories,
       attributesSet: this.#attributesSet,
       skipped: this.#skipped.size,

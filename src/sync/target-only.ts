@@ -7,6 +7,8 @@ import { closeSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 
+import { parentOf } from '#store/path.ts'
+
 import type { TreeEntry } from './tree.ts'
 
 const MEMORY_MAX = 10_000
@@ -15,11 +17,14 @@ const PAGE_ENTRIES = 1000
 export class TargetOnly {
   readonly #scratch: string
   #files: TreeEntry[] = []
-  readonly #directories: TreeEntry[] = []
+  /** By path, in the order in which they came. */
+  readonly #directories = new Map<string, TreeEntry>()
   #path: string | undefined
   #fd = -1
   /** Files, in memory and in the file. */
   #fileCount = 0
+  /** All that were ever added. */
+  added = 0
 
   /** `scratch`: the directory for the file. */
   constructor(scratch: string) {
@@ -27,21 +32,28 @@ export class TargetOnly {
   }
 
   get count(): number {
-    return this.#fileCount + this.#directories.length
+    return this.#fileCount + this.#directories.size
   }
   get fileCount(): number {
     return this.#fileCount
   }
 
   add({ path, kind, size, version }: TreeEntry): void {
+    this.added++
     const entry: TreeEntry = { path, kind, size, mtime: undefined, ...(version === undefined ? {} : { version }) }
     if (kind === 'directory') {
-      this.#directories.push(entry)
+      this.#directories.set(path, entry)
       return
     }
     this.#fileCount++
     this.#files.push(entry)
     if (this.#files.length >= MEMORY_MAX) this.#spill()
+  }
+
+  /** Something stays at the path, and with it the directories above. */
+  keep(path: string): void {
+    if (this.#directories.size === 0) return
+    for (let above = parentOf(path); above !== ''; above = parentOf(above)) this.#directories.delete(above)
   }
 
   /** All that there is, which it has no more then; directories, in which more may be found, at the end alone. */
@@ -62,10 +74,11 @@ export class TargetOnly {
       }
       if (page.length > 0) yield page
     }
-    const kept = [this.#files, withDirectories ? this.#directories.splice(0).toReversed() : []]
+    const left = [this.#files, withDirectories ? [...this.#directories.values()].toReversed() : []]
     this.#files = []
     this.#fileCount = 0
-    for (const entries of kept) {
+    if (withDirectories) this.#directories.clear()
+    for (const entries of left) {
       for (let at = 0; at < entries.length; at += PAGE_ENTRIES) yield entries.slice(at, at + PAGE_ENTRIES)
     }
   }

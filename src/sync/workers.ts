@@ -8,6 +8,7 @@ import { parentOf } from '#store/path.ts'
 
 import type { Decision } from './decision.ts'
 import type { Gone } from './gone.ts'
+import { RoomWaits } from './executor.ts'
 import { Mover } from './mover.ts'
 import type { Progress } from './progress.ts'
 import { isFatal, mayPass, pauseMs, TRIES_MAX } from './retry.ts'
@@ -38,6 +39,8 @@ export class Workers {
   readonly #mover: Mover
   /** Files with several names of which not all are known, which others outside of the tree need not be. */
   readonly #linksSought = new Set<string>()
+  /** Paths where a directory of the target is in the way, until it is known how much is to be deleted. */
+  readonly #waitForRoom = new Set<string>()
   #waiters: (() => void)[] = []
   #timer: NodeJS.Timeout | undefined
 
@@ -84,6 +87,18 @@ export class Workers {
     while (this.queue.running > 0) await this.changed()
   }
 
+  /** Something is to be done once it is known how much is to be deleted. */
+  get isRoomAwaited(): boolean {
+    return this.#waitForRoom.size > 0
+  }
+
+  /** It is known how much is to be deleted, and what was found in the target alone is gone. */
+  makeRoom(): void {
+    for (const path of this.#waitForRoom) this.queue.add(path)
+    this.#waitForRoom.clear()
+    this.pump()
+  }
+
   /** What failed at the path outside of the queue: it is not tried again. */
   giveUp(path: string, error: unknown): void {
     if (isFatal(error)) this.#ends.onFatal(error)
@@ -104,7 +119,10 @@ export class Workers {
         this.queue.done(path)
       } else await this.#carryOut(work, decision)
     } catch (error) {
-      this.#failed(work, error)
+      if (error instanceof RoomWaits) {
+        this.#waitForRoom.add(path)
+        this.queue.done(path)
+      } else this.#failed(work, error)
     }
     this.wake()
     this.pump()

@@ -32,6 +32,9 @@ export interface SyncEvent {
   readonly sentBytes?: number
   readonly renamed?: number
   readonly removed?: number
+  readonly keptBack?: number
+  /** Of a plan: why it would be. */
+  readonly deletesRefused?: string
   readonly retried?: number
   readonly failed?: number
   readonly skipped?: number
