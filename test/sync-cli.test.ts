@@ -7,6 +7,7 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -333,7 +334,7 @@ describe('options', () => {
       }
     }))
 
-  test('[S142] [S141] nothing is replaced that --backup-dir cannot keep, as a file is in the way there', () =>
+  test('[S142] what was kept of a file gives way to the directory that is there later', () =>
     withPlaces(async ({ source, target, words }) => {
       const backed = [...words, '--once', '--backup-dir', 'old']
       fill(source, { a: 'first' })
@@ -346,13 +347,77 @@ describe('options', () => {
       assert.equal((await runSync(backed)).code, 0)
       assert.deepEqual(pathsOf(target), ['a/x', 'old/a'])
       fill(source, { 'a/x': 'fourth' })
-      const end = await runSync(backed)
+      assert.equal((await runSync(backed)).code, 0)
+      assert.deepEqual(pathsOf(target), ['a/x', 'old/a/x', 'old/a~1'])
+      assert.equal(content(join(target, 'old/a~1')), 'second')
+    }))
+
+  test('[S142] what somebody else has put into the target meanwhile is kept, too', () =>
+    withPlaces(async ({ source, target, words }) => {
+      fill(source, { known: 'first', from: 'from' })
+      const run = startSync([...words, '--backup-dir', 'bak'])
+      try {
+        await run.watching()
+        fill(target, { known: 'by another', unknown: 'by another', to: 'by another' })
+        fill(source, { known: 'mine', unknown: 'mine' })
+        renameSync(join(source, 'from'), join(source, 'to'))
+        await settled(() => treeDifferences(source, target).filter((line) => !line.includes('bak')))
+        for (const name of ['known', 'unknown', 'to']) {
+          assert.equal(content(join(target, 'bak', name)), 'by another', name)
+        }
+        assert.equal((await run.stop()).code, 0)
+      } finally {
+        await run.stop('SIGKILL')
+      }
+    }))
+
+  test('[S142] what was kept before gives way to what is kept now, under another name', () =>
+    withPlaces(async ({ source, target, words }) => {
+      const kept = async (): Promise<void> => {
+        assert.equal((await runSync([...words, '--once', '--yes-delete', '--backup-dir', 'bak'])).code, 0)
+      }
+      fill(source, { a: 'file', other: 'o' })
+      await kept()
+      fill(source, { a: 'file, another' })
+      await kept()
+      unlinkSync(join(source, 'a'))
+      fill(source, { 'a/q': 'q' })
+      await kept()
+      fill(source, { 'a/q': 'q, another' })
+      await kept()
+      rmSync(join(source, 'a'), { recursive: true })
+      fill(source, { a: 'file again' })
+      await kept()
+      fill(source, { a: 'and again' })
+      await kept()
+      const bytes = readdirSync(join(target, 'bak'), { recursive: true, encoding: 'utf8', withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => readFileSync(join(entry.parentPath, entry.name), 'utf8'))
+      // Of one path the last is kept.
+      assert.deepEqual(bytes.toSorted(), ['file again', 'file, another', 'q, another'])
+    }))
+
+  test('a run that is stopped before the target is equal says so, and does not end with 0', () =>
+    withPlaces(async ({ source, words }) => {
+      for (let index = 0; index < 4; index++) fill(source, { [index]: Buffer.alloc(4 << 20, index) })
+      const run = startSync([...words, '--once', '--bandwidth', '1MiB'])
+      await run.event('that it sends', ({ inFlight }) => (inFlight ?? 0) > 0)
+      const end = await run.stop()
       assert.equal(end.code, 3)
-      assert.deepEqual(
-        end.events.filter(({ event }) => event === 'failed').map(({ path }) => path),
-        ['a/x'],
-      )
-      assert.equal(content(join(target, 'a/x')), 'third')
+      assert.match(end.stderr, /stopped before the target was equal/)
+    }))
+
+  test('what is told last of a burst is that nothing is pending', () =>
+    withPlaces(async ({ source, words }) => {
+      const run = startSync(words)
+      try {
+        await run.watching()
+        for (let index = 0; index < 50; index++) fill(source, { [index]: String(index) })
+        await run.event('all of it', ({ sent, queued, inFlight }) => sent === 50 && queued === 0 && inFlight === 0)
+        assert.equal((await run.stop()).code, 0)
+      } finally {
+        await run.stop('SIGKILL')
+      }
     }))
 
   test('[S142] [S141] a deletion that --backup-dir makes impossible is told as failed', () =>

@@ -100,6 +100,29 @@ describe('mounts', { skip: noMounts }, () => {
       }
     }))
 
+  test('[S131] directories, empty ones too, of a disk within the tree stay when it is unmounted', () =>
+    withPlaces(async ({ source, target, words }) => {
+      const disk = join(source, 'disk')
+      mkdirSync(disk)
+      for (let index = 0; index < 20; index++) fill(source, { [index]: String(index) })
+      mountMemory(disk)
+      fill(disk, { 'd/e/1': '1', 'd/2': '2', f: 'f' })
+      mkdirSync(join(disk, 'empty'))
+      await following(words, async () => {
+        await settled(() => treeDifferences(source, target))
+        unmount(disk)
+        fill(source, { marker: 'marker' })
+        unlinkSync(join(source, '1'))
+        await until('what came after', () => existsSync(join(target, 'marker')) && !existsSync(join(target, '1')))
+      })
+      const end = await runSync([...words, '--once'])
+      assert.deepEqual([end.code, end.done?.removed], [0, 0])
+      assert.deepEqual(names(join(target, 'disk')), ['d', 'empty', 'f'])
+      assert.equal(content(join(target, 'disk/d/e/1')), '1')
+      assert.ok(((await runSync([...words, '--once', '--yes-delete'])).done?.removed ?? 0) >= 5)
+      assert.deepEqual(names(join(target, 'disk')), [])
+    }))
+
   test('[S131] [S139] a plan deletes nothing of a disk within the tree that is not mounted, nor is one carried out then', () =>
     withPlaces(async ({ base, source, target, words }) => {
       const disk = join(source, 'disk')

@@ -1,6 +1,16 @@
 /** Plans through the whole program: shown, carried out, refused where anything is another than it was planned on. */
 import assert from 'node:assert/strict'
-import { appendFileSync, existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 
@@ -94,6 +104,23 @@ describe('[S139] a plan', () => {
         assert.deepEqual(after, before)
       }))
   }
+
+  test('sets the attributes of directories, the top one included, where nothing else is to be done', () =>
+    withPlan(async ({ source, target, plan, sync, apply }) => {
+      assert.equal((await sync('--once', '--metadata')).code, 0)
+      mkdirSync(join(source, 'empty'))
+      assert.equal((await sync('--once', '--metadata')).code, 0)
+      chmodSync(join(source, 'empty'), 0o700)
+      chmodSync(source, 0o750)
+      writeFileSync(plan, (await sync('--metadata', '--dry-run', '--json')).stdout)
+      const { code, stdout } = await apply()
+      assert.equal(code, 0)
+      assert.match(stdout, /Set the attributes of 2/)
+      assert.deepEqual(
+        [target, join(target, 'empty')].map((path) => statSync(path).mode & 0o777),
+        [0o750, 0o700],
+      )
+    }))
 
   test('is refused where it was cut, or is none', () =>
     withPlan(async (places) => {

@@ -35,6 +35,8 @@ export function syncEvents(stream: Writable): SyncEvents {
   let isBroken = false
   let progressAtMs = Number.NEGATIVE_INFINITY
   let phase: SyncSnapshot['phase'] | undefined
+  let last: SyncSnapshot | undefined
+  let later: NodeJS.Timeout | undefined
   stream.on('error', (error) => {
     if (!isBroken) log.warn({ err: error }, 'nobody reads the events any more; the sync goes on')
     isBroken = true
@@ -42,22 +44,35 @@ export function syncEvents(stream: Writable): SyncEvents {
   const write = (event: string, facts: object): void => {
     if (!isBroken) stream.write(`${JSON.stringify({ event, time: new Date().toISOString(), ...facts })}\n`)
   }
+  const progress = (snapshot: SyncSnapshot): void => {
+    last = snapshot
+    const nowMs = performance.now()
+    const wait = progressAtMs + PROGRESS_MS - nowMs
+    // What is told last is written, too, though nothing may follow it for hours; where the reader is slow, once it has read.
+    if (snapshot.phase === phase && (wait > 0 || stream.writableNeedDrain)) {
+      later ??= setTimeout(tellLast, Math.max(wait, PROGRESS_MS / 10)).unref()
+      return
+    }
+    clearTimeout(later)
+    later = undefined
+    const rates = meter.rates(snapshot, nowMs)
+    progressAtMs = nowMs
+    phase = snapshot.phase
+    // Failures have events of their own.
+    write('progress', { ...snapshot, failures: undefined, ...rates })
+  }
+  const tellLast = (): void => {
+    later = undefined
+    if (last !== undefined && !isBroken) progress(last)
+  }
   return {
     started: (facts) => write('started', facts),
-    progress: (snapshot) => {
-      const nowMs = performance.now()
-      if (snapshot.phase === phase && nowMs - progressAtMs < PROGRESS_MS) return
-      const rates = meter.rates(snapshot, nowMs)
-      // Where the reader is slow, the next one tells it all.
-      if (stream.writableNeedDrain && snapshot.phase === phase) return
-      progressAtMs = nowMs
-      phase = snapshot.phase
-      // Failures have events of their own.
-      write('progress', { ...snapshot, failures: undefined, ...rates })
-    },
+    progress,
     failed: (failure) => write('failed', failure),
     skipped: ({ path, reason, detail }) => write('skipped', { path, reason, detail }),
-    done: (snapshot, elapsedMs) =>
-      write('done', { ...snapshot, failures: undefined, phase: undefined, elapsedMs: Math.round(elapsedMs) }),
+    done: (snapshot, elapsedMs) => {
+      clearTimeout(later)
+      write('done', { ...snapshot, failures: undefined, phase: undefined, elapsedMs: Math.round(elapsedMs) })
+    },
   }
 }

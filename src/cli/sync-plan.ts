@@ -137,7 +137,7 @@ function wordsOf(paths: readonly string[], values: SyncValues, extra: Readonly<R
 
 function lineOf({ do: what, path, source }: PlanOperation): string {
   const size = what === 'send' ? `  ${formatSize(source?.size ?? 0)}` : ''
-  return `${MARKS[what].padEnd(7)}${printablePath(path)}${size}`
+  return `${MARKS[what].padEnd(7)}${path === '' ? '.' : printablePath(path)}${size}`
 }
 
 function endLines({ operations, bytes, deletesRefused }: PlanEnd, deletions: number): string[] {

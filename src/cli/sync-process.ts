@@ -60,10 +60,12 @@ async function runOpened({ end, actor, state }: Opened, values: SyncValues, sign
     shows.screen?.end()
     await shows.record.end()
   }
+  const isStopped = settings.once && !sync.isFinished
+  if (isStopped) process.stderr.write('eider: stopped before the target was equal; run it again to go on\n')
   const elapsedMs = performance.now() - startedAt
   shows.events?.done(sync.snapshot, elapsedMs)
   if (!values.json) process.stdout.write(`${summaryLines(sync.snapshot, elapsedMs).join('\n')}\n`)
-  return exitCodeOf(sync)
+  return isStopped ? EXIT.partly : exitCodeOf(sync)
 }
 
 interface Shows {

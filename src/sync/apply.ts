@@ -34,8 +34,10 @@ export async function applyPlan(plan: Plan, parts: SyncParts, settings: SyncSett
   // The plan was looked at by whoever carries it out: it is what is meant.
   deleteGuard.begin(Number.MAX_SAFE_INTEGER)
   const deletions = operations.filter((operation) => operation.do === 'delete')
+  // Directories get their attributes when all in them is done.
+  for (const operation of operations) if (isOfDirectory(operation)) touched.add(operation.path)
   await inParallel(
-    operations.filter((operation) => operation.do !== 'delete'),
+    operations.filter((operation) => operation.do !== 'delete' && !isOfDirectory(operation)),
     threads,
     async (operation) => {
       signal.throwIfAborted()
@@ -56,7 +58,11 @@ export async function applyPlan(plan: Plan, parts: SyncParts, settings: SyncSett
     for (const { path } of deletions) touched.add(parentOf(path))
   }
   if (!settings.metadata) return
-  for (const path of touched) if (path !== '') await executor.finishDirectory(path, true)
+  for (const path of touched) if (await executor.finishDirectory(path, true)) tally.count('attributes-set')
+}
+
+function isOfDirectory({ do: what, source }: PlanOperation): boolean {
+  return what === 'set-attributes' && source?.kind === 'directory'
 }
 
 /** What was planned, on the source as it is: it was found to be the one of the plan. */

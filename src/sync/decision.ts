@@ -108,9 +108,13 @@ export class Decider {
 
   /** Whether what is not there was on a file system within the tree that is not mounted now: then it may well be there. */
   async isElsewhere(path: string): Promise<boolean> {
+    if (this.rootDevices.size === 0) return false
     const known = this.#state.known(path) ?? this.#state.known(`${path}/`)
-    const device = known?.identity?.device
-    if (device === undefined || this.rootDevices.size === 0 || this.rootDevices.has(device)) return false
+    const own = known?.identity?.device
+    const isOwnElsewhere = own !== undefined && !this.rootDevices.has(own)
+    // A directory that is gone may have had such a file system in it.
+    const device = isOwnElsewhere ? own : this.#state.otherDeviceUnder(path, this.rootDevices)
+    if (device === undefined) return false
     for (let above = path; !this.#source.roots.includes(above) && above !== '';) {
       above = parentOf(above)
       const looked = await this.#source.look(above, this.#call)
@@ -229,8 +233,7 @@ export class Decider {
   rememberDirectory(source: TreeEntry, lookedAt: Known['lookedAt']): void {
     const key = `${source.path}/`
     if (this.#state.known(key) !== undefined) return
-    // Without its identity, as nothing is known of its attributes.
-    this.#state.remember(key, { kind: 'directory', size: 0, mtime: source.mtime ?? lookedAt, lookedAt })
+    this.#state.remember(key, knownDirectory(source, lookedAt))
   }
 
   /** What the target has of something that is gone; undefined where that is nothing. */
@@ -309,6 +312,18 @@ export function knownOf(entry: TreeEntry, mtime: Known['mtime'], lookedAt: Known
     mtime,
     lookedAt,
     ...(identity === undefined ? { sourceVersion: version } : { identity }),
+  }
+}
+
+/** What is kept of a directory of whose attributes nothing is known: of its identity the device alone, that no inode is compared. */
+export function knownDirectory({ mtime, identity }: TreeEntry, lookedAt: Known['lookedAt']): Known {
+  const nothing = { inode: 0, ctime: { seconds: 0, nanoseconds: 0 } }
+  return {
+    kind: 'directory',
+    size: 0,
+    mtime: mtime ?? lookedAt,
+    lookedAt,
+    ...(identity === undefined ? {} : { identity: { device: identity.device, ...nothing } }),
   }
 }
 

@@ -15,7 +15,7 @@ import { entriesUnder } from './actor-listing.ts'
 import { callOptions } from './call-options.ts'
 import type { Bandwidth } from './bandwidth.ts'
 import { hashSource } from './content-hash.ts'
-import { knownOf, type Decision } from './decision.ts'
+import { knownDirectory, knownOf, type Decision } from './decision.ts'
 import type { DeleteGuard } from './delete-guard.ts'
 import { type ContentHash, isRacy, isSameInode, TICK_NS } from './equality.ts'
 import type { OpenSource, SyncSource } from './source.ts'
@@ -208,7 +208,7 @@ export class Executor {
       stream,
       source,
     }
-    await this.#backUp(replaced)
+    await this.#backUp(path, replaced)
     let stored: Stored | undefined
     try {
       stored = await this.#making(path, () => this.#actor.upload(file, this.#call))
@@ -281,7 +281,7 @@ export class Executor {
     const { path } = entry
     const lookedAt = timestampNow()
     await this.#clearKind(path, replaced)
-    await this.#backUp(replaced)
+    await this.#backUp(path, replaced)
     const mtime = entry.mtime ?? lookedAt
     const attributes = this.#options.metadata ? await this.#source.attributesOf(path, this.#call) : { mtime }
     const stored = await this.#making(path, () => this.#actor.symlink?.(path, leadsTo, attributes, this.#call))
@@ -305,7 +305,7 @@ export class Executor {
       if (!(await this.#clearAbove(`${path}/.`))) throw error
       made = await make()
     }
-    this.#rememberMade(path, entry.mtime ?? lookedAt, lookedAt, made?.version)
+    this.#rememberMade(entry, lookedAt, made?.version)
     this.#rememberAbove(path, lookedAt)
     return 'made-directory'
   }
@@ -368,8 +368,38 @@ export class Executor {
     }
   }
 
-  async #moveAside(target: TreeEntry, backupDirectory: string): Promise<void> {
-    const to = joinPath(backupDirectory, target.path)
+  /** Tried again once what was kept before and is in the way has got another name. */
+  async #keeping(backupDirectory: string, path: string, keep: (to: string) => Promise<void>): Promise<void> {
+    const to = joinPath(backupDirectory, path)
+    try {
+      await keep(to)
+    } catch (error) {
+      const isInTheWay = isOperationError(error, 'STORE_NOT_DIRECTORY', 'STORE_IS_DIRECTORY', 'STORE_CONFLICT')
+      if (!isInTheWay || !(await this.#clearBackup(backupDirectory, to))) throw error
+      await keep(to)
+    }
+  }
+
+  /** A kept file where a directory has to be, or the other way round, becomes `NAME~1`, or the next that is free. */
+  async #clearBackup(backupDirectory: string, to: string): Promise<boolean> {
+    const actor = this.#actor
+    if (actor.stat === undefined || actor.rename === undefined) return false
+    for (let at = to; at !== backupDirectory; at = parentOf(at)) {
+      const there = await actor.stat(at, this.#call)
+      if (there === undefined || (there.kind === 'directory') !== (at === to)) continue
+      let name = `${at}~1`
+      for (let next = 2; (await actor.stat(name, this.#call)) !== undefined; next++) name = `${at}~${next}`
+      await actor.rename(there, name, this.#call)
+      return true
+    }
+    return false
+  }
+
+  #moveAside(target: TreeEntry, backupDirectory: string): Promise<void> {
+    return this.#keeping(backupDirectory, target.path, (to) => this.#moveTo(target, to))
+  }
+
+  async #moveTo(target: TreeEntry, to: string): Promise<void> {
     if (this.#actor.rename !== undefined) await this.#actor.rename(target, to, this.#call)
     else {
       await this.#actor.copy?.(target, to, this.#call)
@@ -378,14 +408,22 @@ export class Executor {
   }
 
   /** A copy, so that the path never is without a file: its new one replaces it. */
-  async #backUp(replaced: TreeEntry | undefined): Promise<void> {
+  async #backUp(path: string, replaced: TreeEntry | undefined): Promise<void> {
     const { backupDirectory } = this.#options
-    if (replaced === undefined || replaced.kind === 'directory' || backupDirectory === undefined) return
-    try {
-      await this.#actor.copy?.(replaced, joinPath(backupDirectory, replaced.path), this.#call)
-    } catch (error) {
-      const isThere = (await this.#actor.stat?.(replaced.path, this.#call)) !== undefined
-      if (isThere || !isGone(error)) throw error
+    if (backupDirectory === undefined) return
+    // Somebody else may have put something there that is not known.
+    let there = replaced ?? (await this.#actor.stat?.(path, this.#call))
+    for (;;) {
+      if (there === undefined || there.kind === 'directory') return
+      const kept = there
+      try {
+        await this.#keeping(backupDirectory, path, async (to) => this.#actor.copy?.(kept, to, this.#call))
+        return
+      } catch (error) {
+        there = await this.#actor.stat?.(path, this.#call)
+        const isAnother = there === undefined || there.version !== kept.version
+        if (!isAnother || !(isGone(error) || isOperationError(error, 'STORE_CONFLICT'))) throw error
+      }
     }
   }
 
@@ -476,15 +514,10 @@ export class Executor {
     if (this.#actor.keeps?.directories === true) this.#deletes.added(this.#state.rememberAbove(path, lookedAt))
   }
 
-  /** Without its identity, as nothing was done about its attributes. */
-  #rememberMade(
-    path: string,
-    mtime: Known['mtime'],
-    lookedAt: Known['lookedAt'],
-    targetVersion: Known['targetVersion'],
-  ): void {
+  /** With its device alone, as nothing was done about its attributes. */
+  #rememberMade(entry: TreeEntry, lookedAt: Known['lookedAt'], targetVersion: Known['targetVersion']): void {
     this.#deletes.added(1)
-    this.#state.remember(`${path}/`, { kind: 'directory', size: 0, mtime, lookedAt, targetVersion })
+    this.#state.remember(`${entry.path}/`, { ...knownDirectory(entry, lookedAt), targetVersion })
   }
 
   #remember(key: string, entry: TreeEntry, lookedAt: Known['lookedAt'], targetVersion: TreeEntry['version']): void {

@@ -37,7 +37,7 @@ export class Mover {
 
   /** Whether the target has been renamed. @throws what the target throws */
   async move({ from, to, isDirectory }: MoveWork, signal: AbortSignal): Promise<boolean> {
-    if (this.#actor.rename === undefined || !this.#mayReplace(to)) return false
+    if (this.#actor.rename === undefined || !(await this.#mayReplace(to, signal))) return false
     const now = await this.#source.look(to, { signal })
     const before = await this.#source.look(from, { signal })
     if (now.is !== 'entry' || before.is === 'entry') return false
@@ -49,9 +49,10 @@ export class Mover {
   }
 
   /** A rename takes the old name away, and what has the new one: not where nothing may be deleted, or it has to be kept. */
-  #mayReplace(to: string): boolean {
+  async #mayReplace(to: string, signal: AbortSignal): Promise<boolean> {
     const { deletes, backupDirectory } = this.#options
-    return deletes && (backupDirectory === undefined || this.#state.countAt(to) === 0)
+    if (!deletes || backupDirectory === undefined) return deletes
+    return this.#state.countAt(to) === 0 && (await this.#actor.stat?.(to, { signal })) === undefined
   }
 
   async #moveFile(from: string, to: string, entry: TreeEntry, signal: AbortSignal): Promise<boolean> {

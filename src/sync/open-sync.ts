@@ -49,7 +49,10 @@ export async function openParts(
   checkActor(actor, settings)
   const parts = partsOf(source, actor, state, settings)
   if (settings.deletes !== 'never') {
-    parts.decider.rootDevices = await checkRoots(roots, state, settings.deleteRules.isMeant, onlyLook)
+    const { isMeant } = settings.deleteRules
+    const devices = await checkRoots(roots, state, isMeant, onlyLook)
+    // Who means all deletions means those of a file system that is not there any more, too.
+    if (!isMeant) parts.decider.rootDevices = devices
   }
   return parts
 }

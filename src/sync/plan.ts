@@ -17,6 +17,7 @@ import type { Decision } from './decision.ts'
 import type { SyncSettings } from './open-sync.ts'
 import type { SyncParts } from './sync.ts'
 import { TargetOnly } from './target-only.ts'
+import { rootsToSet } from './touched-directories.ts'
 import type { Skipped, TreeEntry } from './tree.ts'
 
 const FORMAT = 1
@@ -100,6 +101,7 @@ export async function* planOperations(
   const targetOnly = new TargetOnly(scratch)
   let operations = 0
   let bytes = 0
+  const directoriesToSet: string[] = []
   const different: { readonly path: string; readonly target: TreeEntry | null }[] = []
   try {
     let emptied: string | undefined
@@ -113,7 +115,7 @@ export async function* planOperations(
         onDifferent: (path: string, target: TreeEntry | null) => void different.push({ path, target }),
         onTargetOnly: (entry: TreeEntry) => targetOnly.add(entry),
         onKept: (path: string) => targetOnly.keep(path),
-        onDirectory: () => {},
+        onDirectory: (path: string) => void directoriesToSet.push(path),
         room: async () => {},
       }
       await compare(sides, differences, compared, options)
@@ -134,6 +136,14 @@ export async function* planOperations(
       }
       if (slice.over()) await slice.next()
     }
+    if (metadata) {
+      for (const path of [...(await rootsToSet(parts, signal)), ...directoriesToSet]) {
+        const looked = await source.look(path, { signal })
+        if (looked.is !== 'entry') continue
+        operations++
+        yield { do: 'set-attributes', path, source: printOf(looked.entry), target: DIRECTORY }
+      }
+    }
     if (deletes === 'never' || targetOnly.count === 0) return { operations, bytes }
     const refusal = deleteGuard.comparedObjection(targetOnly.count, { ...compared, emptied })
     for await (const page of targetOnly.pages(true)) {
@@ -148,6 +158,8 @@ export async function* planOperations(
     targetOnly.close()
   }
 }
+
+const DIRECTORY: Print = { kind: 'directory', size: 0 }
 
 function operationOf(decision: Decision): PlanOperation | undefined {
   switch (decision.do) {

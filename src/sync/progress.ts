@@ -11,6 +11,7 @@ export class Progress {
   readonly #observer: SyncObserver
   readonly #snapshot: () => SyncSnapshot
   #shownAt = Number.NEGATIVE_INFINITY
+  #later: NodeJS.Timeout | undefined
 
   constructor(observer: SyncObserver, snapshot: () => SyncSnapshot) {
     this.#observer = observer
@@ -24,12 +25,27 @@ export class Progress {
     this.show()
   }
 
-  /** Something has changed that a snapshot tells. */
+  /** Something has changed that a snapshot tells: the last of several changes is told, too, though nothing may follow it for hours. */
   show(): void {
-    const now = performance.now()
-    if (this.#observer.onSnapshot === undefined || now - this.#shownAt < SNAPSHOT_MS) return
-    this.#shownAt = now
-    this.#observer.onSnapshot(this.#snapshot())
+    if (this.#observer.onSnapshot === undefined) return
+    const wait = this.#shownAt + SNAPSHOT_MS - performance.now()
+    if (wait > 0) {
+      this.#later ??= setTimeout(() => this.#tell(), wait).unref()
+      return
+    }
+    this.#tell()
+  }
+
+  /** Nothing more is told by itself. */
+  end(): void {
+    clearTimeout(this.#later)
+  }
+
+  #tell(): void {
+    clearTimeout(this.#later)
+    this.#later = undefined
+    this.#shownAt = performance.now()
+    this.#observer.onSnapshot?.(this.#snapshot())
   }
 
   skipped(skipped: Skipped): void {

@@ -145,6 +145,15 @@ export class SyncState {
     return count
   }
 
+  /** A device, not one of those, that something known under the directory was on; undefined where there is none. */
+  otherDeviceUnder(under: string, devices: ReadonlySet<number>): number | undefined {
+    for (const { known } of this.#range(under)) {
+      const device = known.identity?.device
+      if (device !== undefined && !devices.has(device)) return device
+    }
+    return undefined
+  }
+
   /** Whether anything is known under the directory `under`. */
   holdsUnder(under: string): boolean {
     const prefix = `${under}/`

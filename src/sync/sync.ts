@@ -108,6 +108,7 @@ export class Sync {
   /** When the last comparison began, until all that it found is known to have been done. */
   #comparedAt: Timestamp | undefined
   #failure: Error | undefined
+  #isFinished = false
 
   constructor(parts: SyncParts, options: SyncOptions, observer: SyncObserver = {}, follower?: Follower) {
     this.#parts = parts
@@ -141,6 +142,7 @@ export class Sync {
     const following = this.#begin()
     try {
       await Promise.race([this.#work(), following])
+      this.#isFinished = true
     } catch (error) {
       if (!this.#userSignal.aborted) throw this.#failure ?? error
     } finally {
@@ -151,8 +153,14 @@ export class Sync {
       await Promise.allSettled([following, this.#comparing])
       await this.#workers.ended()
       await this.#parts.state.flushed()
+      this.#progress.end()
     }
     if (this.#failure !== undefined && !this.#userSignal.aborted) throw this.#failure
+  }
+
+  /** Of a run that ends when the target is equal: whether it came so far. */
+  get isFinished(): boolean {
+    return this.#isFinished
   }
 
   get snapshot(): SyncSnapshot {

@@ -46,15 +46,7 @@ export class TouchedDirectories {
   /** A root is in no listing of its own. */
   async touchRoots(): Promise<void> {
     if (!this.#options.metadata) return
-    const { source, actor, decider } = this.#parts
-    const call = { signal: this.#options.signal }
-    for (const root of source.roots) {
-      const [looked, target] = [await source.look(root, call), await actor.stat?.(root, call)]
-      // A store of flat keys has nothing that could keep them.
-      if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || target?.attributes?.mtime === undefined)
-        continue
-      if (decider.directoryDiffers(looked.entry, target)) this.touch(root, 'changed')
-    }
+    for (const root of await rootsToSet(this.#parts, this.#options.signal)) this.touch(root, 'changed')
   }
 
   /** Some at a time, for as long as nothing else is to be done. */
@@ -82,4 +74,19 @@ export class TouchedDirectories {
       onFailed(path, error)
     }
   }
+}
+
+/** Roots whose directories have other attributes in the target. */
+export async function rootsToSet(
+  { source, actor, decider }: Pick<SyncParts, 'source' | 'actor' | 'decider'>,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const differing: string[] = []
+  for (const root of source.roots) {
+    const [looked, target] = [await source.look(root, { signal }), await actor.stat?.(root, { signal })]
+    // A store of flat keys has nothing that could keep them.
+    if (looked.is !== 'entry' || looked.entry.kind !== 'directory' || target?.attributes?.mtime === undefined) continue
+    if (decider.directoryDiffers(looked.entry, target)) differing.push(root)
+  }
+  return differing
 }
