@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { CodingMemory } from './coding-memory.ts'
-import { crc32c, crc32cAppend, crc32cPages, crc32cXor, crc32cZeros } from './crc32c.ts'
+import { crc32c, crc32cAppend, crc32cPages, crc32cWithoutZeros, crc32cXor, crc32cZeros } from './crc32c.ts'
 import { pseudoRandom } from './pseudo-random.ts'
 
 const SEED = 32
@@ -155,12 +155,22 @@ describe('the algebra of CRC32C', () => {
     )
   })
 
+  it('knows the CRC of a string that zeros followed', () => {
+    fc.assert(
+      fc.property(string, fc.nat(5000), (a, count) => {
+        assert.equal(crc32cWithoutZeros(crc32c(Buffer.concat([a, Buffer.alloc(count)])), count), crc32c(a))
+      }),
+      { seed: SEED, numRuns: 500 },
+    )
+  })
+
   it('does so for lengths that no memory holds', () => {
     fc.assert(
       fc.property(CRC, fc.maxSafeNat(), fc.maxSafeNat(), (crc, one, other) => {
         const [a, b] = [Math.floor(one / 2), Math.floor(other / 2)]
         assert.equal(crc32cZeros(crc32cZeros(crc, a), b), crc32cZeros(crc, a + b))
         assert.equal(crc32cAppend(crc, crc32cZeros(0, a), a), crc32cZeros(crc, a))
+        assert.equal(crc32cWithoutZeros(crc32cZeros(crc, a), a), crc)
       }),
       { seed: SEED, numRuns: 500 },
     )

@@ -12,6 +12,8 @@ import { kernelFor } from './kernel.ts'
 const SMALL_BYTES = 64
 /** Remainders have their lowest power in the highest bit: this is 1. */
 const ONE = 0x80000000
+/** Appending so many bytes multiplies by 1: x has this order modulo the polynomial, x + 1 times a primitive one of degree 31. */
+const BYTES_ORDER = 2 ** 31 - 1
 /** Lengths repeat (pages, cells), so what they multiply by is kept. */
 const SHIFTS_MAX = 1024
 
@@ -53,9 +55,15 @@ export function crc32cZeros(crc: number, count: number): number {
   return ~shifted(~crc, count) >>> 0
 }
 
+/** The CRC of a string, of which the CRC with so many zero bytes after it is given. */
+export function crc32cWithoutZeros(crc: number, count: number): number {
+  assertLength(count)
+  return ~shifted(~crc, BYTES_ORDER - (count % BYTES_ORDER)) >>> 0
+}
+
 /** A remainder times x^(8 * count). */
 function shifted(remainder: number, count: number): number {
-  assert(Number.isSafeInteger(count) && count >= 0, 'a length is a whole number')
+  assertLength(count)
   const known = shifts.get(count)
   if (known !== undefined) return multiply(remainder, known)
   let factor = ONE
@@ -77,4 +85,8 @@ function multiply(a: number, b: number): number {
     multiple = (multiple >>> 1) ^ (POLYNOMIAL & -(multiple & 1))
   }
   return product >>> 0
+}
+
+function assertLength(bytes: number): void {
+  assert(Number.isSafeInteger(bytes) && bytes >= 0, 'a length is a whole number')
 }
