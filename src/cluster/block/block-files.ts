@@ -10,6 +10,7 @@
  * What a crash keeps: of a file, what was there at its last `sync`; of a directory, the names that it had at its last
  * `syncDirectory`. All else may be kept, in part, or not; a page of 4 KiB is kept or lost as a whole.
  */
+import { OperationError } from '#base/errors.ts'
 
 /** A new file, open to be written from its start to its end. */
 export interface NewFile {
@@ -86,7 +87,9 @@ const FAULTS: ReadonlyMap<string, Fault> = new Map([
 
 /** The name of the errno that a call of the system failed with; undefined of any other error. */
 export function errnoOfCall(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !('code' in error) || !('errno' in error)) return undefined
+  // Operating errors have codes and errnos, too, but what they mean is known already.
+  if (!(error instanceof Error) || error instanceof OperationError) return undefined
+  if (!('code' in error) || !('errno' in error)) return undefined
   return typeof error.code === 'string' ? error.code : undefined
 }
 

@@ -1,0 +1,100 @@
+/**
+ * Who a disk is: an id and a key in the file `disk` (docs/formats/blocks.md), made at the first use of an empty directory and
+ * never again. A directory that has lost it, or has a damaged one, is refused: with a new key, all permits that shards gave out
+ * would be void, and with a new id the blocks there would belong to no disk of the cluster.
+ */
+import { OperationError } from '#base/errors.ts'
+
+import type { BlockFiles } from './block-files.ts'
+import { BLOCK_DIRECTORIES } from './block-id.ts'
+import { crc32c } from './crc32c.ts'
+import { type DiskId, type DiskKey, KEY_BYTES } from './permit.ts'
+
+export const IDENTITY_FILE = 'disk'
+/** Where block files are written before they get their names. */
+export const TEMPORARY_DIRECTORY = 'tmp'
+const TEMPORARY_IDENTITY = `${TEMPORARY_DIRECTORY}/disk`
+/** Made by file systems themselves, at the top of each. */
+const FOREIGN_NAMES = new Set(['lost+found'])
+const IDENTITY_BYTES_MAX = 4096
+const IDENTITY = /^eider disk 1\nid ([1-9][0-9]{0,15})\nkey ([0-9a-f]{64})\n(?=crc32c ([0-9a-f]{8})\n$)/
+
+/** So many random bytes. */
+export type RandomBytes = (count: number) => Uint8Array
+
+/**
+ * The identity of the disk, made with all its directories where there is nothing yet.
+ * @throws DISK_UNUSABLE, and what calls of the file system throw
+ */
+export async function openIdentity(files: BlockFiles, random: RandomBytes): Promise<DiskKey> {
+  const names = new Set((await files.list('')).map(({ name }) => name))
+  if (names.has(IDENTITY_FILE)) return readIdentity(files)
+  await checkEmpty(files, names)
+  for (const name of [TEMPORARY_DIRECTORY, ...BLOCK_DIRECTORIES]) {
+    if (!names.has(name)) await files.makeDirectory(name)
+  }
+  // The directories are durable before the identity is: where that is found, all of them are there.
+  await files.syncDirectory('')
+  const made = { disk: randomId(random), key: random(KEY_BYTES) }
+  await files.remove(TEMPORARY_IDENTITY)
+  const file = await files.create(TEMPORARY_IDENTITY)
+  try {
+    await file.append([encodeIdentity(made)])
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await files.rename(TEMPORARY_IDENTITY, IDENTITY_FILE)
+  await files.syncDirectory('')
+  return made
+}
+
+/** As it lies on the device, not in memory: also a look whether the device still answers. */
+export async function readIdentity(files: BlockFiles): Promise<DiskKey> {
+  const file = await files.open(IDENTITY_FILE, 'uncached')
+  if (file === undefined) throw unusable('its identity, the file "disk", is gone')
+  try {
+    const buffer = files.allocate(IDENTITY_BYTES_MAX)
+    const bytes = await file.read(0, buffer)
+    const identity = decodeIdentity(Buffer.from(buffer.subarray(0, bytes)))
+    if (identity === undefined) throw unusable('its identity, the file "disk", is damaged; restore that file')
+    return identity
+  } finally {
+    await file.close()
+  }
+}
+
+/** A directory that is only half made is taken for new, one with anybody's files in it is not. */
+async function checkEmpty(files: BlockFiles, names: ReadonlySet<string>): Promise<void> {
+  for (const name of names) {
+    if (name === TEMPORARY_DIRECTORY || FOREIGN_NAMES.has(name)) continue
+    if (!BLOCK_DIRECTORIES.includes(name)) throw unusable(`it has no identity, and there is "${name}" in it`)
+    if ((await files.list(name)).length > 0) throw unusable('it has blocks, but its identity, the file "disk", is gone')
+  }
+}
+
+function unusable(detail: string): OperationError {
+  return new OperationError('DISK_UNUSABLE', `Cannot use the directory as a disk: ${detail}`)
+}
+
+function randomId(random: RandomBytes): DiskId {
+  const bytes = Buffer.from(random(7))
+  const id = (bytes.readUIntLE(0, 6) + ((bytes[6] ?? 0) & 31) * 2 ** 48) as DiskId
+  return id === 0 ? randomId(random) : id
+}
+
+export function encodeIdentity({ disk, key }: DiskKey): Buffer {
+  const text = `eider disk 1\nid ${disk}\nkey ${Buffer.from(key).toString('hex')}\n`
+  const crc = crc32c(Buffer.from(text)).toString(16).padStart(8, '0')
+  return Buffer.from(`${text}crc32c ${crc}\n`)
+}
+
+/** Undefined where it is not one, or not as it was written. */
+export function decodeIdentity(bytes: Buffer): DiskKey | undefined {
+  const match = IDENTITY.exec(bytes.toString('latin1'))
+  if (match === null) return undefined
+  const [text, id = '', key = '', crc = ''] = match
+  const disk = Number(id)
+  if (!Number.isSafeInteger(disk) || crc32c(Buffer.from(text, 'latin1')) !== Number.parseInt(crc, 16)) return undefined
+  return { disk: disk as DiskId, key: Buffer.from(key, 'hex') }
+}
