@@ -175,7 +175,7 @@ function foldedWords(unit: Unit, source: number, target: number): Code {
       unit.load(i32.const(source + place * unit.bytes)),
     )
     return unit.store(i32.const(target + place * unit.bytes), sum)
-  }).flat()
+  })
 }
 
 /** One place more; `FOLDED` is the farthest place that this one hears of. */
@@ -197,7 +197,7 @@ function left(unit: Unit, target: number): Code {
       ),
       i32.lessThan(get(LEFT), i32.const(target + tap * unit.bytes)),
     ),
-  ).flat()
+  )
 }
 
 function heard(unit: Unit, taps: readonly number[]): Code {

@@ -48,17 +48,32 @@ const PAGE_CRCS_AT = SLOTS_AT + MESSAGE_PIECE_BYTES
 const ROOM_AT = SLOTS_AT + 2 * BLOCKS_MAX * SLOT_BYTES
 
 let code: { readonly module: object } | undefined
+/** For bytes that lie in no kernel's memory. */
 let shared: Kernel | undefined
+/** By memory; and the one that was found last, since the next bytes are most often there, too. */
 const kernels = new WeakMap<ArrayBufferLike, Kernel>()
 let lastFound: Kernel | undefined
 
-/** The kernel in whose memory the bytes lie, otherwise the one that is there for bytes of elsewhere. */
+/** The kernel in whose memory these bytes lie, otherwise the one that is there for bytes of elsewhere. */
 export function kernelFor(bytes: Uint8Array): Kernel {
-  const { buffer } = bytes
+  return kernelHolding(bytes) ?? (shared ??= new Kernel(0))
+}
+
+/** The kernel for a product of these blocks: one in whose memory any of them lies, otherwise the one for bytes of elsewhere. */
+export function kernelForBlocks(sources: readonly Uint8Array[], targets: readonly Uint8Array[]): Kernel {
+  for (const blocks of [sources, targets]) {
+    for (const block of blocks) {
+      const found = kernelHolding(block)
+      if (found !== undefined) return found
+    }
+  }
+  return (shared ??= new Kernel(0))
+}
+
+function kernelHolding({ buffer }: Uint8Array): Kernel | undefined {
   if (lastFound?.bytes.buffer === buffer) return lastFound
   const found = kernels.get(buffer)
-  if (found === undefined) return (shared ??= new Kernel(0))
-  lastFound = found
+  if (found !== undefined) lastFound = found
   return found
 }
 
@@ -69,6 +84,7 @@ export class Kernel {
   /** From where on it is room for blocks. */
   readonly roomAt = ROOM_AT
   readonly #pointers: Uint32Array
+  readonly #pageCrcs: Uint32Array
   readonly #code: Code
   /** Whose coefficients are in place. */
   #product: Product | undefined
@@ -80,6 +96,7 @@ export class Kernel {
     this.#code = new WebAssembly.Instance(code.module, { m: { m: memory } }).exports as Code
     this.bytes = new Uint8Array(memory.buffer)
     this.#pointers = new Uint32Array(memory.buffer, POINTERS_AT, 2 * (BLOCKS_MAX + 1))
+    this.#pageCrcs = new Uint32Array(memory.buffer, PAGE_CRCS_AT, PAGES_MAX)
     fillCrc32cArea(this.bytes)
     kernels.set(memory.buffer, this)
   }
@@ -116,9 +133,9 @@ export class Kernel {
       const count = Math.min(pagesAtOnce, pages - page)
       const at = page * pageBytes
       const length = Math.min(count * pageBytes, bytes.length - at)
-      if (!held) this.bytes.set(bytes.subarray(at, at + length), SLOTS_AT)
+      if (!held) this.bytes.set(part(bytes, at, length), SLOTS_AT)
       this.#code.crc32cPages(held ? bytes.byteOffset + at : SLOTS_AT, length, pageBytes, PAGE_CRCS_AT)
-      out.set(new Uint32Array(this.bytes.buffer, PAGE_CRCS_AT, count), page)
+      for (let index = 0; index < count; index++) out[page + index] = this.#pageCrcs[index] ?? 0
     }
   }
 

@@ -1,5 +1,6 @@
 /** That any D of the D + P blocks give back all the others: of the matrix for all codes, of the blocks for codes, losses, lengths and places. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { AssertionError } from '#base/assert.ts'
@@ -66,6 +67,19 @@ describe('the matrix of a code', () => {
     for (const data of COUNTS) {
       for (const parity of COUNTS) {
         assert.deepEqual(generatorMatrix(data, 15).slice(0, data + parity), generatorMatrix(data, parity))
+      }
+    }
+  })
+
+  it('has the rows that the description of the format shows', () => {
+    const page = readFileSync('docs/formats/redundancy.md', 'utf8')
+    for (const [data, parity] of [
+      [4, 2],
+      [10, 4],
+    ] as const) {
+      for (const row of generatorMatrix(data, parity).slice(data)) {
+        const shown = Array.from(row, (element) => element.toString(16).padStart(2, '0')).join(' ')
+        assert(page.includes(shown), `${data}+${parity}: ${shown}`)
       }
     }
   })
@@ -257,6 +271,7 @@ describe('ReedSolomon', () => {
     const code = new ReedSolomon(2, 1)
     const [a = new Uint8Array(), b = new Uint8Array()] = dataBlocks(2, 10)
     assert.throws(() => code.encode([a, b.subarray(1)]), AssertionError)
+    assert.throws(() => code.encode([new Uint8Array(), b]), AssertionError)
     assert.throws(() => code.encode([a]), AssertionError)
     assert.throws(() => code.encodeInto([a, b], []), AssertionError)
     assert.throws(() => code.reconstruct([a, undefined, b], [3]), AssertionError)

@@ -10,7 +10,7 @@
  */
 import { assert } from '#base/assert.ts'
 import { divide, invert, type Matrix, multiply, multiplyMatrices } from './galois.ts'
-import { BLOCKS_MAX, kernelFor } from './kernel.ts'
+import { BLOCKS_MAX, kernelForBlocks } from './kernel.ts'
 import { prepareProduct, type Product } from './product.ts'
 
 /** Products kept per code, by which blocks are there and which are wanted: a missing disk or two make a handful. */
@@ -60,7 +60,7 @@ export class ReedSolomon {
   encodeInto(blocks: readonly Uint8Array[], parity: readonly Uint8Array[]): void {
     assert(blocks.length === this.data, 'all data blocks are given to be encoded')
     assert(parity.length === this.parity, 'there is a block for each parity')
-    multiplyBlocks(this.#encoding, blocks, parity)
+    kernelForBlocks(blocks, parity).multiply(this.#encoding, blocks, parity)
   }
 
   /**
@@ -91,7 +91,7 @@ export class ReedSolomon {
       sources.push(block)
     }
     assert(chosen.length === this.data, 'as many blocks are there as the code has data blocks')
-    multiplyBlocks(this.#productOf(chosen, wanted), sources, targets)
+    kernelForBlocks(sources, targets).multiply(this.#productOf(chosen, wanted), sources, targets)
   }
 
   #productOf(chosen: readonly number[], wanted: readonly number[]): Product {
@@ -121,12 +121,6 @@ export class ReedSolomon {
     assert(row !== undefined, 'a block of a code is one of its D + P')
     return row
   }
-}
-
-function multiplyBlocks(product: Product, sources: readonly Uint8Array[], targets: readonly Uint8Array[]): void {
-  const [first] = sources
-  if (first === undefined || first.length === 0) return
-  kernelFor(first).multiply(product, sources, targets)
 }
 
 function newBlocks(count: number, length: number): Uint8Array[] {
