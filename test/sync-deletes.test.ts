@@ -53,6 +53,8 @@ async function refuses(places: Places, pattern: RegExp, ...more: string[]): Prom
   assert.equal(end.code, 1, end.stderr)
   assert.match(end.stderr, pattern)
   assert.match(end.stderr, /hint: .*--yes-delete/)
+  assert.equal(end.events.at(-1)?.event, 'error')
+  assert.match(end.events.at(-1)?.code ?? '', /^(?:DELETES_REFUSED|ROOT_CHANGED)$/)
   assert.deepEqual(filesOf(places.target), before)
 }
 

@@ -3,6 +3,7 @@
  * `SyncSnapshot` by the same names. Who reads it no more does not stop the sync; the log says so.
  */
 import type { Writable } from 'node:stream'
+import { isOperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import type { SyncFailure, SyncSnapshot } from '#sync/snapshot.ts'
 import type { Skipped } from '#sync/tree.ts'
@@ -25,6 +26,8 @@ export interface SyncEvents {
   /** As often as one likes: written at most once a second, and at a change of phase. */
   progress(snapshot: SyncSnapshot): void
   failed(failure: SyncFailure): void
+  /** The sync ends for this. */
+  error(error: unknown): void
   skipped(skipped: Skipped): void
   done(snapshot: SyncSnapshot, elapsedMs: number): void
 }
@@ -69,6 +72,12 @@ export function syncEvents(stream: Writable): SyncEvents {
     started: (facts) => write('started', facts),
     progress,
     failed: (failure) => write('failed', failure),
+    error: (error) => {
+      clearTimeout(later)
+      if (!isOperationError(error)) return
+      const { code, message, hint } = error
+      write('error', { code, message, hint })
+    },
     skipped: ({ path, reason, detail }) => write('skipped', { path, reason, detail }),
     done: (snapshot, elapsedMs) => {
       clearTimeout(later)

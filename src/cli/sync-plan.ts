@@ -46,12 +46,16 @@ export async function showPlan(
     skipped++
     process.stderr.write(`left out ${printablePath(each.path)}: ${each.detail}\n`)
   }
+  // As of "| head", which has read enough.
+  let isRead = true
+  process.stdout.once('error', () => (isRead = false))
   const write = (line: string): void => void process.stdout.write(`${line}\n`)
   if (values.json) write(JSON.stringify(newPlanHead(parts, wordsOf(paths, values, extra))))
   const operations = planOperations(parts, settings, onSkipped)
   let deletions = 0
   for (;;) {
     const next = await operations.next()
+    if (!isRead) return EXIT.done
     if (next.done === true) {
       if (values.json) write(JSON.stringify(next.value))
       else for (const line of endLines(next.value, deletions)) write(line)

@@ -30,24 +30,34 @@ export async function runSync(
   stepLogLevelOnSignal()
   if (values.log === undefined) logToStderr()
   else logToFile(values.log)
-  return withSync(paths, values, extra, signal, (opened) =>
-    values.dryRun ? showPlan(opened, paths, values, extra, signal) : runOpened(opened, values, signal),
-  )
+  if (values.dryRun) {
+    return withSync(paths, values, extra, signal, (opened) => showPlan(opened, paths, values, extra, signal))
+  }
+  const events = values.json ? syncEvents(process.stdout) : undefined
+  try {
+    return await withSync(paths, values, extra, signal, (opened) => runOpened(opened, values, events, signal))
+  } catch (error) {
+    events?.error(error)
+    throw error
+  }
 }
 
-async function runOpened({ end, actor, state }: Opened, values: SyncValues, signal: AbortSignal): Promise<ExitCode> {
+async function runOpened(
+  { end, actor, state }: Opened,
+  values: SyncValues,
+  events: SyncEvents | undefined,
+  signal: AbortSignal,
+): Promise<ExitCode> {
   const { source, roots, prefixes } = end
   const settings = settingsOf(values, prefixes, state.directory, signal)
   const startedAt = performance.now()
-  const shows: Shows = { events: undefined, screen: undefined, record: undefined }
+  const shows: Shows = { events, screen: undefined, record: undefined }
   const follower = settings.once || roots.length === 0 ? undefined : new LocalFollower(roots, source)
   const ends = { source, roots, actor, state, follower }
   const sync = await openSync(ends, settings, observerOf(shows))
   const facts = { sources: source.names, target: actor.url, state: state.directory }
-  if (values.json) {
-    shows.events = syncEvents(process.stdout)
-    shows.events.started({ ...facts, pid: process.pid })
-  } else if (process.stderr.isTTY) shows.screen = new SyncScreen(process.stderr, () => sync.snapshot)
+  events?.started({ ...facts, pid: process.pid })
+  if (events === undefined && process.stderr.isTTY) shows.screen = new SyncScreen(process.stderr, () => sync.snapshot)
   shows.record = keepSyncRecord(
     { ...facts, sources: [...facts.sources], ...(values.log === undefined ? {} : { log: values.log }) },
     sync.snapshot,
@@ -63,13 +73,13 @@ async function runOpened({ end, actor, state }: Opened, values: SyncValues, sign
   const isStopped = settings.once && !sync.isFinished
   if (isStopped) process.stderr.write('eider: stopped before the target was equal; run it again to go on\n')
   const elapsedMs = performance.now() - startedAt
-  shows.events?.done(sync.snapshot, elapsedMs)
+  events?.done(sync.snapshot, elapsedMs)
   if (!values.json) process.stdout.write(`${summaryLines(sync.snapshot, elapsedMs).join('\n')}\n`)
   return isStopped ? EXIT.partly : exitCodeOf(sync)
 }
 
 interface Shows {
-  events: SyncEvents | undefined
+  readonly events: SyncEvents | undefined
   screen: SyncScreen | undefined
   record: KeptRecord | undefined
 }

@@ -163,7 +163,7 @@ export class Decider {
   async #file(entry: TreeEntry, listed: TreeEntry | null | undefined): Promise<Decision> {
     const { path } = entry
     const { metadata, rules } = this.#options
-    const lookedAt = timestampNow()
+    let lookedAt = timestampNow()
     const known = this.#state.known(path)
     const target = listed === null ? undefined : (listed ?? this.#remembered(path))
     if (target === undefined || target.kind === 'directory') return { do: 'send', entry, replaced: target }
@@ -177,7 +177,13 @@ export class Decider {
     let hash: ContentHash | undefined
     if (sameness === 'unsure') {
       const theirs = await this.#targetHash(asked, known)
-      hash = theirs === undefined ? undefined : await hashSource(this.#source, entry, this.#call)
+      const ours = theirs === undefined ? undefined : await hashSource(this.#source, entry, this.#call)
+      hash = ours?.hash
+      if (ours !== undefined) {
+        // One that somebody is writing, through a mapping above all, may get other bytes and keep its times.
+        lookedAt = ours.lookedAt
+        this.#state.written(path, ours.isWritten)
+      }
       sameness = hash === undefined ? 'different' : hash.digest === theirs?.digest ? 'same' : 'different'
     }
     if (sameness === 'different' || entry.mtime === undefined) return { do: 'send', entry, replaced: asked }

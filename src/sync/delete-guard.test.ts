@@ -48,8 +48,20 @@ describe('[S132] the guard of deletes', () => {
     deletes.begin(100)
     assert.throws(() => deletes.take(51), refused)
     deletes.take(50)
-    assert.throws(() => deletes.take(26), refused)
+    assert.throws(() => deletes.take(1), refused)
+    deletes.begin(50)
     deletes.take(25)
+  })
+
+  test('what goes bit by bit adds up, less what comes again', () => {
+    const deletes = guard({ countMax: 15 })
+    deletes.begin(60)
+    deletes.take(10)
+    deletes.take(5)
+    assert.throws(() => deletes.take(1), refused)
+    deletes.added(10)
+    deletes.take(10)
+    assert.throws(() => deletes.take(1), refused)
   })
 
   test('files that pass through a directory never add up', () => {

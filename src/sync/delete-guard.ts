@@ -1,7 +1,7 @@
 /**
  * How much of the target may be deleted before somebody has to say that it is meant. Two questions: of all that a comparison found
- * in the target alone, and of what is told to go together while the source is watched. The second lets a few go at any time, as a
- * directory that files pass through is often empty. Pure.
+ * in the target alone, and, while the source is watched, of what has gone since then and did not come again. The second lets a few
+ * go at any time, as a directory that files pass through is often empty. Pure.
  */
 import { OperationError } from '#base/errors.ts'
 
@@ -33,6 +33,8 @@ export class DeleteGuard {
   /** Since the comparison began. */
   #deleted = 0
   #isCounting = true
+  /** Deleted since the last comparison, less what came. */
+  #gone = 0
 
   constructor(rules: DeleteRules) {
     this.#rules = rules
@@ -47,6 +49,7 @@ export class DeleteGuard {
   begin(present: number): void {
     this.#present = present
     this.#deleted = 0
+    this.#gone = 0
     this.#isCounting = false
   }
 
@@ -59,18 +62,26 @@ export class DeleteGuard {
   /** So many came to the target since. */
   added(count: number): void {
     this.#present += count
+    this.#gone = Math.max(0, this.#gone - count)
   }
 
   /** So many are going to be deleted together. @throws OperationError `DELETES_REFUSED` */
   take(count: number): void {
     this.check(count)
+    this.note(count)
+  }
+
+  /** So many are deleted that were found to be allowed together. */
+  note(count: number): void {
     this.#deleted += count
+    this.#gone += count
     this.#present -= count
   }
 
   /** Whether so many may go together. @throws OperationError `DELETES_REFUSED` */
   check(count: number): void {
-    refuse(count, this.#objection(count, this.#present))
+    const together = this.#gone + count
+    refuse(together, this.#objection(together, this.#present + this.#gone))
   }
 
   /** Why so many, which a comparison found in the target alone, may not go with those that it had deleted before. */

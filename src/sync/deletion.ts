@@ -99,12 +99,13 @@ export class Deletion {
   }
 
   async #delete(withDirectories: boolean): Promise<void> {
-    const { executor, source } = this.#parts
+    const { executor, source, deleteGuard } = this.#parts
     const { tally } = this.#progress
     const { queue } = this.#workers
     for await (const page of this.#found.pages(withDirectories)) {
       this.#options.signal.throwIfAborted()
       const left = source.isLocal ? await this.#stillAbsent(page) : page.filter(({ path }) => !queue.has(path))
+      deleteGuard.note(left.length)
       const failed = await executor.deleteAll(left)
       tally.changed()
       for (const [target, error] of failed) this.#workers.giveUp(target.path, error)

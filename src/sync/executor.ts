@@ -19,7 +19,7 @@ import { knownDirectory, knownOf, type Decision } from './decision.ts'
 import type { DeleteGuard } from './delete-guard.ts'
 import { type ContentHash, isRacy, isSameInode, TICK_NS } from './equality.ts'
 import type { OpenSource, SyncSource } from './source.ts'
-import type { SyncState } from './state.ts'
+import { NO_SIZE, type SyncState } from './state.ts'
 import type { Known } from './state-record.ts'
 import type { TreeEntry } from './tree.ts'
 
@@ -110,12 +110,11 @@ export class Executor {
   }
 
   /**
-   * Deletes entries that a comparison found in the target alone, in that order. Gives those that failed, and why; a directory
+   * Deletes entries of the target in that order, which the guard was asked about. Gives those that failed, and why; a directory
    * stays where something that takes no part lies in it, or came meanwhile.
    */
   async deleteAll(targets: readonly TreeEntry[]): Promise<ReadonlyMap<TreeEntry, unknown>> {
     const failed = new Map<TreeEntry, unknown>()
-    this.#deletes.take(targets.length)
     for (let start = 0; start < targets.length; start += DELETE_BATCH) {
       const batch = targets.slice(start, start + DELETE_BATCH)
       const errors = await this.#deleteBatch(batch)
@@ -160,6 +159,7 @@ export class Executor {
       const known = await this.#upload(open, replaced, lookedAt)
       if (replaced === undefined) this.#deletes.added(1)
       this.#state.remember(path, known)
+      this.#state.written(path, open.isWritten)
       this.#rememberAbove(path, lookedAt)
     } finally {
       open.close()
@@ -216,7 +216,7 @@ export class Executor {
       this.bytesSent -= counted
       throw error
     }
-    const sent = hash ?? (verify ? await hashSource(this.#source, entry, this.#call) : undefined)
+    const sent = hash ?? (verify ? (await hashSource(this.#source, entry, this.#call)).hash : undefined)
     if (verify && sent !== undefined) await this.#verify(file, stored?.version, sent)
     return { ...knownOf(entry, mtime, lookedAt), targetVersion: stored?.version, hash: sent }
   }
@@ -464,6 +464,7 @@ export class Executor {
 
   /** All of the targets, which lie at or under the path, or it fails. */
   async #deleteUnder(path: string, targets: readonly TreeEntry[]): Promise<void> {
+    this.#deletes.take(targets.length)
     const [first] = await this.deleteAll(targets)
     if (first !== undefined) throw first[1]
     // Directories that no listing tells of, as nobody made them, went with what lay in them.
@@ -511,7 +512,9 @@ export class Executor {
 
   /** The directories that the target made for it: they have to go with what they are at the source. */
   #rememberAbove(path: string, lookedAt: Known['lookedAt']): void {
-    if (this.#actor.keeps?.directories === true) this.#deletes.added(this.#state.rememberAbove(path, lookedAt))
+    const { directories, flat } = this.#actor.keeps ?? {}
+    if (directories !== true) return
+    this.#deletes.added(this.#state.rememberAbove(path, lookedAt, flat === true ? NO_SIZE : 0))
   }
 
   /** With its device alone, as nothing was done about its attributes. */

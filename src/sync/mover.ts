@@ -11,7 +11,7 @@ import type { Actor } from './actor.ts'
 import { entriesUnder } from './actor-listing.ts'
 import { isRacy, TICK_NS } from './equality.ts'
 import type { SyncSource } from './source.ts'
-import type { SyncState } from './state.ts'
+import { NO_SIZE, type SyncState } from './state.ts'
 import { entryOfKnown, type Known } from './state-record.ts'
 import type { TreeEntry } from './tree.ts'
 import type { MoveWork } from './work-queue.ts'
@@ -44,7 +44,8 @@ export class Mover {
     const isDone = await (isDirectory
       ? this.#moveDirectory(from, to, now.entry, signal)
       : this.#moveFile(from, to, now.entry, signal))
-    if (isDone && this.#actor.keeps?.directories === true) this.#state.rememberAbove(to, timestampNow())
+    const { directories, flat } = this.#actor.keeps ?? {}
+    if (isDone && directories === true) this.#state.rememberAbove(to, timestampNow(), flat === true ? NO_SIZE : 0)
     return isDone
   }
 

@@ -62,7 +62,13 @@ function isSame(before: Identity, now: Identity): boolean {
 
 /** Gives the directory a mark, where it has none and can have one, unless it is only to look. */
 function identityOf(directory: string, onlyLook: boolean): Identity {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  let fd: number
+  try {
+    fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error)
+    throw new OperationError('LOCAL_FAILED', `Cannot sync "${directory}": ${detail}`, { cause: error })
+  }
   try {
     const path = inodePath(fd)
     const { id, device } = statusOf(fd)

@@ -64,6 +64,7 @@ export class SyncState {
   #timer: NodeJS.Timeout | undefined
   #failure: Error | undefined
   readonly #doubted = new Set<string>()
+  readonly #written = new Set<string>()
 
   private constructor(directory: string, file: LmdbFile) {
     this.directory = directory
@@ -93,13 +94,16 @@ export class SyncState {
     this.#write(this.#pending, key, record === undefined ? null : valueOf(key, record))
   }
 
-  /** The directories above a path, which a target makes for it. Gives how many were not known before. */
-  rememberAbove(path: string, lookedAt: Known['lookedAt']): number {
+  /**
+   * The directories above a path, which a target makes for it. `NO_SIZE` where they are there by what lies in them alone, and
+   * go with it. Gives how many were not known before.
+   */
+  rememberAbove(path: string, lookedAt: Known['lookedAt'], size = 0): number {
     let count = 0
     for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
       if (this.known(`${above}/`) !== undefined) break
       // Without its identity: nothing was done about its attributes.
-      this.remember(`${above}/`, { kind: 'directory', size: 0, mtime: lookedAt, lookedAt })
+      this.remember(`${above}/`, { kind: 'directory', size, mtime: lookedAt, lookedAt })
       count++
     }
     return count
@@ -173,6 +177,16 @@ export class SyncState {
     const pending = [...this.#underWay.keys(), ...this.#pending.keys()].filter((key) => key.startsWith(prefix))
     for (const key of pending) this.forget(key)
     for (const { key } of [...this.#range(under)]) this.forget(key)
+  }
+
+  /** Whether somebody had the file open for writing when its bytes were read: they may be others by now, under the same times. */
+  written(path: string, isWritten: boolean): void {
+    if (isWritten) this.#written.add(path)
+    else this.#written.delete(path)
+  }
+
+  get holdsWritten(): boolean {
+    return this.#written.size > 0
   }
 
   /** Something of a path may be in the target though it is not known, until more is: in memory alone. */

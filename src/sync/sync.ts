@@ -43,6 +43,8 @@ const EQUAL_SINCE = 'equal since'
 /** A file that is written without being closed is sent that long after a write, and not at each. */
 const OPEN_FILE_MS = 1000
 const SETTLED_LOOK_MS = 20
+/** After a comparison that could not be made. */
+const COMPARE_AGAIN_MS = 30_000
 
 export interface SyncOptions {
   /** Operations under way at most. */
@@ -236,18 +238,33 @@ export class Sync {
   async #work(): Promise<void> {
     this.#options.signal.throwIfAborted()
     await this.#replay()
-    await this.#compareAll('target')
-    if (this.#options.once) return
-    const { compareEveryMs } = this.#options
-    const { isLocal } = this.#parts.source
-    let next = compareEveryMs === 0 ? Number.POSITIVE_INFINITY : Date.now() + compareEveryMs
+    if (this.#options.once) return this.#compareAll('target')
+    const every = this.#options.compareEveryMs === 0 ? Number.POSITIVE_INFINITY : this.#options.compareEveryMs
+    // What is remembered is what the target has once the two were compared.
+    let isCompared = await this.#compareIfCan('target')
+    let next = Date.now() + (isCompared ? every : Math.min(every, COMPARE_AGAIN_MS))
     for (;;) {
       this.#progress.phase('watching')
       if (this.#isAtRest) await this.#rest()
       await this.#changedUntil(next)
       if (Date.now() < next) continue
-      await this.#compareAll(isLocal ? 'memory' : 'target')
-      next = Date.now() + compareEveryMs
+      const isDone = await this.#compareIfCan(isCompared && this.#parts.source.isLocal ? 'memory' : 'target')
+      isCompared ||= isDone
+      next = Date.now() + (isDone ? every : Math.min(every, COMPARE_AGAIN_MS))
+    }
+  }
+
+  /** False where a side cannot be listed for now: a sync that stays tries again. */
+  async #compareIfCan(against: 'target' | 'memory'): Promise<boolean> {
+    try {
+      await this.#compareAll(against)
+      return true
+    } catch (error) {
+      if (this.#options.signal.aborted || !isOperationError(error) || error.retry === 'never') throw error
+      log.warn({ err: error }, 'the trees could not be compared, which is tried again')
+      // The tree as a whole, until it was compared.
+      this.#progress.failed('', error)
+      return false
     }
   }
 
@@ -287,7 +304,8 @@ export class Sync {
       },
       onFailed: (path, error) => this.#workers.giveUp(path, error),
     })
-    const isWhole = this.#queue.isWhole && !this.#workers.isRoomAwaited && this.tally.failures.length === 0
+    const isSettled = this.#queue.isWhole && !this.#workers.isRoomAwaited && !this.#parts.state.holdsWritten
+    const isWhole = isSettled && this.tally.failures.length === 0
     const isEqual = this.#isAtRest && isWhole
     if (!isEqual || this.#comparedAt === undefined) return
     const comparedAt = this.#comparedAt
@@ -310,6 +328,7 @@ export class Sync {
         await this.#compare(root, target, deletion)
         deletion.endRoot(source.names[index] ?? root)
       }
+      this.tally.mended('')
       await this.#directories.touchRoots()
       this.#progress.phase('sending')
       await this.#settled()

@@ -16,7 +16,7 @@ const LOOK_MS = 20
 
 /** One line of what a sync tells: its counts are those of a snapshot, by the same names. */
 export interface SyncEvent {
-  readonly event: 'started' | 'progress' | 'failed' | 'skipped' | 'done'
+  readonly event: 'started' | 'progress' | 'failed' | 'skipped' | 'error' | 'done'
   readonly phase?: string
   readonly path?: string
   readonly reason?: string
