@@ -34,7 +34,7 @@ export const POLYNOMIAL = 0x82f63b78
  * x^55 + x^45 + x^42 + x^26 + x^24 + x^19 + x^9 + x^5 + x^3 + 1 is a multiple of it: how many places further each of the nine others is.
  * It was searched for: no multiple of ten terms that leaves room for vectors to be computed side by side (10 places) is shorter.
  */
-export const TAPS: readonly number[] = [10, 13, 29, 31, 36, 46, 50, 52, 55]
+const TAPS: readonly number[] = [10, 13, 29, 31, 36, 46, 50, 52, 55]
 const PLACES = 55
 
 const SLICES = 16
@@ -53,7 +53,7 @@ const VECTOR: Unit = { bytes: 16, ...v128 }
 const LONG: Unit = { bytes: 8, ...i64 }
 const WORD: Unit = { bytes: 4, ...i32 }
 
-/** Where things are in the area: each unit's history and what is folded, then what is left of it. */
+/** Where things are in the area: what is folded of each unit, for vectors after a history, and then what is left. */
 const TABLES_BYTES = SLICES * 1024
 const VECTORS_AT = TABLES_BYTES
 const VECTORS_LEFT_AT = VECTORS_AT + (PLACES + RUN_VECTORS) * VECTOR.bytes
@@ -105,9 +105,10 @@ export function crc32cFunctions(area: number): WasmFunction[] {
             foldedVectors(area),
             foldedWords(LONG, area + VECTORS_LEFT_AT, area + LONGS_AT),
             foldedWords(WORD, area + LONGS_LEFT_AT, area + WORDS_AT),
+            // Begun a word earlier, 55 words are a multiple of 16 bytes; zeros before a message change no remainder.
             set(CRC, i32.const(0)),
             set(SOURCE, i32.const(area + WORDS_LEFT_AT - WORD.bytes)),
-            i32.store(i32.const(area + WORDS_LEFT_AT - WORD.bytes), i32.const(0)),
+            i32.store(get(SOURCE), i32.const(0)),
             doWhile(several(area, SOURCE), i32.lessThan(get(SOURCE), i32.const(area + CRC32C_AREA_BYTES))),
           ),
         ),
@@ -152,16 +153,15 @@ function foldedVectors(area: number): Code {
     loopWhile(
       i32.lessThan(get(RUN_END), get(MESSAGE_END)),
       seq(
-        doWhile(folded(VECTOR), i32.lessThan(get(SOURCE), get(RUN_END))),
+        doWhile(foldedVector(), i32.lessThan(get(SOURCE), get(RUN_END))),
         copy(i32.const(history), get(FOLDED), i32.const(historyBytes)),
         set(FOLDED, i32.const(history)),
         moved(RUN_END, RUN_VECTORS * VECTOR.bytes),
         moved(RUNS, 1),
       ),
     ),
-    doWhile(folded(VECTOR), i32.lessThan(get(SOURCE), get(MESSAGE_END))),
-    set(LEFT, i32.const(area + VECTORS_LEFT_AT)),
-    left(VECTOR, area + VECTORS_LEFT_AT),
+    doWhile(foldedVector(), i32.lessThan(get(SOURCE), get(MESSAGE_END))),
+    leftVectors(area + VECTORS_LEFT_AT),
     when(get(RUNS), fill(i32.const(history), i32.const(0), i32.const(historyBytes))),
   )
 }
@@ -178,32 +178,35 @@ function foldedWords(unit: Unit, source: number, target: number): Code {
   })
 }
 
-/** One place more; `FOLDED` is the farthest place that this one hears of. */
-function folded(unit: Unit): Code {
+/** One vector more; `FOLDED` is the farthest that it hears of. */
+function foldedVector(): Code {
   return seq(
-    unit.store(get(FOLDED), heard(unit, TAPS), PLACES * unit.bytes),
-    moved(SOURCE, unit.bytes),
-    moved(FOLDED, unit.bytes),
+    v128.store(get(FOLDED), heard(TAPS), PLACES * VECTOR.bytes),
+    moved(SOURCE, VECTOR.bytes),
+    moved(FOLDED, VECTOR.bytes),
   )
 }
 
-/** The last 55 places, which are not folded: each hears only of places that lie before all of them, by ever fewer taps. */
-function left(unit: Unit, target: number): Code {
-  return TAPS.map((tap, index) =>
-    doWhile(
-      seq(
-        unit.store(get(LEFT), heard(unit, TAPS.slice(index))),
-        ...[SOURCE, FOLDED, LEFT].map((local) => moved(local, unit.bytes)),
+/** The last 55 vectors, which are not folded: each hears only of those that lie before all of them, by ever fewer taps. */
+function leftVectors(target: number): Code {
+  return seq(
+    set(LEFT, i32.const(target)),
+    TAPS.map((tap, index) =>
+      doWhile(
+        seq(
+          v128.store(get(LEFT), heard(TAPS.slice(index))),
+          ...[SOURCE, FOLDED, LEFT].map((local) => moved(local, VECTOR.bytes)),
+        ),
+        i32.lessThan(get(LEFT), i32.const(target + tap * VECTOR.bytes)),
       ),
-      i32.lessThan(get(LEFT), i32.const(target + tap * unit.bytes)),
     ),
   )
 }
 
-function heard(unit: Unit, taps: readonly number[]): Code {
+function heard(taps: readonly number[]): Code {
   return taps.reduce(
-    (sum, tap) => unit.xor(sum, unit.load(get(FOLDED), (PLACES - tap) * unit.bytes)),
-    unit.load(get(SOURCE)),
+    (sum, tap) => v128.xor(sum, v128.load(get(FOLDED), (PLACES - tap) * VECTOR.bytes)),
+    v128.load(get(SOURCE)),
   )
 }
 

@@ -35,7 +35,7 @@ export interface Piece {
 /** Disk pages, each of which has its own checksum. */
 export const PAGE_BYTES = 4096
 /** Of data or of parity blocks. */
-export const REDUNDANCY_MAX = 15
+const REDUNDANCY_MAX = 15
 export const STRIPES_MAX = 15
 
 /** From how many failure domains on which redundancy is the default: as much as lets a whole domain fail, and two or more from six on. */
