@@ -30,9 +30,8 @@ export async function openIdentity(files: BlockFiles, random: RandomBytes): Prom
   const names = new Set((await files.list('')).map(({ name }) => name))
   if (names.has(IDENTITY_FILE)) return readIdentity(files)
   await checkEmpty(files, names)
-  for (const name of [TEMPORARY_DIRECTORY, ...BLOCK_DIRECTORIES]) {
-    if (!names.has(name)) await files.makeDirectory(name)
-  }
+  const missing = [TEMPORARY_DIRECTORY, ...BLOCK_DIRECTORIES].filter((name) => !names.has(name))
+  await Promise.all(missing.map((name) => files.makeDirectory(name)))
   // The directories are durable before the identity is: where that is found, all of them are there.
   await files.syncDirectory('')
   const made = { disk: randomId(random), key: random(KEY_BYTES) }

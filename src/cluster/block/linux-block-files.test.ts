@@ -224,6 +224,16 @@ for (const [name, prepare] of [
   )
 }
 
+test('a file system without uncached reads serves as well', { skip: notRoot }, async () => {
+  await using place = new Place()
+  place.mount('-t', 'ramfs', 'eider-test')
+  const disk = await openDisk(LinuxBlockFiles.open(place.directory), place.clock, { reserveBytes: -(1 << 30) })
+  const bytes = madeUp(3_000_000)
+  await put(disk, id, bytes)
+  assert.deepEqual(await disk.check(id), { outcome: 'whole', facts: factsOf(id, bytes) })
+  await disk.close()
+})
+
 test('a disk whose file system goes read-only withdraws itself', { skip: notRoot }, async () => {
   await using place = new Place()
   place.mount('-t', 'tmpfs', '-o', 'size=4m', 'eider-test')

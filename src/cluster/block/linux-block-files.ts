@@ -30,11 +30,11 @@ import {
   closeSync,
 } from 'node:fs'
 
-import { ERRNO, OperationError } from '#base/errors.ts'
+import { OperationError } from '#base/errors.ts'
 import { renameNoReplaceAt } from '#os/at.ts'
 import { addressOf, bind, once } from '#os/bind.ts'
 import { lockHolder, tryLock } from '#os/flock.ts'
-import { libc, SystemCallError } from '#os/libc.ts'
+import { libc } from '#os/libc.ts'
 
 import {
   type BlockFiles,
@@ -44,9 +44,8 @@ import {
   type StoredFile,
   type StoredName,
 } from './block-files.ts'
+import { DiskCalls, type Done } from './disk-calls.ts'
 
-/** Longer than a disk takes that does its own retries of a bad sector, shorter than anybody waits for a block. */
-export const CALL_MS_MAX = 60_000
 const PAGE_BYTES = 4096
 const F_GETFL = 3
 const F_SETFL = 4
@@ -55,7 +54,7 @@ const RENAME_NOREPLACE = 1
 /** Entries whose sizes are asked for at once: a part of the thread pool's queue, which other disks share. */
 const STATS_AT_ONCE = 16
 
-const calls = once(() => ({
+const bound = once(() => ({
   renameat2: bind<[number, string, number, string, number]>(
     'int renameat2(int from, const char *old, int to, const char *new, unsigned int flags)',
   ),
@@ -64,47 +63,28 @@ const calls = once(() => ({
   ),
 }))
 
-type Done<T> = (error: Error | null, value: T) => void
-
-/** The result of an asynchronous call, or ETIMEDOUT; what comes later goes to `late`. */
-function settled<T>(call: string, start: (done: Done<T>) => void, late?: (value: T) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    let isLate = false
-    const timer = setTimeout(() => {
-      isLate = true
-      reject(new SystemCallError(call, ERRNO.ETIMEDOUT))
-    }, CALL_MS_MAX)
-    start((error, value) => {
-      clearTimeout(timer)
-      if (error !== null) reject(error)
-      else if (isLate) late?.(value)
-      else resolve(value)
-    })
-  })
-}
-
 const noValue =
   (done: Done<undefined>) =>
   (error: Error | null): void =>
     done(error, undefined)
 
-function closed(fd: number): Promise<void> {
-  return settled('close', (done) => close(fd, noValue(done)))
+function closed(calls: DiskCalls, fd: number): Promise<void> {
+  return calls.run('close', (done) => close(fd, noValue(done)))
 }
 
-function synced(fd: number): Promise<void> {
-  return settled('fsync', (done) => fsync(fd, noValue(done)))
+function synced(calls: DiskCalls, fd: number): Promise<void> {
+  return calls.run('fsync', (done) => fsync(fd, noValue(done)))
 }
 
-function opened(path: string, flags: number): Promise<number> {
-  return settled<number>('open', (done) => open(path, flags, 0o600, done), closeSync)
+function opened(calls: DiskCalls, path: string, flags: number): Promise<number> {
+  return calls.run<number>('open', (done) => open(path, flags, 0o600, done), closeSync)
 }
 
 /** Reads until `into` is full or the file ends. */
-async function readFully(fd: number, into: Uint8Array, offset: number): Promise<number> {
+async function readFully(calls: DiskCalls, fd: number, into: Uint8Array, offset: number): Promise<number> {
   let count = 0
   while (count < into.length) {
-    const got = await settled<number>('read', (done) =>
+    const got = await calls.run<number>('read', (done) =>
       read(fd, into, count, into.length - count, offset + count, done),
     )
     if (got === 0) break
@@ -116,28 +96,30 @@ async function readFully(fd: number, into: Uint8Array, offset: number): Promise<
 }
 
 /** Has later reads of the file come from the device; the file has nothing unsynced. */
-async function bypassCache(fd: number): Promise<void> {
+async function bypassCache(calls: DiskCalls, fd: number): Promise<void> {
   try {
     const flags = libc().fcntl(fd, F_GETFL, 0)
     libc().fcntl(fd, F_SETFL, flags | constants.O_DIRECT)
   } catch (error) {
     if (errnoOfCall(error) !== 'EINVAL') throw error
-    await settled<number>('posix_fadvise', (done) => calls().fadvise.async(fd, 0, 0, POSIX_FADV_DONTNEED, done))
+    await calls.run<number>('posix_fadvise', (done) => bound().fadvise.async(fd, 0, 0, POSIX_FADV_DONTNEED, done))
   }
 }
 
 class LinuxNewFile implements NewFile {
+  readonly #calls: DiskCalls
   readonly #fd: number
   #bypasses = false
 
-  constructor(fd: number) {
+  constructor(calls: DiskCalls, fd: number) {
+    this.#calls = calls
     this.#fd = fd
   }
 
   async append(parts: readonly Uint8Array[]): Promise<void> {
     let left = parts
     while (left.length > 0) {
-      let count = await settled<number>('writev', (done) => writev(this.#fd, left, done))
+      let count = await this.#calls.run<number>('writev', (done) => writev(this.#fd, left, done))
       // A short write is followed by one that says why, or goes on.
       let index = 0
       while (index < left.length && count >= (left[index]?.length ?? 0)) count -= left[index++]?.length ?? 0
@@ -148,39 +130,42 @@ class LinuxNewFile implements NewFile {
   }
 
   sync(): Promise<void> {
-    return synced(this.#fd)
+    return synced(this.#calls, this.#fd)
   }
 
   async readBack(offset: number, into: Uint8Array): Promise<number> {
-    if (!this.#bypasses) await bypassCache(this.#fd)
+    if (!this.#bypasses) await bypassCache(this.#calls, this.#fd)
     this.#bypasses = true
-    return readFully(this.#fd, into, offset)
+    return readFully(this.#calls, this.#fd, into, offset)
   }
 
   close(): Promise<void> {
-    return closed(this.#fd)
+    return closed(this.#calls, this.#fd)
   }
 }
 
 class LinuxStoredFile implements StoredFile {
+  readonly #calls: DiskCalls
   readonly #fd: number
   readonly bytes: number
 
-  constructor(fd: number, bytes: number) {
+  constructor(calls: DiskCalls, fd: number, bytes: number) {
+    this.#calls = calls
     this.#fd = fd
     this.bytes = bytes
   }
 
   read(offset: number, into: Uint8Array): Promise<number> {
-    return readFully(this.#fd, into, offset)
+    return readFully(this.#calls, this.#fd, into, offset)
   }
 
   close(): Promise<void> {
-    return closed(this.#fd)
+    return closed(this.#calls, this.#fd)
   }
 }
 
 export class LinuxBlockFiles implements BlockFiles {
+  readonly #calls = new DiskCalls()
   readonly #fd: number
   readonly #root: string
 
@@ -212,30 +197,33 @@ export class LinuxBlockFiles implements BlockFiles {
 
   async makeDirectory(path: string): Promise<void> {
     try {
-      await settled<undefined>('mkdir', (done) => mkdir(this.#root + path, 0o700, noValue(done)))
+      await this.#calls.run<undefined>('mkdir', (done) => mkdir(this.#root + path, 0o700, noValue(done)))
     } catch (error) {
       if (errnoOfCall(error) !== 'EEXIST') throw error
     }
   }
 
   async create(path: string): Promise<NewFile> {
-    return new LinuxNewFile(await opened(this.#root + path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL))
+    return new LinuxNewFile(
+      this.#calls,
+      await opened(this.#calls, this.#root + path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL),
+    )
   }
 
   async open(path: string, how: 'cached' | 'uncached'): Promise<StoredFile | undefined> {
     let fd: number
     try {
-      fd = await opened(this.#root + path, constants.O_RDONLY | constants.O_NOFOLLOW)
+      fd = await opened(this.#calls, this.#root + path, constants.O_RDONLY | constants.O_NOFOLLOW)
     } catch (error) {
       if (errnoOfCall(error) === 'ENOENT') return undefined
       throw error
     }
     try {
-      const { size } = await settled<{ size: number }>('fstat', (done) => fstat(fd, done))
-      if (how === 'uncached') await bypassCache(fd)
-      return new LinuxStoredFile(fd, size)
+      const { size } = await this.#calls.run<{ size: number }>('fstat', (done) => fstat(fd, done))
+      if (how === 'uncached') await bypassCache(this.#calls, fd)
+      return new LinuxStoredFile(this.#calls, fd, size)
     } catch (error) {
-      await closed(fd)
+      await closed(this.#calls, fd)
       throw error
     }
   }
@@ -248,8 +236,8 @@ export class LinuxBlockFiles implements BlockFiles {
 
   async rename(from: string, to: string): Promise<boolean> {
     const fd = this.#fd
-    const result = await settled<number>('renameat2', (done) =>
-      calls().renameat2.async(fd, from, fd, to, RENAME_NOREPLACE, done),
+    const result = await this.#calls.run<number>('renameat2', (done) =>
+      bound().renameat2.async(fd, from, fd, to, RENAME_NOREPLACE, done),
     )
     if (result === 0) return true
     try {
@@ -263,18 +251,19 @@ export class LinuxBlockFiles implements BlockFiles {
   }
 
   async syncDirectory(path: string): Promise<void> {
-    const fd = await opened(this.#root + path, constants.O_RDONLY | constants.O_DIRECTORY)
+    const fd = await opened(this.#calls, this.#root + path, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      await synced(fd)
+      await synced(this.#calls, fd)
     } finally {
-      await closed(fd)
+      await closed(this.#calls, fd)
     }
   }
 
   async remove(path: string): Promise<number | undefined> {
     try {
       const bytes = await this.#bytesOf(path)
-      if (bytes !== undefined) await settled<undefined>('unlink', (done) => unlink(this.#root + path, noValue(done)))
+      if (bytes !== undefined)
+        await this.#calls.run<undefined>('unlink', (done) => unlink(this.#root + path, noValue(done)))
       return bytes
     } catch (error) {
       if (errnoOfCall(error) === 'ENOENT') return undefined
@@ -283,7 +272,7 @@ export class LinuxBlockFiles implements BlockFiles {
   }
 
   async list(path: string): Promise<readonly StoredName[]> {
-    const names = await settled<string[]>('readdir', (done) => readdir(this.#root + path, done))
+    const names = await this.#calls.run<string[]>('readdir', (done) => readdir(this.#root + path, done))
     const found: StoredName[] = []
     for (let at = 0; at < names.length; at += STATS_AT_ONCE) {
       const some = names.slice(at, at + STATS_AT_ONCE)
@@ -297,20 +286,22 @@ export class LinuxBlockFiles implements BlockFiles {
   }
 
   async room(): Promise<Room> {
-    const { bsize, blocks, bavail } = await settled<{ bsize: number; blocks: number; bavail: number }>(
+    const { bsize, blocks, bavail } = await this.#calls.run<{ bsize: number; blocks: number; bavail: number }>(
       'statfs',
       (done) => statfs(this.#root, done),
     )
     return { totalBytes: bsize * blocks, freeBytes: bsize * bavail }
   }
 
-  close(): Promise<void> {
-    return closed(this.#fd)
+  /** Here and now: a directory has nothing that could wait to be written. */
+  async close(): Promise<void> {
+    closeSync(this.#fd)
+    this.#calls.end()
   }
 
   async #bytesOf(path: string): Promise<number | undefined> {
     try {
-      const { size } = await settled<{ size: number }>('lstat', (done) => lstat(this.#root + path, done))
+      const { size } = await this.#calls.run<{ size: number }>('lstat', (done) => lstat(this.#root + path, done))
       return size
     } catch (error) {
       if (errnoOfCall(error) === 'ENOENT') return undefined
