@@ -53,6 +53,19 @@ describe('the queue of a sync', () => {
     assert.equal(pathOf(queue.next(102)).tries, 0)
   })
 
+  test('what waits to be tried again does so sooner once what made it fail is over; what waits for its writer does not', () => {
+    const queue = new WorkQueue()
+    queue.add('a')
+    queue.next(0)
+    queue.done('a', 30_000)
+    queue.addLater('written', 20_000)
+    queue.hasten(100, 50)
+    assert.ok((queue.nextAt ?? 0) <= 150)
+    assert.equal(pathOf(queue.next(150)).path, 'a')
+    assert.equal(queue.next(19_999), undefined)
+    assert.equal(pathOf(queue.next(20_000)).path, 'written')
+  })
+
   test('what a listing told of the target is kept where the path is told again before anything is done', () => {
     const queue = new WorkQueue()
     queue.add('a', LISTED, 5)

@@ -196,6 +196,15 @@ export class WorkQueue {
     }
   }
 
+  /** What made many fail is over: what waits to be tried again does so no longer than that, spread over it. */
+  hasten(now: number, withinMs: number): void {
+    for (const waiting of this.#later.values()) {
+      if (waiting.tries === 0) continue
+      waiting.at = Math.min(waiting.at, now + Math.random() * withinMs)
+      this.#wakeAt = Math.min(this.#wakeAt, waiting.at)
+    }
+  }
+
   /** When the first of what failed is to be tried again; undefined where nothing waits for a time. */
   get nextAt(): number | undefined {
     return this.#later.size === 0 ? undefined : this.#wakeAt

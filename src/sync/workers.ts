@@ -3,6 +3,7 @@
  * it (other names of the file, directories to finish, another try). What may not be done by itself is handed on: a removal before
  * the target was compared to `gone.ts`, a subtree to be compared to the sync.
  */
+import { isOperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { parentOf } from '#store/path.ts'
 
@@ -19,6 +20,8 @@ import type { TreeEntry } from './tree.ts'
 import { WorkQueue, type MoveWork, type PathWork } from './work-queue.ts'
 
 const log = logger('sync')
+/** What waits for a store that was away is tried within that time once it is back. */
+const BACK_MS = 1000
 
 /** Where workers hand on what is not theirs to do. */
 export interface WorkerEnds {
@@ -41,6 +44,8 @@ export class Workers {
   readonly #linksSought = new Set<string>()
   /** Paths where a directory of the target is in the way, until it is known how much is to be deleted. */
   readonly #waitForRoom = new Set<string>()
+  /** The last that was tried failed for what fails many alike, as a store that cannot be reached. */
+  #isAway = false
   #waiters: (() => void)[] = []
   #timer: NodeJS.Timeout | undefined
 
@@ -134,6 +139,10 @@ export class Workers {
     const { tally } = progress
     const outcome = await executor.carryOut(decision, tries + 1 < TRIES_MAX)
     log.trace({ path, decision: decision.do, outcome }, 'done')
+    if (this.#isAway && outcome !== 'nothing') {
+      this.#isAway = false
+      this.queue.hasten(Date.now(), BACK_MS)
+    }
     if (decision.do === 'skip') progress.skipped(decision.skipped)
     else tally.mended(path)
     tally.count(outcome)
@@ -210,6 +219,7 @@ export class Workers {
       if (isRunning) this.queue.done(path)
       return
     }
+    if (isOperationError(error) && error.retry === 'backoff') this.#isAway = true
     const retries = mayPass(error) && isRunning && (tries + 1 < TRIES_MAX || !once)
     log.debug({ err: error, path, tries, retries }, 'a path could not be made equal')
     if (!retries || tries + 1 === TRIES_MAX) this.#tellFailed(path, error)
