@@ -45,6 +45,16 @@ async function checked(files: MemoryBlockFiles): Promise<BlockCheck | string> {
   }
 }
 
+/** As docs/formats/blocks.md defines it, bit by bit. */
+function plainCrc(bytes: Uint8Array): number {
+  let crc = 0xffffffff
+  for (const byte of bytes) {
+    crc ^= byte
+    for (let bit = 0; bit < 8; bit++) crc = (crc & 1) === 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
+  }
+  return ~crc >>> 0
+}
+
 const anySize = fc.oneof(
   fc.integer({ min: 1, max: 3 * PAGE_BYTES }),
   fc.constantFrom(1, 4095, 4096, 4097, 8192, 1 << 20, (1 << 20) + 1, (1 << 20) - 1),
@@ -80,6 +90,28 @@ test('the length of a file tells the size of its block', () => {
   }
   assert.equal(sizeOfFile(blockFileBytes(BLOCK_BYTES_MAX)), BLOCK_BYTES_MAX)
   assert.equal(sizeOfFile(blockFileBytes(BLOCK_BYTES_MAX) + 1), undefined)
+})
+
+test('a block file is what docs/formats/blocks.md says', async () => {
+  for (const size of [1, 4096, 10_000]) {
+    const bytes = madeUp(size)
+    const file = (await filesWith(bytes)).bytesOf(path) ?? Buffer.alloc(0)
+    const rest = file.length - 36
+    assert.equal(rest - 4 * Math.ceil(rest / 4100), size)
+    assert.ok(file.subarray(0, size).equals(bytes))
+    const trailer = file.subarray(size)
+    assert.equal(trailer.toString('latin1', 0, 8), 'EIDERBLK')
+    assert.equal(trailer.readUInt32LE(8), 1)
+    assert.equal(trailer.readUInt32LE(12), plainCrc(bytes))
+    assert.equal(trailer.readBigUInt64LE(16), BigInt(id))
+    assert.equal(trailer.readBigUInt64LE(24), BigInt(size))
+    const pages = Math.ceil(size / 4096)
+    for (let page = 0; page < pages; page++) {
+      assert.equal(trailer.readUInt32LE(32 + 4 * page), plainCrc(bytes.subarray(4096 * page, 4096 * (page + 1))))
+    }
+    assert.equal(trailer.readUInt32LE(32 + 4 * pages), plainCrc(trailer.subarray(0, 32 + 4 * pages)))
+    assert.equal(trailer.length, 36 + 4 * pages)
+  }
 })
 
 test('a range gives the bytes that were written, and costs one read of the pages that it touches', async () => {

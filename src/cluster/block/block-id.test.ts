@@ -65,6 +65,12 @@ test('ids end at what a safe integer holds', () => {
   }
 })
 
+test('a block lies where docs/formats/blocks.md says', () => {
+  const id = makeBlockId(BLOCK_EPOCH_MS + 123_456_789_012, 4, 67)
+  assert.equal(id, 505_679_007_794_243)
+  assert.equal(blockPath(id), '14/01cbe991a14443')
+})
+
 test('names of other files are no blocks', () => {
   for (const name of [
     '',
