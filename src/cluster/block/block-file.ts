@@ -13,6 +13,7 @@ import { type BlockId, blockName, blockPath } from './block-id.ts'
 import { decodeTrailer, encodeTrailer, sizeOfFile, type Trailer, trailerBytes } from './block-trailer.ts'
 import { badPages, PAGE_BYTES, PageSums, wholeOf } from './page-sums.ts'
 import type { BlockFacts } from './permit.ts'
+import { WorkSlots } from './work-slots.ts'
 
 /** Bytes gathered for one call: enough that the call is not what takes the time, little enough for many writes at once. */
 const GATHER_BYTES = 256 << 10
@@ -20,11 +21,11 @@ const GATHER_BYTES = 256 << 10
 const GATHER_PIECES_MAX = 64
 /** Bytes of one uncached read. */
 const VERIFY_BYTES = 1 << 20
-/** Buffers for uncached reads that a disk keeps between them. */
-const IDLE_BUFFERS_MAX = 4
+/** Buffers for uncached reads that a disk has: as many as keep it busy. */
+const BUFFERS_MAX = 4
 
 /** The most that one ranged read gives. */
-export const FETCH_BYTES_MAX = 8 << 20
+export const FETCH_BYTES_MAX = 4 << 20
 
 /** What a ranged read gives: all of the range, each page of it checked; or the pages that are not what was written. */
 export type RangeRead =
@@ -36,20 +37,28 @@ export type BlockCheck =
   | { readonly outcome: 'whole'; readonly facts: BlockFacts }
   | { readonly outcome: 'bad-pages'; readonly pages: readonly number[] }
 
-/** Memory for uncached reads, used again. One whose read failed is not: a call that was given up may still write to it. */
+/**
+ * Memory for uncached reads, bounded and used again. A buffer whose read failed is not: a call that was given up may still
+ * write to it.
+ */
 export class VerifyBuffers {
   readonly #files: BlockFiles
   readonly #idle: Uint8Array[] = []
+  /** Who waits is one of the operations under way on the disk, which has a bound of its own. */
+  readonly #slots = new WorkSlots(BUFFERS_MAX, Number.POSITIVE_INFINITY)
 
   constructor(files: BlockFiles) {
     this.#files = files
   }
 
-  async use<T>(work: (buffer: Uint8Array) => Promise<T>): Promise<T> {
-    const buffer = this.#idle.pop() ?? this.#files.allocate(VERIFY_BYTES)
-    const result = await work(buffer)
-    if (this.#idle.length < IDLE_BUFFERS_MAX) this.#idle.push(buffer)
-    return result
+  use<T>(work: (buffer: Uint8Array) => Promise<T>): Promise<T> {
+    const withBuffer = async (): Promise<T> => {
+      const buffer = this.#idle.pop() ?? this.#files.allocate(VERIFY_BYTES)
+      const result = await work(buffer)
+      this.#idle.push(buffer)
+      return result
+    }
+    return this.#slots.run('read a block back', withBuffer, undefined)
   }
 }
 
@@ -212,14 +221,10 @@ export class BlockFile {
    */
   async read(offset: number, length: number): Promise<RangeRead> {
     const { id, size, sums } = this.trailer
-    const isWithin =
-      Number.isSafeInteger(offset) &&
-      Number.isSafeInteger(length) &&
-      offset >= 0 &&
-      length > 0 &&
-      offset + length <= size
-    if (!isWithin || length > FETCH_BYTES_MAX) {
-      const detail = `${length} bytes at ${offset} are not within its ${size}, or more than ${FETCH_BYTES_MAX}`
+    const isRange = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0
+    if (!isRange || offset + length > size || length > FETCH_BYTES_MAX) {
+      const why = length > FETCH_BYTES_MAX ? `more than ${FETCH_BYTES_MAX}` : `not within its ${size}`
+      const detail = `${length} bytes at ${offset} are ${why}`
       throw new OperationError('INPUT_INVALID', `Cannot read block ${blockName(id)}: ${detail}`)
     }
     const first = Math.floor(offset / PAGE_BYTES)

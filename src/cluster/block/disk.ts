@@ -70,8 +70,11 @@ export interface DiskLimits {
   readonly waiting: number
 }
 
-/** Writes hold about 512 KiB each, reads what they ask for; few checks, as they read whole blocks for nobody who waits. */
-const LIMITS: DiskLimits = { reads: 64, writes: 32, erasures: 8, checks: 2, waiting: 256 }
+/**
+ * Reads hold what they ask for, up to 4 MiB, and have one call under way each. Writes hold 512 KiB at most, and mostly wait for
+ * their bytes. Few checks: they read whole blocks, and nobody waits for them.
+ */
+const LIMITS: DiskLimits = { reads: 16, writes: 32, erasures: 4, checks: 2, waiting: 256 }
 
 export interface DiskOptions {
   /** The disk's directory; closed with the disk. */

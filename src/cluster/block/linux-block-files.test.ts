@@ -2,7 +2,8 @@
  * Disks in real directories of this machine.
  */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   existsSync,
   mkdtempSync,
@@ -69,8 +70,10 @@ test('blocks of all sizes are written to real files, and read back, also by anot
     const bytes = madeUp(size, n)
     const of = idAt(NOW_MS, n)
     assert.deepEqual(await again.check(of), { outcome: 'whole', facts: factsOf(of, bytes) })
-    const read = await again.fetch(of, 0, size)
-    assert.ok(read.outcome === 'whole' && bytes.equals(read.bytes), `${size} bytes`)
+    for (let at = 0; at < size; at += 2_000_001) {
+      const read = await again.fetch(of, at, Math.min(2_000_001, size - at))
+      assert.ok(read.outcome === 'whole' && bytes.subarray(at, at + 2_000_001).equals(read.bytes), `${size} bytes`)
+    }
     const file = readFileSync(place.path(blockPath(of)))
     assert.equal(file.length, blockFileBytes(size))
     assert.ok(file.subarray(0, size).equals(bytes), 'the bytes lie at the start of the file')
@@ -165,6 +168,46 @@ test('many writes, reads and erasures at once', async () => {
   )
   const { blocks, usedBytes } = await disk.usage()
   assert.deepEqual([blocks, usedBytes], [0, 0])
+})
+
+test('what a process acknowledged before it was killed is there, and its lock is free', async () => {
+  await using place = new Place()
+  const here = (name: string): string => JSON.stringify(new URL(name, import.meta.url).href)
+  const program = `
+    import { LinuxBlockFiles } from ${here('linux-block-files.ts')}
+    import { Clock, idAt, madeUp, openDisk, put } from ${here('disk-fixture.ts')}
+    import { writeSync } from 'node:fs'
+    const disk = await openDisk(LinuxBlockFiles.open(process.argv[1]), new Clock())
+    let next = 0
+    const work = async () => {
+      for (;;) {
+        const n = next++
+        await put(disk, idAt(undefined, n), madeUp(1 + n * 1511, n))
+        writeSync(1, n + '\\n')
+      }
+    }
+    for (let worker = 0; worker < 8; worker++) void work()`
+  const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', program, place.directory], {
+    cwd: new URL('.', import.meta.url).pathname,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let told = ''
+  child.stdout.on('data', (piece: Buffer) => {
+    told += piece.toString()
+    if (told.split('\n').length > 40) child.kill('SIGKILL')
+  })
+  await once(child, 'close')
+  assert.equal(child.signalCode, 'SIGKILL')
+  const acknowledged = told.split('\n').slice(0, -1).map(Number)
+  const disk = await place.disk()
+  assert.deepEqual(readdirSync(place.path('tmp')), [])
+  for (const n of acknowledged) {
+    const bytes = madeUp(1 + n * 1511, n)
+    const of = idAt(NOW_MS, n)
+    assert.deepEqual(await disk.check(of), { outcome: 'whole', facts: factsOf(of, bytes) })
+  }
+  const { blocks } = await disk.usage()
+  assert.ok(blocks >= acknowledged.length && blocks <= acknowledged.length + 8, 'and at most what was under way')
 })
 
 for (const [name, prepare] of [
