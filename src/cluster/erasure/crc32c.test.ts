@@ -68,7 +68,7 @@ describe('crc32c', () => {
       }),
       { seed: SEED, numRuns: 300 },
     )
-    assert.deepEqual(block, BYTES, 'the bytes are only read')
+    assert(Buffer.compare(block, BYTES) === 0, 'the bytes are only read')
   })
 
   it('notices any flipped bit of a page', () => {
@@ -102,7 +102,12 @@ describe('crc32cPages', () => {
         for (const source of [BYTES, block]) {
           const out = new Uint32Array(count + 1).fill(7)
           crc32cPages(source.subarray(at, at + length), pageBytes, out)
-          assert.deepEqual([...out], [...expected, 7])
+          const all = [...expected, 7]
+          assert.equal(
+            out.findIndex((crc, page) => crc !== all[page]),
+            -1,
+            'the first page with another CRC',
+          )
         }
       }),
       {
