@@ -1,16 +1,12 @@
 /**
  * Opening an lmdb file that holds nothing which could not be found out again: a damaged one is thrown away. lmdb maps
  * its file and trusts it: what is no database at all ends the process with SIGSEGV, what is cut short with SIGBUS. So the
- * head is looked at first, and a short file is made as long as it says that it is, which makes errors of such crashes. A
- * file whose last user did not close it, perhaps since it was ended by just that, is read through by a process that may
- * end so before this one uses it.
+ * head is looked at first, and a short file is made as long as it says that it is, which makes errors of such crashes.
  *
  * Commits are written in order but not waited for: after a crash of the machine the file is as it was at some earlier
  * commit, after one of the process as it was at the last.
  */
-import { execFile } from 'node:child_process'
-import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, rmSync } from 'node:fs'
 
 import type { Database, RootDatabase } from 'lmdb'
 
@@ -26,7 +22,6 @@ const log = logger('cache')
 const BINARY = { encoding: 'binary', keyEncoding: 'binary' } as const
 const PAGE_BYTES = 4096
 const CLOSE_MS = 10_000
-const READ_MS = 30_000
 /** Of the two pages that the file begins with (struct MDB_meta of lmdb.h's implementation). */
 const META_AT = 24
 const META_MAGIC = 0xbeefc0de
@@ -44,8 +39,7 @@ export async function openLmdbFile<T>(path: string, use: (file: LmdbFile) => T):
   let file: LmdbFile | undefined
   let reason: unknown
   try {
-    if (hasSoundHead(path) && (!existsSync(markOf(path)) || (await canBeRead(path)))) {
-      writeFileSync(markOf(path), '')
+    if (hasSoundHead(path)) {
       file = open()
       return use(file)
     }
@@ -56,7 +50,6 @@ export async function openLmdbFile<T>(path: string, use: (file: LmdbFile) => T):
   await file?.close()
   removeLmdbFile(path)
   try {
-    writeFileSync(markOf(path), '')
     return use(open())
   } catch (error) {
     throw new OperationError('LOCAL_FAILED', `Cannot open "${path}": ${(error as Error).message}`, { cause: error })
@@ -98,9 +91,7 @@ export async function committed(write: Promise<unknown>): Promise<void> {
 /** Closes the file, after what was committed is on the disk: a busy disk may keep that waiting, and then it is left to it. */
 export async function closeLmdbFile(file: LmdbFile): Promise<void> {
   try {
-    const { path } = file as LmdbFile & { readonly path: string }
     await withDeadline('close an index', file.close(), CLOSE_MS)
-    rmSync(markOf(path), { force: true })
   } catch (error) {
     log.warn({ err: error }, 'Cannot wait until an index is on the disk')
   }
@@ -110,35 +101,6 @@ export async function closeLmdbFile(file: LmdbFile): Promise<void> {
 export function removeLmdbFile(path: string): void {
   rmSync(path, { force: true })
   rmSync(`${path}-lock`, { force: true })
-  rmSync(markOf(path), { force: true })
-}
-
-/** Lies beside the file while that is open. */
-function markOf(path: string): string {
-  return `${path}-open`
-}
-
-/** Reads all there is, each value too. */
-const READER = `
-const [, lmdb, path] = process.argv
-const file = require(lmdb).open({ path, noSubdir: true, readOnly: true, maxDbs: 8, encoding: 'binary', keyEncoding: 'binary' })
-for (const { key } of [...file.getRange({})]) {
-  const name = key.toString().replace(/\\0$/, '')
-  const database = file.openDB({ name, encoding: 'binary', keyEncoding: 'binary' })
-  let bytes = 0
-  for (const { value } of database.getRange({})) for (let at = 0; at < value.length; at += ${PAGE_BYTES}) bytes += value[at]
-}
-`
-
-/** Whether a process that reads all of the file comes to its end. One that takes too long has found nothing by then. */
-async function canBeRead(path: string): Promise<boolean> {
-  const lmdb = createRequire(import.meta.url).resolve('lmdb')
-  const failure = await new Promise<Error | null>((resolve) => {
-    execFile(process.execPath, ['-e', READER, lmdb, path], { timeout: READ_MS, killSignal: 'SIGKILL' }, resolve)
-  })
-  const isLate = failure !== null && 'killed' in failure && failure.killed === true
-  if (failure !== null) log.debug({ err: failure, path, isLate }, 'an index that was not closed cannot be read')
-  return failure === null || isLate
 }
 
 /** Whether lmdb can be let near the file: there is none, or its head is one of lmdb's. */
