@@ -56,6 +56,8 @@ PACKAGES.bench = [
   ...['gcc', 'libc6-dev', 'libfuse3-dev', 'pkg-config'],
   // A program that keeps a copy by rsync, against which watching is measured.
   'lsyncd',
+  // Codes and checksums in assembler, against which those of the cluster are measured.
+  'libisal2',
 ]
 
 function fail(message) {

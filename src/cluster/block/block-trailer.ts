@@ -5,7 +5,7 @@
 import { assert } from '#base/assert.ts'
 
 import type { BlockId } from './block-id.ts'
-import { crc32c } from './crc32c.ts'
+import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { PAGE_BYTES, pageCount } from './page-sums.ts'
 import type { BlockFacts } from './permit.ts'
 import { readSafeInteger, writeSafeInteger } from './safe-integer.ts'

@@ -5,7 +5,7 @@ import { setLogLevel } from '#base/log.ts'
 
 import { type BlockId, makeBlockId } from './block-id.ts'
 import type { BlockFiles } from './block-files.ts'
-import { crc32c } from './crc32c.ts'
+import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { Disk, type DiskOptions } from './disk.ts'
 import { type BlockFacts, writePermit } from './permit.ts'
 

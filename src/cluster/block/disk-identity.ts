@@ -7,7 +7,7 @@ import { OperationError } from '#base/errors.ts'
 
 import type { BlockFiles } from './block-files.ts'
 import { BLOCK_DIRECTORIES } from './block-id.ts'
-import { crc32c } from './crc32c.ts'
+import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { type DiskId, type DiskKey, KEY_BYTES } from './permit.ts'
 
 export const IDENTITY_FILE = 'disk'

@@ -4,7 +4,7 @@
  */
 import { assert } from '#base/assert.ts'
 
-import { crc32c, crc32cAppend, crc32cPages } from './crc32c.ts'
+import { crc32c, crc32cAppend, crc32cPages } from '#cluster/erasure/crc32c.ts'
 
 export const PAGE_BYTES = 4096
 
