@@ -9,6 +9,7 @@
  */
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
+import { SHARDS } from '#cluster/inode-id.ts'
 
 /** Names one block of the cluster, for ever: an id is never used for other bytes. */
 export type BlockId = number & { readonly __block: never }
@@ -17,8 +18,7 @@ export type BlockId = number & { readonly __block: never }
 export const BLOCK_EPOCH_MS = Date.UTC(2020, 0, 1)
 /** How many ids a shard can give out for one millisecond. */
 export const IDS_PER_MS = 16
-export const SHARD_COUNT = 256
-const IDS_OF_MS = IDS_PER_MS * SHARD_COUNT
+const IDS_OF_MS = IDS_PER_MS * SHARDS
 
 export const BLOCK_ID_MIN = 1
 export const BLOCK_ID_MAX = Number.MAX_SAFE_INTEGER
@@ -26,8 +26,8 @@ export const BLOCK_ID_MAX = Number.MAX_SAFE_INTEGER
 /** The id of the `n`th block that `shard` gives out in the millisecond `timeMs` since 1970. */
 export function makeBlockId(timeMs: number, n: number, shard: number): BlockId {
   assert(Number.isInteger(n) && n >= 0 && n < IDS_PER_MS, 'a millisecond has 16 block ids of a shard')
-  assert(Number.isInteger(shard) && shard >= 0 && shard < SHARD_COUNT, 'a shard is one of 256')
-  const id = ((Math.floor(timeMs) - BLOCK_EPOCH_MS) * IDS_PER_MS + n) * SHARD_COUNT + shard
+  assert(Number.isInteger(shard) && shard >= 0 && shard < SHARDS, 'a shard is one of 256')
+  const id = ((Math.floor(timeMs) - BLOCK_EPOCH_MS) * IDS_PER_MS + n) * SHARDS + shard
   assert(isBlockId(id), 'the time of a block id lies between 2020 and 2089')
   return id
 }
@@ -54,7 +54,7 @@ export function blockTimeMs(id: BlockId): number {
 
 /** The shard that gave the id out. */
 export function blockShard(id: BlockId): number {
-  return id % SHARD_COUNT
+  return id % SHARDS
 }
 
 const NAME_DIGITS = 14
