@@ -93,7 +93,8 @@ async function ending(target: string, record: MountRecord, timeoutMs: number | u
       const left = deadline - performance.now()
       if (await hasEnded(server, Math.max(0, Math.min(STEP_MS, left)))) return true
       const now = readMountRecord(target)
-      if (now?.process.pid === server.pid && now.lost !== undefined) {
+      // One that has lost nothing has written what became of all, and is about to end.
+      if (now?.process.pid === server.pid && now.lost !== undefined && now.lost.length > 0) {
         throw new OperationError(
           'LOCAL_FAILED',
           `Cannot store or keep ${now.lost.length} files of '${target}': ${named(now.lost)}; process ${server.pid} still has them and goes on trying until it gets SIGTERM; its log: ${now.log ?? 'none'}`,

@@ -362,9 +362,10 @@ export class Sync {
       onKept: (path) => deletion?.keep(path),
       onDirectory: (path) => this.#directories.touch(path, 'changed'),
       room: async () => {
+        // First, as it makes room for what is sent.
+        await deletion?.meanwhile()
         this.#workers.pump()
         while (this.#queue.waiting > WAITING_MAX && !this.#queue.isResting) await this.#workers.changed()
-        await deletion?.meanwhile()
         signal.throwIfAborted()
       },
     }
