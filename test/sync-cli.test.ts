@@ -21,7 +21,7 @@ import {
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
-import { makeBucket } from '#test/servers/bucket.ts'
+import { newBucket } from '#test/servers/bucket.ts'
 import { startFaultProxy } from '#test/servers/fault-proxy.ts'
 import { startTestGateway, type TestGateway } from '#test/servers/gateway.ts'
 
@@ -44,13 +44,6 @@ before(async () => {
   gateway = await startTestGateway()
 })
 after(() => gateway.stop())
-
-let buckets = 0
-async function newBucket(): Promise<string> {
-  const bucket = `sync-${buckets++}`
-  await makeBucket(gateway, bucket)
-  return bucket
-}
 
 function pathsOf(root: string): string[] {
   const { stdout } = spawnSync('find', [root, '!', '-type', 'd', '-printf', '%P\\0'], { encoding: 'utf8' })
@@ -104,7 +97,7 @@ describe("[S143] autosync's examples", () => {
           const path =
             flags.length === 0 || name === 'a prefix above' ? join(base, 'home/adeprince/mystuff') : 'mystuff'
           if (kind === 'bucket') {
-            const bucket = await newBucket()
+            const bucket = await newBucket(gateway)
             const { env, flags: s3 } = bucketEnds(gateway, gateway.endpoint)
             const end = await runSync([...words, `--target_container=${bucket}`, path, ...more, ...s3], { env, cwd })
             assert.equal(end.code, 0, end.stderr)
@@ -213,7 +206,7 @@ describe('what is left out is told, and all else is sent', () => {
 
   test('[S141] a file that vanishes while it is waited for is no failure', () =>
     withPlaces(async ({ source, state }) => {
-      const bucket = await newBucket()
+      const bucket = await newBucket(gateway)
       const proxy = await startFaultProxy(gateway.endpoint)
       try {
         fillMany(source, 20)
@@ -452,7 +445,7 @@ describe('options', () => {
 
   test('--verify finds an upload that the server has altered, and sends it again', () =>
     withPlaces(async ({ source, state }) => {
-      const bucket = await newBucket()
+      const bucket = await newBucket(gateway)
       const proxy = await startFaultProxy(gateway.endpoint)
       try {
         fill(source, { a: 'a'.repeat(1000), b: 'b'.repeat(1000) })
@@ -504,7 +497,7 @@ describe('options', () => {
   test('a server that cannot be reached fails the run, and is not waited for longer than --io-timeout', () =>
     withPlaces(async ({ source, state }) => {
       fill(source, { a: 'a', b: 'b' })
-      const bucket = await newBucket()
+      const bucket = await newBucket(gateway)
       const proxy = await startFaultProxy(gateway.endpoint)
       try {
         const { env, flags } = bucketEnds(gateway, proxy.endpoint)
@@ -553,7 +546,7 @@ describe('options', () => {
 
   test('a bucket to a directory, and to another bucket, followed by listing it', () =>
     withPlaces(async ({ source, target, state, base }) => {
-      const [from, to] = [await newBucket(), await newBucket()]
+      const [from, to] = [await newBucket(gateway), await newBucket(gateway)]
       const { env, flags } = bucketEnds(gateway, gateway.endpoint)
       fill(source, { 'a-b': '1', 'a/b': '2', a0: '3', 'ü/x y': '4', '😀': '5' })
       const first = [source, '--to', `s3://${from}/p`, '--state', `${state}1`, '--once', ...flags]

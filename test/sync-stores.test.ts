@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
 import { xattrGet, xattrSet } from '#os/xattr.ts'
-import { makeBucket } from '#test/servers/bucket.ts'
+import { newBucket } from '#test/servers/bucket.ts'
 import { startFaultProxy } from '#test/servers/fault-proxy.ts'
 import { startTestGateway, type TestGateway } from '#test/servers/gateway.ts'
 
@@ -22,13 +22,6 @@ before(async () => {
 })
 after(() => gateway.stop())
 
-let buckets = 0
-async function newBucket(): Promise<string> {
-  const bucket = `stores-${buckets++}`
-  await makeBucket(gateway, bucket)
-  return bucket
-}
-
 async function once(...words: readonly string[]): Promise<SyncEnd> {
   const { env, flags } = bucketEnds(gateway, gateway.endpoint)
   const end = await runSync([...words, '--once', ...flags], { env })
@@ -39,7 +32,7 @@ async function once(...words: readonly string[]): Promise<SyncEnd> {
 describe('a bucket that is synced', () => {
   test('a file that became a directory, and a directory that became a file, at the start and while it is followed', () =>
     withPlaces(async ({ source, state }) => {
-      const bucket = await newBucket()
+      const bucket = await newBucket(gateway)
       const words = [source, '--to', `s3://${bucket}/p`, '--state', state]
       const differences = (): Promise<string[]> => objectDifferences(source, gateway, bucket, 'p/', { strict: true })
       const toDirectory = (name: string): void => {
@@ -71,7 +64,7 @@ describe('a bucket that is synced', () => {
 
   test('a directory whose last file goes while it is followed stays', () =>
     withPlaces(async ({ source, state }) => {
-      const bucket = await newBucket()
+      const bucket = await newBucket(gateway)
       fill(source, { 'a/1': '1', 'b/1': '1', other: 'other' })
       const { env, flags } = bucketEnds(gateway, gateway.endpoint)
       await following(
@@ -91,7 +84,7 @@ describe('a bucket that is synced', () => {
 
   test('[S140] a change of attributes alone comes through a bucket to a directory', () =>
     withPlaces(async ({ source, target, state }) => {
-      const bucket = await newBucket()
+      const bucket = await newBucket(gateway)
       const changes: readonly ((path: string) => void)[] = [
         (path) => chmodSync(path, 0o600),
         (path) => lutimesSync(path, OLD, OLD),
@@ -111,7 +104,7 @@ describe('a bucket that is synced', () => {
 
   test('[S141] a listing that fails while it is followed is told, and made again', () =>
     withPlaces(async ({ source, target, base, state }) => {
-      const bucket = await newBucket()
+      const bucket = await newBucket(gateway)
       fill(source, { a: 'a' })
       await once(source, '--to', `s3://${bucket}/p`, '--state', join(base, 'up'))
       const proxy = await startFaultProxy(gateway.endpoint)

@@ -2,12 +2,12 @@
  * System calls relative to an open directory: what keeps a path inside a tree while others rename and link in it.
  * Failures are `SystemCallError`s. Descriptors that are opened here are close-on-exec.
  */
-import { isUtf8 } from 'node:buffer'
 import { closeSync, constants } from 'node:fs'
 
 import { ERRNO } from '#base/errors.ts'
 
 import { bind, checked, errno, once } from './bind.ts'
+import { nameFrom } from './entry-name.ts'
 import { SystemCallError } from './libc.ts'
 
 /** Open flags that Node does not name (asm-generic/fcntl.h; those that differ on arm64 are taken from Node). */
@@ -218,10 +218,7 @@ export function readEntries(fd: number, buffer: Buffer, each: EachEntry): boolea
     start = at + 19
     end = buffer.indexOf(0, start)
     if (buffer[start] === DOT && (end === start + 1 || (end === start + 2 && buffer[start + 1] === DOT))) continue
-    const text = buffer.toString('utf8', start, end)
-    // Bytes that are no UTF-8 become this one, which a name may have, too.
-    const name = text.includes('\ufffd') && !isUtf8(bytes()) ? undefined : text
-    each(name, DIRENT_TYPES[buffer[at + 18] ?? 0] ?? 'other', bytes)
+    each(nameFrom(buffer, start, end), DIRENT_TYPES[buffer[at + 18] ?? 0] ?? 'other', bytes)
   }
   return count > 0
 }

@@ -228,7 +228,7 @@ class DirectoryStore implements Store {
       syncs.push(toSync(dir))
       if (found === undefined) makeDirectoryAt(dir, name, 0o777)
       const fd = openAt(dir, name, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
-      syncs.push({ fd, id: statusOf(fd).id })
+      syncs.push(toSync(fd))
       applyAttributes(fd, options.attributes ?? {}, action, found === undefined)
       const status = statusOf(fd)
       return entryOf(path, 'directory', status, keptAttributesOf(fd, status))

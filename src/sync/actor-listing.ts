@@ -10,6 +10,7 @@ import { checkPath, compareUtf8, isWithin } from '#store/path.ts'
 import { sortKey, type Kind } from '#store/store.ts'
 
 import type { Actor, Listed } from './actor.ts'
+import { callOptions } from './call-options.ts'
 import { sortListing } from './external-sort.ts'
 import { StoreActor } from './store-actor.ts'
 import type { Listing, Skipped, TreeEntry } from './tree.ts'
@@ -36,7 +37,7 @@ export interface ActorListingOptions {
 export function actorListing(actor: Actor, under: string, options: ActorListingOptions): Listing {
   const { scratch, signal, onSkipped, brief } = options
   const listOptions = {
-    ...(signal === undefined ? {} : { signal }),
+    ...callOptions({ signal }),
     ...(onSkipped === undefined ? {} : { onSkipped }),
     ...(brief === undefined ? {} : { brief }),
   }
@@ -54,7 +55,7 @@ export function actorListing(actor: Actor, under: string, options: ActorListingO
   }
   const pages = pagesOf(actor.url, given, under, options)
   if (actor.alreadySorted === true || given.alreadySorted === true) return pages
-  const sorted = sortListing(pages, { directory: scratch, ...(signal === undefined ? {} : { signal }) })
+  const sorted = sortListing(pages, { directory: scratch, ...callOptions({ signal }) })
   return withoutTwins(actor.url, sorted)
 }
 
@@ -68,7 +69,7 @@ export async function entriesUnder(
 ): Promise<TreeEntry[]> {
   const { signal } = options
   const found: TreeEntry[] = []
-  const given = actor.list({ under, ...(signal === undefined ? {} : { signal }) })
+  const given = actor.list({ under, ...callOptions({ signal }) })
   for await (const page of pagesOf(actor.url, given, under, options)) found.push(...page)
   return found.sort((a, b) => compareUtf8(sortKey(a), sortKey(b)))
 }

@@ -1,6 +1,8 @@
 /** A bound on bytes a second, for all that is sent together: who sends waits until its turn. */
 import { setTimeout as delay } from 'node:timers/promises'
 
+import { callOptions } from './call-options.ts'
+
 /** So much may go at once after a pause. */
 const BURST_MS = 100
 
@@ -18,7 +20,7 @@ export class Bandwidth {
     const now = performance.now()
     const from = Math.max(now - BURST_MS, this.#paidAt)
     this.#paidAt = from + bytes / this.#bytesPerMs
-    if (this.#paidAt > now) await delay(this.#paidAt - now, undefined, signal === undefined ? {} : { signal })
+    if (this.#paidAt > now) await delay(this.#paidAt - now, undefined, callOptions({ signal }))
   }
 
   /** The stream at its pace. */

@@ -109,11 +109,11 @@ export class Decider {
   /** Whether what is not there was on a file system within the tree that is not mounted now: then it may well be there. */
   async isElsewhere(path: string): Promise<boolean> {
     if (this.rootDevices.size === 0) return false
-    const known = this.#state.known(path) ?? this.#state.known(`${path}/`)
-    const own = known?.identity?.device
-    const isOwnElsewhere = own !== undefined && !this.rootDevices.has(own)
+    const file = this.#state.known(path)
+    const own = (file ?? this.#state.known(`${path}/`))?.identity?.device
+    let device = own === undefined || this.rootDevices.has(own) ? undefined : own
     // A directory that is gone may have had such a file system in it.
-    const device = isOwnElsewhere ? own : this.#state.otherDeviceUnder(path, this.rootDevices)
+    if (file === undefined) device ??= this.#state.otherDeviceUnder(path, this.rootDevices)
     if (device === undefined) return false
     for (let above = path; !this.#source.roots.includes(above) && above !== '';) {
       above = parentOf(above)

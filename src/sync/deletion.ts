@@ -22,11 +22,6 @@ export class Deletion {
   readonly #directories: TouchedDirectories
   readonly #progress: Progress
   readonly #found: TargetOnly
-  /** Of the root that is compared: what the others before it had. */
-  #sourceBefore = 0
-  #foundBefore = 0
-  /** The first root that has nothing, though the target has something of it. */
-  #emptied: string | undefined
 
   constructor(
     parts: SyncParts,
@@ -55,27 +50,23 @@ export class Deletion {
 
   /** The comparison comes to the next root. */
   beginRoot(): void {
-    this.#sourceBefore = this.#progress.tally.compared.source
-    this.#foundBefore = this.#found.added
+    this.#found.beginRoot(this.#progress.tally.compared.source)
   }
 
   endRoot(name: string): void {
-    if (!this.#hasRootEntries && this.#found.added > this.#foundBefore) this.#emptied ??= name
-  }
-
-  get #hasRootEntries(): boolean {
-    return this.#progress.tally.compared.source > this.#sourceBefore
+    this.#found.endRoot(name, this.#progress.tally.compared.source)
   }
 
   /** The comparison has come some way, and goes on. */
   async meanwhile(): Promise<void> {
     const { fileCount, count } = this.#found
-    if (this.#options.deletes !== 'during' || fileCount === 0 || !this.#hasRootEntries) return
+    if (this.#options.deletes !== 'during' || fileCount === 0) return
+    if (!this.#found.isInRoot(this.#progress.tally.compared.source)) return
     if (this.#parts.deleteGuard.comparedObjection(count, this.#compared) === undefined) await this.#delete(false)
   }
 
   get #compared(): Compared {
-    return { ...this.#progress.tally.compared, emptied: this.#emptied }
+    return { ...this.#progress.tally.compared, emptied: this.#found.emptied }
   }
 
   /** The comparison is over, and what it found to send was sent or has failed. @throws OperationError `DELETES_REFUSED` */

@@ -104,9 +104,8 @@ export async function* planOperations(
   const directoriesToSet: string[] = []
   const different: { readonly path: string; readonly target: TreeEntry | null }[] = []
   try {
-    let emptied: string | undefined
     for (const [index, root] of source.roots.entries()) {
-      const before = { source: compared.source, found: targetOnly.added }
+      targetOnly.beginRoot(compared.source)
       const sides = {
         source: source.list(root, { signal, onSkipped, ...(pathBytesMax === undefined ? {} : { pathBytesMax }) }),
         target: actorListing(actor, root, { scratch, signal, onSkipped, brief: !metadata }),
@@ -119,7 +118,7 @@ export async function* planOperations(
         room: async () => {},
       }
       await compare(sides, differences, compared, options)
-      if (compared.source === before.source && targetOnly.added > before.found) emptied ??= source.names[index] ?? root
+      targetOnly.endRoot(source.names[index] ?? root, compared.source)
     }
     const slice = new Slice()
     for (let at = 0; at < different.length; at += TOGETHER) {
@@ -145,7 +144,7 @@ export async function* planOperations(
       }
     }
     if (deletes === 'never' || targetOnly.count === 0) return { operations, bytes }
-    const refusal = deleteGuard.comparedObjection(targetOnly.count, { ...compared, emptied })
+    const refusal = deleteGuard.comparedObjection(targetOnly.count, { ...compared, emptied: targetOnly.emptied })
     for await (const page of targetOnly.pages(true)) {
       for (const target of page) {
         if (await decider.isElsewhere(target.path)) continue

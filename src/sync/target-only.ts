@@ -23,8 +23,13 @@ export class TargetOnly {
   #fd = -1
   /** Files, in memory and in the file. */
   #fileCount = 0
-  /** All that were ever added. */
-  added = 0
+  /** All that were ever added, and when the present root began. */
+  #added = 0
+  #addedBefore = 0
+  /** Entries that the source had when the present root began. */
+  #sourceBefore = 0
+  /** The first root that has nothing, though the target has something of it. */
+  emptied: string | undefined
 
   /** `scratch`: the directory for the file. */
   constructor(scratch: string) {
@@ -39,7 +44,7 @@ export class TargetOnly {
   }
 
   add({ path, kind, size, version }: TreeEntry): void {
-    this.added++
+    this.#added++
     const entry: TreeEntry = { path, kind, size, mtime: undefined, ...(version === undefined ? {} : { version }) }
     if (kind === 'directory') {
       this.#directories.set(path, entry)
@@ -48,6 +53,21 @@ export class TargetOnly {
     this.#fileCount++
     this.#files.push(entry)
     if (this.#files.length >= MEMORY_MAX) this.#spill()
+  }
+
+  /** The comparison comes to the next root: so many entries the source has had before. */
+  beginRoot(source: number): void {
+    this.#sourceBefore = source
+    this.#addedBefore = this.#added
+  }
+
+  endRoot(name: string, source: number): void {
+    if (!this.isInRoot(source) && this.#added > this.#addedBefore) this.emptied ??= name
+  }
+
+  /** Whether the source has something of the root, as it has had so many entries by now. */
+  isInRoot(source: number): boolean {
+    return source > this.#sourceBefore
   }
 
   /** Something stays at the path, and with it the directories above. */

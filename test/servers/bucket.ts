@@ -20,6 +20,15 @@ export function clientOf(server: ServerKeys, bucket: string): S3Client {
   return new S3Client(parseS3Url(`s3://${bucket}`, s3OptionsOf(server)), server.region)
 }
 
+let bucketsMade = 0
+
+/** Makes a bucket with a name of its own, and gives that. */
+export async function newBucket(server: ServerKeys): Promise<string> {
+  const bucket = `bucket-${bucketsMade++}`
+  await makeBucket(server, bucket)
+  return bucket
+}
+
 /** Makes a bucket. */
 export async function makeBucket(server: ServerKeys, bucket: string): Promise<void> {
   const client = clientOf(server, bucket)

@@ -7,12 +7,12 @@ import { closeSync, constants } from 'node:fs'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { openBeneath, removeDirectoryAt, unlinkAt } from '#os/at.ts'
-import { statusAt, statusOf, type Status } from '#os/status.ts'
+import { statusAt, type Status } from '#os/status.ts'
 import { nameOf, parentOf } from '#store/path.ts'
 import { ifVersion, type Guard, type Removal } from '#store/store.ts'
 
 import type { Changes } from './changes.ts'
-import type { DirectoryToSync } from './directory-syncs.ts'
+import { toSync, type DirectoryToSync } from './directory-syncs.ts'
 import { kindOf } from './entry.ts'
 import { failure } from './failure.ts'
 import { notEmptyOr } from './moving.ts'
@@ -122,7 +122,7 @@ function removeOne(
   let directory = opened.get(parent)
   if (directory === undefined) {
     const fd = openBeneath(root, parent === '' ? '.' : parent, DIRECTORY)
-    directory = { fd, id: statusOf(fd).id }
+    directory = toSync(fd)
     opened.set(parent, directory)
   }
   const place: Place = { dir: directory.fd, name: nameOf(path) }

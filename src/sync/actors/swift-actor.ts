@@ -26,6 +26,7 @@ import type {
   RenameCallOptions,
 } from '#sync/actor.ts'
 import { entriesUnder } from '#sync/actor-listing.ts'
+import { callOptions } from '#sync/call-options.ts'
 import type { ContentHash } from '#sync/equality.ts'
 import type { TreeEntry } from '#sync/tree.ts'
 
@@ -144,7 +145,7 @@ class SwiftActor implements Actor {
 
   async *list({ under, signal, onSkipped }: ActorListOptions): AsyncGenerator<readonly Listed[], void, undefined> {
     if (under !== '') {
-      const single = await this.stat(under, signal === undefined ? {} : { signal })
+      const single = await this.stat(under, callOptions({ signal }))
       if (single !== undefined) yield [single]
     }
     let marker = ''
@@ -218,7 +219,7 @@ class SwiftActor implements Actor {
     const { signal } = options
     const move = (entries: readonly TreeEntry[]): Promise<void> => this.#moves.rename(entries, from.path, to, options)
     if (from.kind !== 'directory') return this.#replacing(to, signal, () => move([from]))
-    const entries = await entriesUnder(this, from.path, signal === undefined ? {} : { signal })
+    const entries = await entriesUnder(this, from.path, callOptions({ signal }))
     return move(entries.length === 0 ? [] : [...entries, { ...from, kind: 'directory' }])
   }
 
@@ -252,7 +253,7 @@ class SwiftActor implements Actor {
 
   /** Puts something in the place of what is at `path`, and removes the segments that had. */
   async #replacing(path: string, signal: AbortSignal | undefined, put: () => Promise<unknown>): Promise<void> {
-    const there = await this.stat(path, signal === undefined ? {} : { signal })
+    const there = await this.stat(path, callOptions({ signal }))
     const old = isLarge(there) ? await this.#segments.named(path, signal) : []
     await put()
     if (isLarge(there)) await this.#segments.removeOld(path, old, undefined, signal)
@@ -348,7 +349,7 @@ class SwiftActor implements Actor {
 
   async #deleteWithSegments(file: TreeEntry, signal: AbortSignal | undefined): Promise<void> {
     // One whose version was not told may be large.
-    const found = file.version === undefined ? await this.stat(file.path, signal === undefined ? {} : { signal }) : file
+    const found = file.version === undefined ? await this.stat(file.path, callOptions({ signal })) : file
     if (found === undefined) return
     const segments = isLarge(found) ? await this.#segments.named(file.path, signal) : []
     const [error] = await this.#removal.removeAll(this.#container, [file.path], signal)
