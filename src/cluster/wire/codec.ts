@@ -217,13 +217,13 @@ export function text(bytesMax: number): Codec<string> {
       assert(count <= bytesMax, `a text has at most ${bytesMax} bytes`)
       length.write(to, count)
       const at = to.reserve(count)
-      to.bytes.utf8Write(value, at, count)
+      to.bytes.write(value, at, count, 'utf8')
     },
     read(from) {
       const count = length.read(from)
       if (count > bytesMax) throw malformed(`a text has ${count} bytes, and may have ${bytesMax}`)
       const at = from.take(count)
-      const value = from.bytes.utf8Slice(at, at + count)
+      const value = from.bytes.toString('utf8', at, at + count)
       // What is not UTF-8 is decoded to this, which a text may have in it, too.
       if (value.includes('\uFFFD') && !isUtf8(from.bytes.subarray(at, at + count)))
         throw malformed('a text is no UTF-8')
