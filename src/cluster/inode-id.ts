@@ -31,9 +31,13 @@ export function makeInodeId(type: InodeType, shard: number, counter: number): In
   return (TYPES.indexOf(type) * TYPE_UNIT + shard * SHARD_UNIT + counter) as InodeId
 }
 
+export function isInodeId(value: number): value is InodeId {
+  return Number.isSafeInteger(value) && TYPES[Math.floor(value / TYPE_UNIT)] !== undefined
+}
+
 /** `value` from outside as an id. @throws OperationError `INPUT_INVALID` */
 export function inodeIdFrom(value: number): InodeId {
-  if (Number.isSafeInteger(value) && TYPES[Math.floor(value / TYPE_UNIT)] !== undefined) return value as InodeId
+  if (isInodeId(value)) return value
   throw new OperationError('INPUT_INVALID', `Cannot take ${value} for an inode: it has no type`)
 }
 

@@ -234,7 +234,7 @@ export function text(bytesMax: number): Codec<string> {
 }
 
 /** Bytes, their count (u32) before them. */
-export function bytes(bytesMax: number): Codec<Buffer> {
+export function blob(bytesMax: number): Codec<Buffer> {
   return {
     write(to, value) {
       assert(value.length <= bytesMax, `there are at most ${bytesMax} bytes`)

@@ -1,0 +1,114 @@
+/** What the registry answers to processes and clients of the cluster. People and tools ask it by HTTP (`http-api.ts`). */
+import { boolean, choice, list, optional, struct, text, u16, u53, u8 } from '#cluster/wire/codec.ts'
+import { diskId, diskKey } from '#cluster/wire/forms.ts'
+import { message, MessageTable } from '#cluster/wire/message.ts'
+
+/** `host:port`. */
+const address = text(255)
+const domain = text(255)
+const location = text(255)
+/** Names one process from its first start on: random, kept in its data directory. */
+const processId = u53
+export const DISKS_MAX = 65_536
+
+/** What an operator or the registry itself says of a disk. */
+export const diskFlag = choice('stale', 'no-read', 'no-write', 'decommissioned')
+const room = { capacityBytes: u53, usedBytes: u53, freeBytes: u53, blocks: u53 }
+
+/** What everybody may know of a disk. */
+export const knownDisk = struct({
+  disk: diskId,
+  address,
+  class: u8,
+  domain,
+  location,
+  flags: list(diskFlag, 4),
+  /** Of a disk that has withdrawn itself: why. */
+  failure: text(1024),
+  ...room,
+})
+
+export const registryMessages = {
+  registerShards: message('registerShards', {
+    kind: 0x01,
+    does: 'write',
+    isInternal: true,
+    request: struct({ process: processId, address, location, first: u8, last: u8 }),
+    reply: struct({ version: u53 }),
+    meaning: 'The process serves these shards; also its heartbeat.',
+  }),
+  registerCoordinator: message('registerCoordinator', {
+    kind: 0x02,
+    does: 'write',
+    isInternal: true,
+    request: struct({ process: processId, address, location }),
+    reply: struct({ version: u53 }),
+    meaning: 'The process is the coordinator; also its heartbeat.',
+  }),
+  registerDisks: message('registerDisks', {
+    kind: 0x03,
+    does: 'write',
+    isInternal: true,
+    request: struct({
+      process: processId,
+      address,
+      location,
+      disks: list(
+        struct({ disk: diskId, key: diskKey, class: u8, domain, path: text(4096), failure: text(1024), ...room }),
+        1024,
+      ),
+    }),
+    reply: struct({ version: u53 }),
+    meaning: 'The process serves these disks; also its heartbeat.',
+  }),
+  map: message('map', {
+    kind: 0x04,
+    does: 'read',
+    request: struct({ known: u53 }),
+    reply: struct({
+      version: u53,
+      /** Missing where `known` is this version still. */
+      map: optional(
+        struct({
+          shards: list(struct({ first: u8, last: u8, address, isStale: boolean }), 256),
+          coordinator: optional(struct({ address, isStale: boolean })),
+          disks: list(knownDisk, DISKS_MAX),
+        }),
+      ),
+    }),
+    meaning: 'Where everything is.',
+  }),
+  shardDisks: message('shardDisks', {
+    kind: 0x05,
+    does: 'read',
+    isInternal: true,
+    request: struct({ known: u53, first: u8, last: u8 }),
+    reply: struct({
+      version: u53,
+      disks: optional(
+        struct({
+          all: list(struct({ disk: diskId, key: diskKey, class: u8, domain, location }), DISKS_MAX),
+          /** By shard and class: the disks that new blocks may go to. */
+          writable: list(struct({ shard: u8, class: u8, disks: list(diskId, 256) }), 65_536),
+        }),
+      ),
+    }),
+    meaning: 'The keys of all disks, and which ones these shards are to write to.',
+  }),
+  setFlags: message('setFlags', {
+    kind: 0x06,
+    does: 'write',
+    request: struct({ disk: diskId, set: list(diskFlag, 4), clear: list(diskFlag, 4) }),
+    reply: struct({ version: u53 }),
+    meaning: 'What an operator says of a disk. `decommissioned` is for ever.',
+  }),
+  info: message('info', {
+    kind: 0x07,
+    does: 'read',
+    request: struct({}),
+    reply: struct({ disks: u16, domains: u16, capacityBytes: u53, usedBytes: u53, freeBytes: u53, health: text(1024) }),
+    meaning: 'Totals, and how the whole is, in one sentence.',
+  }),
+}
+
+export const REGISTRY_MESSAGES = new MessageTable('Registry', registryMessages)

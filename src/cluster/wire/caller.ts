@@ -1,0 +1,346 @@
+/**
+ * The side that asks: sends a request, again where it or its answer may be lost, under the same id, until it is answered or its time is over. So a
+ * write is done once however often it is sent (`envelope.ts`).
+ *
+ *   waiting for a slot --> sent --> answered
+ *                           |  '--> link lost, no answer in time, busy there --> after a pause: sent
+ *                           '--> given up (deadline, signal): nobody knows whether it was done
+ */
+import { assert } from '#base/assert.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
+import type { Address, Cancel, Link, Surroundings } from '#cluster/surroundings.ts'
+
+import { decode } from './codec.ts'
+import { bodyOf, encodeRequest, readHeader, readRefusal, SLOTS_MAX, type Header, type RequestId } from './envelope.ts'
+import type { Message } from './message.ts'
+
+/** Without an answer for so long, a request is sent again; each time half as long again. */
+const ANSWER_MS = 1000
+const ANSWER_MS_MAX = 10_000
+/** After a refusal that says "later", or a lost link. */
+const PAUSE_MS = 20
+const PAUSE_MS_MAX = 2000
+const GROWTH = 1.5
+export const DEADLINE_MS = 30_000
+const SWEEP_MS = 50
+
+/** Who is to answer: where that is may change, and not be known for a while. */
+export interface Target {
+  /** For people: `shard 17`. */
+  readonly name: string
+  address(): Address | undefined
+  /** What is at the address did not answer, or is not the one any more. */
+  isLost?(address: Address): void
+}
+
+export interface CallOptions {
+  /** Of a request to a shard: which one. */
+  readonly shard?: number
+  readonly signal?: AbortSignal
+  /** Infinity: for ever. */
+  readonly deadlineMs?: number
+  /** One that is kept beyond this process; otherwise a slot of this caller. */
+  readonly id?: RequestId
+}
+
+export interface CallerOptions {
+  /** Whether this is a process of the cluster, not a client. */
+  readonly isInternal?: boolean
+  /** Of this caller's own, at a time. */
+  readonly slots?: number
+}
+
+interface Call {
+  readonly target: Target
+  readonly message: { readonly kind: number; readonly name: string }
+  readonly id: RequestId
+  readonly isOwnSlot: boolean
+  readonly frame: Buffer
+  readonly give: (body: Buffer) => void
+  readonly fail: (error: OperationError) => void
+  /** By the monotonic clock. */
+  readonly endsAt: number
+  /** When to send it (again). */
+  dueAt: number
+  answerMs: number
+  pauseMs: number
+  peer: Peer | undefined
+  /** The last thing that stood in the way. */
+  trouble: OperationError | undefined
+  isOver: boolean
+}
+
+interface Peer {
+  readonly address: Address
+  readonly link: Link
+  readonly calls: Set<Call>
+}
+
+/** Who has a slot of their own with a number of their own is not mixed up with those of this caller's. */
+function keyOf({ client, slot, sequence }: RequestId): string {
+  return `${client}:${slot}:${sequence}`
+}
+
+export class Caller {
+  readonly #surroundings: Surroundings
+  readonly #isInternal: boolean
+  readonly #client: number
+  readonly #slotsMax: number
+  /** Of each slot that was used: the number of its last request. */
+  readonly #sequences: number[] = []
+  readonly #freeSlots: number[] = []
+  readonly #waiting: ((slot: number) => void)[] = []
+  readonly #calls = new Map<string, Call>()
+  readonly #peers = new Map<Address, Peer>()
+  #stopSweep: Cancel | undefined
+  #isClosed = false
+
+  constructor(surroundings: Surroundings, { isInternal = false, slots = 1024 }: CallerOptions = {}) {
+    assert(slots <= SLOTS_MAX, 'a slot is a number of 16 bits')
+    this.#surroundings = surroundings
+    this.#isInternal = isInternal
+    this.#slotsMax = slots
+    this.#client = randomClient(surroundings)
+  }
+
+  /** Asks, and waits for the answer. @throws what the other side refused it by; CLUSTER_UNREACHABLE, ABORTED */
+  call<Q, R>(target: Target, message: Message<Q, R>, request: Q, options: CallOptions = {}): Promise<R> {
+    return new Promise((resolve, reject) => {
+      this.start(target, message, request, options, (error, reply) => {
+        if (error === undefined) resolve(reply as R)
+        else reject(error)
+      })
+    })
+  }
+
+  /** The same for those who wait for no promise; `done` is called once, never before this returns. */
+  start<Q, R>(
+    target: Target,
+    message: Message<Q, R>,
+    request: Q,
+    options: CallOptions,
+    done: (error: OperationError | undefined, reply: R | undefined) => void,
+  ): void {
+    assert(!this.#isClosed, 'a caller that is closed is not asked')
+    const { signal, id, deadlineMs = DEADLINE_MS, shard = 0 } = options
+    const endsAt = this.#now() + deadlineMs
+    const begin = (ownSlot: number | undefined): void => {
+      const full = id ?? this.#nextId(ownSlot ?? 0)
+      const facts = { ...full, kind: message.kind, shard, isInternal: this.#isInternal }
+      let onAbort: (() => void) | undefined
+      const finish = (): void => {
+        if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
+      }
+      const call: Call = {
+        target,
+        message,
+        id: full,
+        isOwnSlot: ownSlot !== undefined,
+        frame: encodeRequest(facts, message.request, request),
+        give: (body) => {
+          finish()
+          let reply: R
+          try {
+            reply = decode(message.reply, body)
+          } catch (error) {
+            done(asOperationError(error), undefined)
+            return
+          }
+          done(undefined, reply)
+        },
+        fail: (error) => {
+          finish()
+          done(error, undefined)
+        },
+        endsAt,
+        dueAt: 0,
+        answerMs: ANSWER_MS,
+        pauseMs: PAUSE_MS,
+        peer: undefined,
+        trouble: undefined,
+        isOver: false,
+      }
+      if (signal !== undefined) {
+        onAbort = (): void => this.#end(call, aborted(call))
+        signal.addEventListener('abort', onAbort)
+      }
+      this.#calls.set(keyOf(full), call)
+      if (signal?.aborted === true) this.#surroundings.clock.soon(() => this.#end(call, aborted(call)))
+      else this.#send(call)
+      this.#sweepLater()
+    }
+    if (id !== undefined) begin(undefined)
+    else this.#takeSlot(begin)
+  }
+
+  /** Gives everything up. */
+  close(): void {
+    this.#isClosed = true
+    this.#stopSweep?.()
+    for (const call of [...this.#calls.values()]) {
+      this.#end(call, new OperationError('ABORTED', `Cannot ask ${call.target.name} to ${call.message.name}: it ends`))
+    }
+    for (const { link } of this.#peers.values()) link.close()
+    this.#peers.clear()
+  }
+
+  #now(): number {
+    return this.#surroundings.clock.monotonicMs()
+  }
+
+  #takeSlot(use: (slot: number) => void): void {
+    const free = this.#freeSlots.pop()
+    if (free !== undefined) return use(free)
+    if (this.#sequences.length >= this.#slotsMax) {
+      this.#waiting.push(use)
+      return
+    }
+    this.#sequences.push(0)
+    use(this.#sequences.length - 1)
+  }
+
+  #giveSlot(slot: number): void {
+    const next = this.#waiting.shift()
+    if (next === undefined) this.#freeSlots.push(slot)
+    else next(slot)
+  }
+
+  #nextId(slot: number): RequestId {
+    const sequence = (this.#sequences[slot] ?? 0) + 1
+    this.#sequences[slot] = sequence
+    return { client: this.#client, slot, sequence }
+  }
+
+  #send(call: Call): void {
+    const address = call.target.address()
+    const now = this.#now()
+    if (address === undefined) {
+      const detail = `nobody knows where ${call.target.name} is`
+      return this.#later(call, new OperationError('CLUSTER_INCOMPLETE', `Cannot ${call.message.name}: ${detail}`))
+    }
+    const peer = this.#peers.get(address) ?? this.#connect(address)
+    call.peer?.calls.delete(call)
+    call.peer = peer
+    peer.calls.add(call)
+    call.dueAt = now + call.answerMs
+    call.answerMs = Math.min(ANSWER_MS_MAX, call.answerMs * GROWTH)
+    peer.link.send(call.frame)
+  }
+
+  /** Sends it again after a pause. */
+  #later(call: Call, trouble: OperationError): void {
+    call.trouble = trouble
+    call.peer?.calls.delete(call)
+    call.peer = undefined
+    call.dueAt = this.#now() + call.pauseMs * (0.9 + this.#surroundings.chance.below(200) / 1000)
+    call.pauseMs = Math.min(PAUSE_MS_MAX, call.pauseMs * GROWTH)
+  }
+
+  #connect(address: Address): Peer {
+    const calls = new Set<Call>()
+    const link = this.#surroundings.network.connect(address, {
+      onFrame: (frame) => this.#take(frame, peer),
+      onClosed: (error) => this.#lose(peer, error),
+    })
+    const peer: Peer = { address, link, calls }
+    this.#peers.set(address, peer)
+    return peer
+  }
+
+  #lose(peer: Peer, error: Error | undefined): void {
+    if (this.#peers.get(peer.address) === peer) this.#peers.delete(peer.address)
+    const told = new Set<Target>()
+    for (const call of [...peer.calls]) {
+      if (!told.has(call.target)) {
+        told.add(call.target)
+        call.target.isLost?.(peer.address)
+      }
+      // Who does not know the secret will not know it later.
+      if (isOperationError(error, 'WIRE_REFUSED', 'WIRE_VERSION')) this.#end(call, error)
+      else this.#later(call, unreachable(call, error))
+    }
+  }
+
+  #take(frame: Buffer, peer: Peer): void {
+    let header: Header
+    try {
+      header = readHeader(frame)
+    } catch {
+      peer.link.close()
+      return
+    }
+    const call = this.#calls.get(keyOf(header))
+    // The answer to one that was given up, or that came before.
+    if (call === undefined || call.message.kind !== header.kind || header.what === 'request') return
+    if (header.what === 'reply') {
+      this.#forget(call)
+      call.give(bodyOf(frame))
+      return
+    }
+    let error: OperationError
+    try {
+      error = readRefusal(bodyOf(frame))
+    } catch (unreadable) {
+      error = asOperationError(unreadable)
+    }
+    if (error.code === 'SHARD_ELSEWHERE') call.target.isLost?.(peer.address)
+    if (error.code === 'SHARD_ELSEWHERE' || canWait(error)) this.#later(call, error)
+    else this.#end(call, error)
+  }
+
+  #end(call: Call, error: OperationError): void {
+    if (call.isOver) return
+    this.#forget(call)
+    call.fail(error)
+  }
+
+  #forget(call: Call): void {
+    call.isOver = true
+    call.peer?.calls.delete(call)
+    this.#calls.delete(keyOf(call.id))
+    if (call.isOwnSlot) this.#giveSlot(call.id.slot)
+  }
+
+  #sweepLater(): void {
+    if (this.#stopSweep !== undefined || this.#calls.size === 0 || this.#isClosed) return
+    this.#stopSweep = this.#surroundings.clock.after(SWEEP_MS, () => {
+      this.#stopSweep = undefined
+      this.#sweep()
+      this.#sweepLater()
+    })
+  }
+
+  #sweep(): void {
+    const now = this.#now()
+    for (const call of [...this.#calls.values()]) {
+      if (now >= call.endsAt) this.#end(call, call.trouble ?? unreachable(call, undefined))
+      else if (now >= call.dueAt) this.#send(call)
+    }
+  }
+}
+
+/** What may be different in a while. */
+function canWait(error: OperationError): boolean {
+  return error.code === 'CLUSTER_BUSY' || error.code === 'NAME_LOCKED' || error.code === 'CLUSTER_INCOMPLETE'
+}
+
+function unreachable(call: Call, error: Error | undefined): OperationError {
+  const detail = error === undefined ? 'it does not answer' : error.message
+  const message = `Cannot ask ${call.target.name} to ${call.message.name}: ${detail}`
+  return new OperationError('CLUSTER_UNREACHABLE', message, { cause: error })
+}
+
+function aborted(call: Call): OperationError {
+  return new OperationError('ABORTED', `Cannot ask ${call.target.name} to ${call.message.name}: it was given up`)
+}
+
+function asOperationError(error: unknown): OperationError {
+  if (isOperationError(error)) return error
+  throw error
+}
+
+/** 52 bits of chance, and never 0. */
+export function randomClient({ chance }: Surroundings): number {
+  const bytes = chance.bytes(7)
+  return 1 + bytes.readUIntLE(0, 6) * 16 + ((bytes[6] ?? 0) & 15)
+}
