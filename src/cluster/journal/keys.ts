@@ -1,0 +1,57 @@
+/** Parts of keys: numbers and names as strings of bytes whose order is that of what they stand for. */
+import { assert } from '#base/assert.ts'
+
+import type { Key } from './state.ts'
+
+/** Bytes of a number in a key. */
+export const NUMBER_BYTES = 7
+const TWO_28 = 2 ** 28
+
+/** A whole number up to 2^53 - 1 in seven bytes, the highest first. */
+export function numberKey(value: number): Key {
+  assert(Number.isSafeInteger(value) && value >= 0, 'a number in a key is a safe integer')
+  const high = Math.floor(value / TWO_28)
+  const low = value % TWO_28
+  return String.fromCharCode(
+    (high >>> 20) & 0xff,
+    (high >>> 12) & 0xff,
+    (high >>> 4) & 0xff,
+    ((high & 0xf) << 4) | (low >>> 24),
+    (low >>> 16) & 0xff,
+    (low >>> 8) & 0xff,
+    low & 0xff,
+  )
+}
+
+/** What `numberKey` gave, from `at` on. */
+export function numberOfKey(key: Key, at: number): number {
+  const high =
+    (key.charCodeAt(at) << 20) |
+    (key.charCodeAt(at + 1) << 12) |
+    (key.charCodeAt(at + 2) << 4) |
+    (key.charCodeAt(at + 3) >>> 4)
+  const low =
+    ((key.charCodeAt(at + 3) & 0xf) << 24) |
+    (key.charCodeAt(at + 4) << 16) |
+    (key.charCodeAt(at + 5) << 8) |
+    key.charCodeAt(at + 6)
+  return (high >>> 0) * TWO_28 + low
+}
+
+const ASCII = /^[\x00-\x7f]*$/
+
+/** The UTF-8 of a text. */
+export function textKey(text: string): Key {
+  return ASCII.test(text) ? text : Buffer.from(text, 'utf8').toString('latin1')
+}
+
+export function textOfKey(key: Key): string {
+  return ASCII.test(key) ? key : Buffer.from(key, 'latin1').toString('utf8')
+}
+
+/** The first key that does not begin with `prefix`, as the end of a range; the prefix ends in a byte below 255. */
+export function after(prefix: Key): Key {
+  const last = prefix.charCodeAt(prefix.length - 1)
+  assert(last < 0xff, 'a prefix of keys ends in a byte that has a next one')
+  return prefix.slice(0, -1) + String.fromCharCode(last + 1)
+}

@@ -1,0 +1,70 @@
+/**
+ * Writes that are done once however often they are asked for: with each one the machine keeps its answer under the slot of the
+ * client that asked (`#cluster/wire/envelope.ts`), until the slot's next request takes its place. The same request again is given that answer; an
+ * older one is a late copy, and is refused. Refusals are not kept: they changed nothing.
+ *
+ * Of clients that have not been heard of for an hour nothing is kept: a request is given up by then. Those of the
+ * coordinator are kept for ever: it asks until it has an answer, also after being away for days.
+ */
+import { OperationError } from '#base/errors.ts'
+import type { RequestId } from '#cluster/wire/envelope.ts'
+
+import { numberKey, NUMBER_BYTES, numberOfKey } from './keys.ts'
+import type { Key, StateBatch, StateReader } from './state.ts'
+
+/** What the keys of sessions begin with. */
+export const SESSIONS = 'c'
+/** Answers are kept for so long. */
+export const SESSION_US = 3600e6
+const HEAD_BYTES = 2 * NUMBER_BYTES + 1
+
+/** Clients ask several machines under one id, and one process may be several of them: `shard` tells those apart. */
+function sessionKey(shard: number, { client, slot }: RequestId): Key {
+  return SESSIONS + String.fromCharCode(shard) + numberKey(client) + String.fromCharCode(slot >>> 8, slot & 0xff)
+}
+
+/** The answer that was given to that very request; undefined where it is new. @throws OperationError `REQUEST_STALE` */
+export function findAnswer(state: StateReader, shard: number, id: RequestId): Buffer | undefined {
+  const found = state.get(sessionKey(shard, id))
+  if (found === undefined) return undefined
+  const sequence = readNumber(found, 0)
+  if (id.sequence > sequence) return undefined
+  if (id.sequence === sequence) return found.subarray(HEAD_BYTES)
+  const detail = `request ${id.sequence} of slot ${id.slot} came after request ${sequence}`
+  throw new OperationError('REQUEST_STALE', `Cannot do a request again: ${detail}`)
+}
+
+export interface Asked extends RequestId {
+  readonly shard: number
+  readonly isInternal: boolean
+}
+
+/** Keeps the answer. */
+export function keepAnswer(batch: StateBatch, id: Asked, timeUs: number, answer: Buffer): void {
+  const value = Buffer.allocUnsafe(HEAD_BYTES + answer.length)
+  value.write(numberKey(id.sequence) + numberKey(timeUs), 0, 'latin1')
+  value[HEAD_BYTES - 1] = id.isInternal ? 1 : 0
+  answer.copy(value, HEAD_BYTES)
+  batch.put(sessionKey(id.shard, id), value)
+}
+
+/** Forgets answers given before `beforeUs`, looking at so many sessions from `from` on; the key to go on from, undefined at the end. */
+export function forgetAnswers(batch: StateBatch, from: Key, beforeUs: number, count: number): Key | undefined {
+  const old: Key[] = []
+  let seen = 0
+  let next: Key | undefined
+  batch.range(from === '' ? SESSIONS : from, String.fromCharCode(SESSIONS.charCodeAt(0) + 1), (key, value) => {
+    if (++seen > count) {
+      next = key
+      return false
+    }
+    if (value[HEAD_BYTES - 1] === 0 && readNumber(value, NUMBER_BYTES) < beforeUs) old.push(key)
+    return true
+  })
+  for (const key of old) batch.remove(key)
+  return next
+}
+
+function readNumber(value: Buffer, at: number): number {
+  return numberOfKey(value.toString('latin1', at, at + NUMBER_BYTES), 0)
+}
