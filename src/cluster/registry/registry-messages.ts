@@ -1,5 +1,5 @@
 /** What the registry answers to processes and clients of the cluster. People and tools ask it by HTTP (`http-api.ts`). */
-import { boolean, choice, list, optional, struct, text, u16, u53, u8 } from '#cluster/wire/codec.ts'
+import { boolean, choice, list, optional, struct, text, u32, u53, u8 } from '#cluster/wire/codec.ts'
 import { diskId, diskKey } from '#cluster/wire/forms.ts'
 import { message, MessageTable } from '#cluster/wire/message.ts'
 
@@ -10,6 +10,7 @@ const location = text(255)
 /** Names one process from its first start on: random, kept in its data directory. */
 const processId = u53
 export const DISKS_MAX = 65_536
+const FAILURE_BYTES_MAX = 1024
 
 /** What an operator or the registry itself says of a disk. */
 export const diskFlag = choice('stale', 'no-read', 'no-write', 'decommissioned')
@@ -24,7 +25,7 @@ export const knownDisk = struct({
   location,
   flags: list(diskFlag, 4),
   /** Of a disk that has withdrawn itself: why. */
-  failure: text(1024),
+  failure: text(FAILURE_BYTES_MAX),
   ...room,
 })
 
@@ -54,11 +55,25 @@ export const registryMessages = {
       address,
       location,
       disks: list(
-        struct({ disk: diskId, key: diskKey, class: u8, domain, path: text(4096), failure: text(1024), ...room }),
+        struct({
+          disk: diskId,
+          key: diskKey,
+          class: u8,
+          domain,
+          path: text(4096),
+          /** Disks that lie on one file system share its free bytes, and tell the same number; 0 where it is not known. */
+          fileSystem: u53,
+          failure: text(FAILURE_BYTES_MAX),
+          ...room,
+        }),
         1024,
       ),
     }),
-    reply: struct({ version: u53 }),
+    /** `refused`: the disks that were not taken, the others were. */
+    reply: struct({
+      version: u53,
+      refused: list(struct({ disk: diskId, why: text(FAILURE_BYTES_MAX) }), 1024),
+    }),
     meaning: 'The process serves these disks; also its heartbeat.',
   }),
   map: message('map', {
@@ -106,7 +121,7 @@ export const registryMessages = {
     kind: 0x07,
     does: 'read',
     request: struct({}),
-    reply: struct({ disks: u16, domains: u16, capacityBytes: u53, usedBytes: u53, freeBytes: u53, health: text(1024) }),
+    reply: struct({ disks: u32, domains: u32, capacityBytes: u53, usedBytes: u53, freeBytes: u53, health: text(1024) }),
     meaning: 'Totals, and how the whole is, in one sentence.',
   }),
 }
