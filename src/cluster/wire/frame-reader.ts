@@ -1,0 +1,138 @@
+/**
+ * The bytes of a connection to frames. A frame is a header (u32, little-endian: its length in the lower 28 bits, its kind in the upper
+ * four), its bytes, and their MAC where the connection has keys.
+ *
+ * A frame that lies in one chunk is given out as a view of it: nothing is copied. One that begins in a chunk and ends in another gets a
+ * buffer of its length at once, so its bytes are copied once however many chunks they come in. A length is believed only up to a bound.
+ */
+import { OperationError } from '#base/errors.ts'
+
+import { malformed } from './codec.ts'
+import { type FrameSeal, type GrowingMac, isMac, MAC_BYTES } from './frame-seal.ts'
+
+export const HEADER_BYTES = 4
+/** What one header can say. */
+export const FRAME_BYTES_LIMIT = 2 ** 28 - 1
+/** A block of 100 MiB, and what is said about it. */
+export const FRAME_BYTES_MAX = 112 * 1024 * 1024
+
+/** For whom a frame is: the owner of the link, or the link itself. */
+export const MESSAGE = 0
+/** Says nothing but that its sender is there; without bytes. */
+export const PING = 1
+/** The last frame, which says why. */
+export const FAREWELL = 2
+export type FrameKind = typeof MESSAGE | typeof PING | typeof FAREWELL
+
+/** As a code's index and a text. */
+export const FAREWELL_BYTES_MAX = 256
+
+export function headerOf(kind: FrameKind, length: number): number {
+  return kind * 2 ** 28 + length
+}
+
+export interface FrameReaderOptions {
+  readonly frameBytesMax: number
+  /** Of the direction in which the frames come; without one they carry no MAC. */
+  readonly seal: FrameSeal | undefined
+  readonly onFrame: (kind: FrameKind, frame: Buffer) => void
+}
+
+/** A frame of which a part has come. */
+interface Partial {
+  readonly kind: FrameKind
+  readonly length: number
+  /** Of the frame and its MAC. */
+  readonly bytes: Buffer
+  filled: number
+  readonly mac: GrowingMac | undefined
+}
+
+export class FrameReader {
+  readonly #options: FrameReaderOptions
+  readonly #macBytes: number
+  readonly #header = Buffer.alloc(HEADER_BYTES)
+  #headerFilled = 0
+  #partial: Partial | undefined
+  #stopped = false
+
+  constructor(options: FrameReaderOptions) {
+    this.#options = options
+    this.#macBytes = options.seal === undefined ? 0 : MAC_BYTES
+  }
+
+  /** No frame is given out any more, also of the chunk that is being read. */
+  stop(): void {
+    this.#stopped = true
+    this.#partial = undefined
+  }
+
+  /**
+   * The next bytes, which belong to the reader from here on. After an error nothing more may be given.
+   * @throws OperationError `WIRE_MALFORMED`, or `WIRE_REFUSED` for a wrong MAC
+   */
+  push(chunk: Buffer): void {
+    let at = 0
+    while (at < chunk.length && !this.#stopped) {
+      if (this.#partial !== undefined) {
+        at = this.#continue(this.#partial, chunk, at)
+      } else if (this.#headerFilled === 0 && chunk.length - at >= HEADER_BYTES) {
+        at = this.#begin(chunk.readUInt32LE(at), chunk, at + HEADER_BYTES)
+      } else {
+        const count = Math.min(HEADER_BYTES - this.#headerFilled, chunk.length - at)
+        chunk.copy(this.#header, this.#headerFilled, at, at + count)
+        this.#headerFilled += count
+        at += count
+        if (this.#headerFilled < HEADER_BYTES) return
+        this.#headerFilled = 0
+        at = this.#begin(this.#header.readUInt32LE(0), chunk, at)
+      }
+    }
+  }
+
+  /** A frame whose bytes begin at `at`: gives where the next one does. */
+  #begin(header: number, chunk: Buffer, at: number): number {
+    const kind = kindOf(header >>> 28)
+    const length = header & FRAME_BYTES_LIMIT
+    const { frameBytesMax, seal } = this.#options
+    const max = kind === MESSAGE ? frameBytesMax : kind === PING ? 0 : FAREWELL_BYTES_MAX
+    if (length > max) throw malformed(`a frame has ${length} bytes, and may have ${max}`)
+    const total = length + this.#macBytes
+    if (chunk.length - at >= total) {
+      const frame = chunk.subarray(at, at + length)
+      if (seal !== undefined && !isMac(seal.of(header, [frame], length), chunk, at + length)) throw refused()
+      this.#options.onFrame(kind, frame)
+      return at + total
+    }
+    // Not touched before its bytes come, so a large one that never comes takes no memory.
+    this.#partial = { kind, length, bytes: Buffer.allocUnsafe(total), filled: 0, mac: seal?.begin(header) }
+    return at
+  }
+
+  #continue(partial: Partial, chunk: Buffer, at: number): number {
+    const { kind, length, bytes, filled, mac } = partial
+    const count = Math.min(bytes.length - filled, chunk.length - at)
+    chunk.copy(bytes, filled, at, at + count)
+    partial.filled += count
+    // Now, while the processor has them at hand.
+    const ofFrame = Math.min(count, length - filled)
+    if (ofFrame > 0) mac?.add(chunk.subarray(at, at + ofFrame))
+    if (partial.filled === bytes.length) {
+      this.#partial = undefined
+      if (mac !== undefined && !isMac(mac.finish(), bytes, length)) throw refused()
+      this.#options.onFrame(kind, bytes.subarray(0, length))
+    }
+    return at + count
+  }
+}
+
+function kindOf(value: number): FrameKind {
+  if (value === MESSAGE || value === PING || value === FAREWELL) return value
+  throw malformed(`there is no frame of kind ${value}`)
+}
+
+function refused(): OperationError {
+  return new OperationError('WIRE_REFUSED', 'Cannot take a frame: its MAC is not that of the secret and its place', {
+    hint: 'Something changes what goes over the network; use TLS where that is to be expected.',
+  })
+}

@@ -1,0 +1,171 @@
+/**
+ * A port that takes connections: looks at the first bytes of each, and makes it a link, hands it to TLS, hands it on, or refuses it.
+ *
+ *   "EIDR"  a link            0x16 (TLS)  to TLS, where it is on, and from there with its own first bytes once more
+ *   others  to who wants them; without TLS where that is on: refused, so that nothing is told in the clear
+ */
+import { once } from 'node:events'
+import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type Server as TlsServer, TLSSocket } from 'node:tls'
+
+import { OperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
+
+import type { Address, Clock, Listener } from '#cluster/surroundings.ts'
+import { malformed } from './codec.ts'
+import { type Handshake, MAGIC, preambleOf } from './handshake.ts'
+import { type HostPort, shownAddress } from './tcp-address.ts'
+import { detailOf, logRefusal, OPENING_MS_MAX, type TcpLink } from './tcp-link.ts'
+import { TLS_VERSION_MIN, type TlsOptions } from './tcp-tls.ts'
+
+/** The type of the record that a TLS connection begins with; no text does. */
+const TLS_HANDSHAKE = 0x16
+/** As many connections as a storm of clients makes before this process has a turn. */
+const BACKLOG = 1024
+
+const log = logger('cluster/wire')
+
+export interface TcpListenerOptions {
+  readonly clock: Clock
+  readonly tls: TlsOptions | undefined
+  readonly foreign: ((socket: Socket) => void) | undefined
+  readonly linkOf: (peer: string, onUnused: (error?: OperationError) => void) => TcpLink
+  readonly handshakeOf: (peer: string, socket: Socket) => Handshake
+}
+
+export class TcpListener implements Listener {
+  readonly #options: TcpListenerOptions
+  readonly #server: Server
+  readonly #tlsServer: TlsServer | undefined
+  /** Connections that are no link: not yet, or those of others. */
+  readonly #others = new Set<Socket>()
+  /** Those on their way through TLS, by their peers. */
+  readonly #securing = new Map<string, Socket>()
+  readonly #links = new Set<TcpLink>()
+  #address = ''
+  #closed: Promise<unknown> | undefined
+
+  constructor(options: TcpListenerOptions) {
+    this.#options = options
+    this.#server = createServer({ noDelay: true }, (socket) => this.#arrived(socket))
+    const { tls } = options
+    if (tls === undefined) return
+    this.#tlsServer = createTlsServer({ ...tls, minVersion: TLS_VERSION_MIN, handshakeTimeout: OPENING_MS_MAX })
+    this.#tlsServer.on('secureConnection', (socket) => {
+      this.#securing.delete(peerOf(socket))
+      this.#arrived(socket)
+    })
+    this.#tlsServer.on('tlsClientError', (error, socket) => {
+      const message = `Cannot talk to ${peerOf(socket)}: ${error.message}`
+      logRefusal(new OperationError('WIRE_REFUSED', message, { cause: error }))
+      socket.destroy()
+    })
+  }
+
+  get address(): Address {
+    return this.#address
+  }
+
+  /** @throws OperationError `ADDRESS_UNUSABLE` */
+  async open(address: Address, { host, port }: HostPort): Promise<void> {
+    try {
+      this.#server.listen({ host, port, backlog: BACKLOG })
+      await once(this.#server, 'listening')
+    } catch (error) {
+      throw new OperationError('ADDRESS_UNUSABLE', `Cannot listen at ${address}: ${detailOf(error)}`, { cause: error })
+    }
+    // Out of file descriptors, for instance: those who are connected are served on.
+    this.#server.on('error', (error) => log.error({ err: error }, `cannot take a connection at ${this.#address}`))
+    const chosen = this.#server.address()
+    this.#address = shownAddress(host, typeof chosen === 'object' && chosen !== null ? chosen.port : port)
+  }
+
+  async close(): Promise<void> {
+    this.#closed ??= this.#close()
+    await this.#closed
+  }
+
+  async #close(): Promise<void> {
+    const closed = once(this.#server, 'close')
+    this.#server.close()
+    for (const link of this.#links) link.close()
+    for (const socket of [...this.#others, ...this.#securing.values()]) socket.destroy()
+    await closed
+  }
+
+  /** A connection of which nothing was read: plain, or what has come out of TLS. */
+  #arrived(socket: Socket): void {
+    this.#others.add(socket)
+    // Once closed, who sees to it is no more than a set of sockets to let go of.
+    socket.once('close', () => this.#others.delete(socket))
+    const cancel = this.#options.clock.after(OPENING_MS_MAX, () => socket.destroy())
+    const onGone = (): void => cancel()
+    const onError = (error: Error): void => log.debug({ err: error }, `lost ${peerOf(socket)}`)
+    let first: Buffer = Buffer.alloc(0)
+    const onData = (chunk: Buffer): void => {
+      first = first.length === 0 ? chunk : Buffer.concat([first, chunk])
+      const count = Math.min(first.length, MAGIC.length)
+      const isOurs = first.subarray(0, count).equals(MAGIC.subarray(0, count))
+      if (isOurs && count < MAGIC.length) return
+      cancel()
+      socket.pause()
+      socket.off('data', onData).off('close', onGone).off('error', onError)
+      this.#told(socket, first, isOurs)
+    }
+    socket.on('data', onData).once('close', onGone).on('error', onError)
+  }
+
+  #told(socket: Socket, first: Buffer, isOurs: boolean): void {
+    const { foreign } = this.#options
+    const isPlain = !(socket instanceof TLSSocket)
+    const wantsTls = isPlain && first[0] === TLS_HANDSHAKE
+    if (isOurs) {
+      this.#link(socket, first)
+    } else if (wantsTls && this.#tlsServer !== undefined) {
+      const peer = peerOf(socket)
+      this.#others.delete(socket)
+      this.#securing.set(peer, socket)
+      socket.once('close', () => this.#securing.delete(peer))
+      socket.unshift(first)
+      this.#tlsServer.emit('connection', socket)
+    } else if (foreign !== undefined && !wantsTls && (this.#tlsServer === undefined || !isPlain)) {
+      socket.unshift(first)
+      foreign(socket)
+    } else {
+      this.#refuse(socket, wantsTls)
+    }
+  }
+
+  #link(socket: Socket, first: Buffer): void {
+    const peer = peerOf(socket)
+    const link = this.#options.linkOf(peer, (error) => {
+      if (error !== undefined) logRefusal(error)
+    })
+    this.#others.delete(socket)
+    this.#links.add(link)
+    socket.once('close', () => this.#links.delete(link))
+    link.attach(socket)
+    link.begin(this.#options.handshakeOf(peer, socket), first)
+  }
+
+  /** Says who is here, which a TLS client, too, takes for no TLS instead of for a lost connection. */
+  #refuse(socket: Socket, wantsTls: boolean): void {
+    const peer = peerOf(socket)
+    logRefusal(
+      wantsTls
+        ? new OperationError('WIRE_REFUSED', `Cannot talk to ${peer}: it speaks TLS, and this side does not`)
+        : malformed(`${peer} speaks another protocol`),
+    )
+    socket.on('error', (error) => log.debug({ err: error }, `lost ${peer}`))
+    socket.end(preambleOf({ secret: undefined, binding: undefined }))
+    socket.resume()
+    const cancel = this.#options.clock.after(OPENING_MS_MAX, () => socket.destroy())
+    socket.once('close', cancel)
+  }
+}
+
+function peerOf({ remoteAddress, remotePort }: Socket): string {
+  if (remoteAddress === undefined) return 'a peer that is gone'
+  const ip = remoteAddress.startsWith('::ffff:') ? remoteAddress.slice(7) : remoteAddress
+  return shownAddress(ip, remotePort ?? 0)
+}
