@@ -1,0 +1,5 @@
+/** All scenarios, in the order in which a run goes through them. */
+import type { Scenario } from './scenario.ts'
+import { ledger } from './scenarios/ledger.ts'
+
+export const SCENARIOS: readonly Scenario[] = [ledger()]
