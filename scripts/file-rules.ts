@@ -28,7 +28,7 @@ function brokenBy(path: string, text: string): string[] {
   if (lines.length > LINES_MAX) broken.push(`${path}: ${lines.length} lines, at most ${LINES_MAX} are allowed`)
   const opening = lines[0]?.startsWith('#!') ? lines[1] : lines[0]
   // A test beside the code answers for the file that it is named after.
-  const isUnitTest = path.startsWith('src/') && path.endsWith('.test.ts')
+  const isUnitTest = /^(?:src|sim)\//.test(path) && path.endsWith('.test.ts')
   if (!isUnitTest && !opening?.startsWith('/**'))
     broken.push(`${path}: a file opens with a paragraph saying what it answers for`)
   for (const [index, line] of lines.entries()) {

@@ -25,7 +25,7 @@ const STEPS: readonly (readonly [name: string, run: () => Promise<{ ok: boolean;
         '--test-concurrency=2',
         '--test-timeout=60000',
         '--test-reporter=dot',
-        ...globSync('src/**/*.test.ts'),
+        ...globSync(['src/**/*.test.ts', 'sim/**/*.test.ts']),
       ]),
   ],
   ['format', () => command(join(BIN, 'oxfmt'), ['--check'])],

@@ -18,7 +18,7 @@ const TIMEOUT_MS = 300_000
 const args = process.argv.slice(2)
 const named = args.filter((arg) => !arg.startsWith('-'))
 const files =
-  named.length > 0 ? named : [...globSync('src/**/*.test.ts').toSorted(), ...globSync('test/**/*.test.ts').toSorted()]
+  named.length > 0 ? named : ['src', 'sim', 'test'].flatMap((folder) => globSync(`${folder}/**/*.test.ts`).toSorted())
 
 const scratch = mkdtempSync(join(tmpdir(), 'eider-test-'))
 // Tests run parts as other users, who must be able to reach what is made below for them.

@@ -170,7 +170,8 @@ export class Faults {
       end()
       return
     }
-    process.disk.atNextStep = () => {
+    process.disk.onStep = () => {
+      process.disk.onStep = undefined
       timeline.at(timeline.nowUs + random.below(STRIKE_US_MAX), () => {
         if (!this.#isOver) end()
       })

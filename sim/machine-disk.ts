@@ -28,8 +28,8 @@ const BLOCK_BYTES_TOTAL = 1 << 30
 
 export class MachineDisk {
   readonly faults: DiskFaults = { slow: 0, isFull: false }
-  /** Called once, when the next step begins. */
-  atNextStep: (() => void) | undefined
+  /** Called when a step begins, with its number since the beginning of the world, from 1 on: to end the process just there. */
+  onStep: ((number: number) => void) | undefined
   readonly #name: string
   readonly #timeline: Timeline
   readonly #random: Random
@@ -37,6 +37,7 @@ export class MachineDisk {
   readonly #states = new Map<string, MemoryState>()
   readonly #blocks = new Map<string, MemoryBlockFiles>()
   #life: Life | undefined
+  #stepCount = 0
 
   constructor(name: string, timeline: Timeline, random: Random) {
     this.#name = name
@@ -90,7 +91,9 @@ export class MachineDisk {
   /** Something becomes of the bytes of a block: a bit flips, its end or all of it is lost. False where there is none. */
   rot(): boolean {
     const all = [...this.#blocks.values()].flatMap((files) =>
-      files.paths().flatMap((path) => (/^[^/]+\/[^/]+$/.test(path) && !path.startsWith('tmp/') ? [{ files, path }] : [])),
+      files
+        .paths()
+        .flatMap((path) => (/^[^/]+\/[^/]+$/.test(path) && !path.startsWith('tmp/') ? [{ files, path }] : [])),
     )
     if (all.length === 0) return false
     const { files, path } = this.#random.pick(all)
@@ -126,9 +129,7 @@ export class MachineDisk {
 
   /** Never ends for a process that has died: what it asked for does not happen. */
   #wait(life: Life, bytes: number): Promise<void> {
-    const { atNextStep } = this
-    this.atNextStep = undefined
-    atNextStep?.()
+    this.onStep?.(++this.#stepCount)
     const random = this.#random
     let us = random.between(STEP_US_MIN, STEP_US_MAX) + Math.ceil(bytes / BYTES_A_US)
     if (random.happens(this.faults.slow)) us += random.below(SLOW_US_MAX)

@@ -26,7 +26,13 @@ export interface FrameFaults {
   spike: number
 }
 
-export const NO_FRAME_FAULTS: Readonly<FrameFaults> = { loss: 0, answerLoss: 0, duplication: 0, reordering: 0, spike: 0 }
+export const NO_FRAME_FAULTS: Readonly<FrameFaults> = {
+  loss: 0,
+  answerLoss: 0,
+  duplication: 0,
+  reordering: 0,
+  spike: 0,
+}
 
 const LATENCY_US_MIN = 50
 const LATENCY_US_MAX = 300
@@ -111,9 +117,14 @@ class End implements Link {
   }
 }
 
+/** Of a frame. */
+export type Fate = 'arrives' | 'is lost' | 'comes twice'
+
 export class SimulatedNetwork {
   /** In force for frames that are sent from now on. */
   readonly faults: FrameFaults = { ...NO_FRAME_FAULTS }
+  /** Decides what becomes of a frame, where it is there: for tests that let one thing go wrong at one place. */
+  fate: ((from: string, to: string, frame: Buffer) => Fate) | undefined
   readonly #timeline: Timeline
   readonly #random: Random
   readonly #hosts = new Map<string, Host>()
@@ -271,12 +282,14 @@ export class SimulatedNetwork {
     }
     const { faults } = this
     const random = this.#random
-    if (random.happens(faults.loss) || (!from.isAsker && random.happens(faults.answerLoss))) {
+    const fate = this.fate?.(from.host.name, to.host.name, frame)
+    const isLost = random.happens(faults.loss) || (!from.isAsker && random.happens(faults.answerLoss))
+    if (isLost || fate === 'is lost') {
       from.bytesInFlight -= frame.length
       this.#timeline.note(from.host.name, `loses to ${to.host.name}`, frame)
       return
     }
-    if (random.happens(faults.duplication)) {
+    if (random.happens(faults.duplication) || fate === 'comes twice') {
       const again = Buffer.from(frame)
       from.bytesInFlight += frame.length
       this.#deliver(from, to, again, this.#timeline.nowUs + this.#latency() + random.below(REORDERING_US_MAX))

@@ -21,12 +21,15 @@ export interface Outcome {
   readonly hash: string
   readonly eventCount: number
   readonly simulatedMs: number
+  /** What the run took. */
+  readonly realMs: number
   /** The last of what happened, oldest first; empty where everything held. */
   readonly lastLines: readonly string[]
 }
 
 /** @param onLine is given each line of the trace as it happens */
 export async function runSeed(scenario: Scenario, seed: number, onLine?: (line: string) => void): Promise<Outcome> {
+  const begin = performance.now()
   const world = new World(seed)
   world.timeline.trace.onLine = onLine
   const stop = failOnRejection(world)
@@ -52,6 +55,7 @@ export async function runSeed(scenario: Scenario, seed: number, onLine?: (line: 
     hash: world.timeline.trace.hash(),
     eventCount: world.timeline.eventCount,
     simulatedMs: world.timeline.nowUs / 1000,
+    realMs: performance.now() - begin,
     lastLines: failure === undefined ? [] : world.timeline.trace.last(),
   }
 }

@@ -28,7 +28,7 @@ export class World {
     assert(!this.#processes.has(name), 'each process has a name of its own')
     const random = this.random.named(`process ${name}`)
     const process = new Process<Running>(name, program, options, this.timeline, this.network, random)
-    this.#processes.set(name, process as Process)
+    this.#processes.set(name, process)
     return process
   }
 }
