@@ -86,6 +86,20 @@ export function encodeReply<T>(kind: number, id: RequestId, codec: Codec<T>, val
   return writer.finish()
 }
 
+/** The header alone of a request whose body goes beside it, in parts. */
+export function requestHeader(facts: RequestFacts): Buffer {
+  const writer = new ByteWriter(HEADER_BYTES)
+  writeHeader(writer, facts.isInternal ? INTERNAL : REQUEST, facts.kind, facts.shard, facts)
+  return writer.finish()
+}
+
+/** The header alone of a reply whose body goes beside it, in parts. */
+export function replyHeader(kind: number, id: RequestId): Buffer {
+  const writer = new ByteWriter(HEADER_BYTES)
+  writeHeader(writer, REPLY, kind, 0, id)
+  return writer.finish()
+}
+
 /** A reply whose body is bytes already. */
 export function replyFrame(kind: number, id: RequestId, body: Uint8Array): Buffer {
   const writer = new ByteWriter(HEADER_BYTES + body.length)

@@ -8,7 +8,16 @@ import { logger } from '#base/log.ts'
 import type { Link, LinkHandler } from '#cluster/surroundings.ts'
 
 import { decode } from './codec.ts'
-import { bodyOf, encodeRefusal, encodeReply, readHeader, replyFrame, WIRE_VERSION, type Header } from './envelope.ts'
+import {
+  bodyOf,
+  encodeRefusal,
+  encodeReply,
+  readHeader,
+  replyFrame,
+  replyHeader,
+  WIRE_VERSION,
+  type Header,
+} from './envelope.ts'
 import type { AnyMessage, Message, MessageTable } from './message.ts'
 
 const log = logger('cluster/wire')
@@ -59,15 +68,20 @@ export class Incoming {
     this.#send(replyFrame(this.header.kind, this.header, body))
   }
 
+  /** The same for bytes that are too many to be copied; they must stay as they are from here on. */
+  replyParts(...parts: readonly Uint8Array[]): void {
+    this.#send(replyHeader(this.header.kind, this.header), ...parts)
+  }
+
   refuse(error: unknown): void {
     this.#send(refusalOf(this.header, error, this.message.name))
   }
 
-  #send(frame: Buffer): void {
+  #send(...frame: readonly Uint8Array[]): void {
     assert(!this.#isAnswered, 'a request is answered once')
     this.#isAnswered = true
     this.#responder.answered()
-    this.#link.send(frame)
+    this.#link.send(...frame)
   }
 }
 
