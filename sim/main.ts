@@ -10,7 +10,9 @@ import { parseArgs } from 'node:util'
 
 import { setLogLevel } from '#base/log.ts'
 
-import { runSeed, type Outcome } from './run-seed.ts'
+import { hashText } from './random.ts'
+import { failureReport, replayCommand } from './report.ts'
+import { type Outcome, runSeed } from './run-seed.ts'
 import type { Scenario } from './scenario.ts'
 import { SCENARIOS } from './scenarios.ts'
 
@@ -18,7 +20,6 @@ const USAGE = `usage: npm run sim -- [--seed N] [--count K] [--scenario NAME] [-
        npm run hunt -- [--minutes N] [--scenario NAME]
 scenarios: ${SCENARIOS.map(({ name }) => name).join(', ')}
 `
-const LAST_LINES = 60
 /** One in so many hunted seeds is run twice, to find out whether both runs are the same. */
 const ONE_IN_TWICE = 16
 const SEED_BELOW = 2 ** 32
@@ -75,7 +76,7 @@ async function replay({ scenarios, seed, count, isTraced }: Task): Promise<boole
       const outcome = await runSeed(scenario, next, isTraced ? (line) => print(line) : undefined)
       sum.add(outcome)
       if (outcome.failure !== undefined) {
-        tell(outcome, isTraced)
+        failureReport(outcome, isTraced).forEach(print)
         return false
       }
     }
@@ -93,14 +94,14 @@ async function hunt({ scenarios, minutes }: Task): Promise<boolean> {
       const outcome = await runSeed(sum.scenario, seed)
       sum.add(outcome)
       if (outcome.failure !== undefined) {
-        tell(outcome, false)
+        failureReport(outcome, false).forEach(print)
         return false
       }
       if (round % ONE_IN_TWICE !== 0) continue
       const again = await runSeed(sum.scenario, seed)
       if (again.hash !== outcome.hash) {
         print(`Two runs of seed ${seed} of ${sum.scenario.name} differ: ${outcome.hash} and ${again.hash}`)
-        print(`compare: ${commandFor(outcome)} --trace`)
+        print(`compare: ${replayCommand(outcome)} --trace`)
         return false
       }
     }
@@ -115,7 +116,7 @@ class Sum {
   #events = 0
   #simulatedMs = 0
   #runMs = 0
-  #hash = ''
+  #hash = 0
 
   constructor(scenario: Scenario) {
     this.scenario = scenario
@@ -126,7 +127,7 @@ class Sum {
     this.#events += eventCount
     this.#simulatedMs += simulatedMs
     this.#runMs += realMs
-    this.#hash = hash
+    this.#hash = hashText(this.#hash, hash)
   }
 
   inWords(): string {
@@ -135,24 +136,9 @@ class Sum {
     return (
       `${this.scenario.name}: all held in ${this.#runs} runs, ${(this.#simulatedMs / 3_600_000).toFixed(1)} simulated hours, ` +
       `${this.#events.toLocaleString('en')} events, ${seconds.toFixed(1)} s (${rate.toLocaleString('en')} events a second); ` +
-      `the last was ${this.#hash}`
+      `trace ${(this.#hash >>> 0).toString(16)}`
     )
   }
-}
-
-function tell(outcome: Outcome, wasTraced: boolean): void {
-  const { scenario, seed, failure, faults, lastLines, simulatedMs, eventCount } = outcome
-  if (!wasTraced) for (const line of lastLines.slice(-LAST_LINES)) print(line)
-  print('')
-  print(`FAILED: seed ${seed} of ${scenario}, at ${(simulatedMs / 1000).toFixed(6)} s, after ${eventCount} events`)
-  print(`  ${failure?.message}`)
-  if (failure?.cause instanceof Error) print(`  ${failure.cause.stack?.replaceAll('\n', '\n  ')}`)
-  print(`  faults: ${faults.length === 0 ? 'none' : faults.join(', ')}`)
-  print(`  replay: ${commandFor(outcome)}`)
-}
-
-function commandFor({ scenario, seed }: Outcome): string {
-  return `npm run sim -- --scenario ${scenario} --seed ${seed}`
 }
 
 function print(line: string): void {

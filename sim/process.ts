@@ -23,7 +23,7 @@ export interface Machine {
   readonly surroundings: Surroundings
   readonly disk: MachineDisk
   /** Ends the process, as a program ends that finds that it cannot go on. Never fires for one that is dead. */
-  exit(why: unknown): void
+  readonly exit: (why: unknown) => void
 }
 
 /** What runs on a machine; gives what a scenario wants of a running one. Where it fails, the process has ended. */
