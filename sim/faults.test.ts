@@ -16,7 +16,7 @@ function worldWith(seed: number): World {
       const journal = disk.journal('j')
       const write = async (): Promise<void> => {
         await journal.append(journal.last + 1, [Buffer.from('entry')]).catch(() => undefined)
-        surroundings.clock.after(20, () => void write())
+        surroundings.clock.after(100, () => void write())
       }
       await write()
     })

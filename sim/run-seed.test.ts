@@ -11,7 +11,7 @@ import { type Defect, ledger } from './scenarios/ledger.ts'
 /** Found in a few dozen, in the mean; of what is rarer than that, no gate finds anything. */
 const SEEDS_MAX = 60
 
-const run = promisify(execFile)
+const execute = promisify(execFile)
 
 async function firstFailure(scenario: Scenario): Promise<Outcome | undefined> {
   for (let seed = 0; seed < SEEDS_MAX; seed++) {
@@ -61,7 +61,7 @@ test('two runs of a seed are the same, and those of two seeds are not', async ()
 test('seeds run the same in another process', async () => {
   const replay = async (...args: string[]): Promise<string> => {
     const command = ['sim/main.ts', 'replay', '--scenario', 'ledger', '--seed', '100', ...args]
-    return (await run(process.execPath, command)).stdout
+    return (await execute(process.execPath, command)).stdout
   }
   const [first, second] = await Promise.all([replay('--count', '20'), replay('--count', '20')])
   assert.match(first, /ledger: all held in 20 runs/)
@@ -82,7 +82,7 @@ test('what is asked of the command wrongly is refused with its usage', async () 
     ['hunt', '--minuets', '3'],
   ]) {
     await assert.rejects(
-      run(process.execPath, ['sim/main.ts', ...args]),
+      execute(process.execPath, ['sim/main.ts', ...args]),
       (error: Error & { code?: number; stderr?: string }) => {
         assert.equal(error.code, 2)
         return error.stderr?.includes('usage: npm run sim') === true
