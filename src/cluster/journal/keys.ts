@@ -38,15 +38,15 @@ export function numberOfKey(key: Key, at: number): number {
   return (high >>> 0) * TWO_28 + low
 }
 
-const ASCII = /^[\x00-\x7f]*$/
+const BEYOND_ASCII = /[\u0080-\uffff]/
 
 /** The UTF-8 of a text. */
 export function textKey(text: string): Key {
-  return ASCII.test(text) ? text : Buffer.from(text, 'utf8').toString('latin1')
+  return BEYOND_ASCII.test(text) ? Buffer.from(text, 'utf8').toString('latin1') : text
 }
 
 export function textOfKey(key: Key): string {
-  return ASCII.test(key) ? key : Buffer.from(key, 'latin1').toString('utf8')
+  return BEYOND_ASCII.test(key) ? Buffer.from(key, 'latin1').toString('utf8') : key
 }
 
 /** The first key that does not begin with `prefix`, as the end of a range; the prefix ends in a byte below 255. */

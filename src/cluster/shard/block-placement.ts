@@ -1,0 +1,51 @@
+/**
+ * Which disks the blocks of a new span go to. Never two of one failure domain while there are others, and never two blocks on one disk. A file
+ * stays on the disks that it has, as far as they can be written to: so fewer sets of disks exist whose loss together would lose a file.
+ */
+import type { DiskId } from '#cluster/block/permit.ts'
+import type { Chance } from '#cluster/surroundings.ts'
+
+/** A disk that the registry lets this shard write to. */
+export interface WritableDisk {
+  readonly disk: DiskId
+  readonly domain: string
+}
+
+export interface Placement {
+  readonly writable: readonly WritableDisk[]
+  /** Blocks of the span. */
+  readonly count: number
+  readonly avoidDomains: ReadonlySet<string>
+  /** Disks that the file has, the most wanted first. */
+  readonly preferred: readonly DiskId[]
+}
+
+/** The disks, fewer than `count` where there are no more. */
+export function placeBlocks({ writable, count, avoidDomains, preferred }: Placement, chance: Chance): DiskId[] {
+  const allowed = writable.filter(({ domain }) => !avoidDomains.has(domain))
+  const byId = new Map(allowed.map((disk) => [disk.disk, disk]))
+  const wanted = preferred.flatMap((id) => byId.get(id) ?? [])
+  const order = [...new Set([...wanted, ...shuffled(allowed, chance)])]
+  const chosen: WritableDisk[] = []
+  const domains = new Set<string>()
+  for (const each of order) {
+    if (chosen.length === count) break
+    if (domains.has(each.domain)) continue
+    domains.add(each.domain)
+    chosen.push(each)
+  }
+  // There are not as many domains as blocks: better two in one domain than none at all.
+  const rest = order.filter((each) => !chosen.includes(each))
+  return [...chosen, ...rest].slice(0, count).map(({ disk }) => disk)
+}
+
+function shuffled<T>(items: readonly T[], chance: Chance): T[] {
+  const all = [...items]
+  for (let at = all.length - 1; at > 0; at--) {
+    const other = chance.below(at + 1)
+    const kept = all[at] as T
+    all[at] = all[other] as T
+    all[other] = kept
+  }
+  return all
+}
