@@ -1,6 +1,6 @@
 /** What a block service answers, for any of its disks. */
 import { BLOCK_BYTES_MAX } from '#cluster/block/block-trailer.ts'
-import { blob, choice, list, struct, text, u32, u53 } from '#cluster/wire/codec.ts'
+import { blob, choice, list, struct, text, u32, u53, type ValueOf } from '#cluster/wire/codec.ts'
 import { blockId, diskId, seal } from '#cluster/wire/forms.ts'
 import { message, MessageTable } from '#cluster/wire/message.ts'
 
@@ -58,3 +58,5 @@ export const blockMessages = {
 }
 
 export const BLOCK_MESSAGES = new MessageTable('Block service', blockMessages)
+
+export type FetchReply = ValueOf<typeof blockMessages.fetch.reply>
