@@ -1,13 +1,14 @@
 /**
  * Writes that are done once however often they are asked for: with each one the machine keeps its answer under the slot of the
  * client that asked (`#cluster/wire/envelope.ts`), until the slot's next request takes its place. The same request again is given that answer; an
- * older one is a late copy, and is refused. Refusals are not kept: they changed nothing.
+ * older one is a late copy, and is refused. Refusals are kept, too: a late copy of a refused request would be done otherwise when who asked has
+ * gone on. Only those that say "later" are not: who gets one asks again under the same id.
  *
  * Of clients that have not been heard of for an hour nothing is kept: a request is given up by then. Those of the
  * coordinator are kept for ever: it asks until it has an answer, also after being away for days.
  */
 import { OperationError } from '#base/errors.ts'
-import type { RequestId } from '#cluster/wire/envelope.ts'
+import { decodeError, encodeError, type RequestId } from '#cluster/wire/envelope.ts'
 
 import { numberKey, NUMBER_BYTES, numberOfKey } from './keys.ts'
 import type { Key, StateBatch, StateReader } from './state.ts'
@@ -16,20 +17,29 @@ import type { Key, StateBatch, StateReader } from './state.ts'
 export const SESSIONS = 'c'
 /** Answers are kept for so long. */
 export const SESSION_US = 3600e6
-const HEAD_BYTES = 2 * NUMBER_BYTES + 1
+const FLAGS_AT = 2 * NUMBER_BYTES
+const HEAD_BYTES = FLAGS_AT + 1
+const IS_INTERNAL = 1
+const IS_REFUSAL = 2
 
 /** Clients ask several machines under one id, and one process may be several of them: `shard` tells those apart. */
 function sessionKey(shard: number, { client, slot }: RequestId): Key {
   return SESSIONS + String.fromCharCode(shard) + numberKey(client) + String.fromCharCode(slot >>> 8, slot & 0xff)
 }
 
+/** What a request was answered: the body of its reply, or why it was refused. */
+export type Answer = { readonly body: Buffer } | { readonly refusal: OperationError }
+
 /** The answer that was given to that very request; undefined where it is new. @throws OperationError `REQUEST_STALE` */
-export function findAnswer(state: StateReader, shard: number, id: RequestId): Buffer | undefined {
+export function findAnswer(state: StateReader, shard: number, id: RequestId): Answer | undefined {
   const found = state.get(sessionKey(shard, id))
   if (found === undefined) return undefined
   const sequence = readNumber(found, 0)
   if (id.sequence > sequence) return undefined
-  if (id.sequence === sequence) return found.subarray(HEAD_BYTES)
+  if (id.sequence === sequence) {
+    const rest = found.subarray(HEAD_BYTES)
+    return ((found[FLAGS_AT] ?? 0) & IS_REFUSAL) === 0 ? { body: rest } : { refusal: decodeError(rest) }
+  }
   const detail = `request ${id.sequence} of slot ${id.slot} came after request ${sequence}`
   throw new OperationError('REQUEST_STALE', `Cannot do a request again: ${detail}`)
 }
@@ -40,11 +50,12 @@ export interface Asked extends RequestId {
 }
 
 /** Keeps the answer. */
-export function keepAnswer(batch: StateBatch, id: Asked, timeUs: number, answer: Buffer): void {
-  const value = Buffer.allocUnsafe(HEAD_BYTES + answer.length)
+export function keepAnswer(batch: StateBatch, id: Asked, timeUs: number, answer: Answer): void {
+  const rest = 'body' in answer ? answer.body : encodeError(answer.refusal)
+  const value = Buffer.allocUnsafe(HEAD_BYTES + rest.length)
   value.write(numberKey(id.sequence) + numberKey(timeUs), 0, 'latin1')
-  value[HEAD_BYTES - 1] = id.isInternal ? 1 : 0
-  answer.copy(value, HEAD_BYTES)
+  value[FLAGS_AT] = (id.isInternal ? IS_INTERNAL : 0) | ('body' in answer ? 0 : IS_REFUSAL)
+  rest.copy(value, HEAD_BYTES)
   batch.put(sessionKey(id.shard, id), value)
 }
 
@@ -58,7 +69,8 @@ export function forgetAnswers(batch: StateBatch, from: Key, beforeUs: number, co
       next = key
       return false
     }
-    if (value[HEAD_BYTES - 1] === 0 && readNumber(value, NUMBER_BYTES) < beforeUs) old.push(key)
+    const isInternal = ((value[FLAGS_AT] ?? 0) & IS_INTERNAL) !== 0
+    if (!isInternal && readNumber(value, NUMBER_BYTES) < beforeUs) old.push(key)
     return true
   })
   for (const key of old) batch.remove(key)

@@ -38,7 +38,6 @@ type CoordinatorOperations =
   | 'removeOwnedEdge'
   | 'makeTransient'
   | 'removeDirectory'
-  | 'settle'
 
 export const coordinatorOperations: OperationsOf<typeof shardMessages, CoordinatorOperations> = {
   createDirectory({ batch, shard, timeUs }, { directory, owner, attributes }) {
@@ -128,10 +127,6 @@ export const coordinatorOperations: OperationsOf<typeof shardMessages, Coordinat
     })
     for (const key of attributes) batch.remove(key)
     batch.remove(directoryKey(directory))
-    return NOTHING
-  },
-
-  settle() {
     return NOTHING
   },
 }

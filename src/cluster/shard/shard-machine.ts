@@ -5,12 +5,13 @@
  * Who asks twice under one id is answered twice and served once (`#cluster/journal/sessions.ts`).
  */
 import { assert } from '#base/assert.ts'
-import { OperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import { ROOT_INODE } from '#cluster/inode-id.ts'
 import type { Machine } from '#cluster/journal/machine.ts'
-import { findAnswer, forgetAnswers, keepAnswer, SESSION_US } from '#cluster/journal/sessions.ts'
+import { findAnswer, forgetAnswers, keepAnswer, SESSION_US, type Answer } from '#cluster/journal/sessions.ts'
 import type { StateBatch } from '#cluster/journal/state.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
+import { saysLater } from '#cluster/wire/envelope.ts'
 import { NO_INODE } from '#cluster/wire/forms.ts'
 import type { AnyMessage } from '#cluster/wire/message.ts'
 
@@ -79,7 +80,7 @@ register(shardMessages, spanOperations)
 register(shardMessages, coordinatorOperations)
 register(ownMessages, ownOperations)
 
-export class ShardMachine implements Machine<ShardEntry, Buffer> {
+export class ShardMachine implements Machine<ShardEntry, Answer> {
   encode(entry: ShardEntry): Buffer {
     return encodeEntry(entry)
   }
@@ -88,8 +89,8 @@ export class ShardMachine implements Machine<ShardEntry, Buffer> {
     return decodeEntry(bytes)
   }
 
-  /** Gives the body of the reply. */
-  apply(batch: StateBatch, entry: ShardEntry): Buffer {
+  /** A refusal is an outcome, too, and is kept; one that says "later" is thrown. */
+  apply(batch: StateBatch, entry: ShardEntry): Answer {
     const { header, timeUs, chosen } = entry
     const { shard, kind } = header
     const answer = findAnswer(batch, shard, header)
@@ -98,9 +99,15 @@ export class ShardMachine implements Machine<ShardEntry, Buffer> {
     if (apply === undefined) throw new OperationError('WIRE_KIND_UNKNOWN', `Cannot do a write of kind ${kind}`)
     const before = batch.get(TIME_KEY)
     assert(before === undefined || readNumber(before, 0) < timeUs, 'the times of entries increase')
-    const reply = apply({ batch, timeUs, shard, chosen }, bodyOfEntry(entry))
+    let given: Answer
+    try {
+      given = { body: apply({ batch, timeUs, shard, chosen }, bodyOfEntry(entry)) }
+    } catch (error) {
+      if (!isOperationError(error) || error.code === 'WIRE_MALFORMED' || saysLater(error)) throw error
+      given = { refusal: error }
+    }
     batch.put(TIME_KEY, numberValue(timeUs))
-    keepAnswer(batch, header, timeUs, reply)
-    return reply
+    keepAnswer(batch, header, timeUs, given)
+    return given
   }
 }

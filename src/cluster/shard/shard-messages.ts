@@ -374,15 +374,6 @@ export const shardMessages = {
     reply: nothing,
     meaning: 'Forgets a directory that is history and has none left itself.',
   }),
-  settle: message('settle', {
-    kind: 0x89,
-    does: 'write',
-    isInternal: true,
-    request: nothing,
-    reply: nothing,
-    meaning:
-      'Changes nothing, but takes the place of what was asked before in that slot: a late copy of a request that was refused cannot be done any more.',
-  }),
 }
 
 export const SHARD_MESSAGES = new MessageTable('Shard', shardMessages)

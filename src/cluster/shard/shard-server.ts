@@ -8,6 +8,7 @@ import { logger } from '#base/log.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { DurableMachine } from '#cluster/journal/durable-machine.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
+import type { Answer } from '#cluster/journal/sessions.ts'
 import type { StateReader, StoredState } from '#cluster/journal/state.ts'
 import type { Cancel, Link, LinkHandler, Surroundings } from '#cluster/surroundings.ts'
 import { randomClient } from '#cluster/wire/caller.ts'
@@ -68,7 +69,7 @@ export class ShardServer {
   readonly first: number
   readonly last: number
   readonly #surroundings: Surroundings
-  readonly #machine: DurableMachine<ShardEntry, Buffer>
+  readonly #machine: DurableMachine<ShardEntry, Answer>
   readonly #responder: Responder
   /** By shard and class. */
   readonly #writable = new Map<number, readonly WritableDisk[]>()
@@ -78,7 +79,7 @@ export class ShardServer {
   #lastUs: number
   #cancelForget: Cancel | undefined
 
-  private constructor(options: ShardServerOptions, machine: DurableMachine<ShardEntry, Buffer>) {
+  private constructor(options: ShardServerOptions, machine: DurableMachine<ShardEntry, Answer>) {
     this.first = options.first
     this.last = options.last
     this.#surroundings = options.surroundings
@@ -165,7 +166,8 @@ export class ShardServer {
       return refuse(new OperationError('CLUSTER_BUSY', 'Cannot take a write: too much is waiting to be stored'))
     }
     const chosen = message.kind === shardMessages.addSpan.kind ? this.#choose(request) : []
-    this.#machine.submit({ timeUs: this.#nextUs(), chosen, header, frame: request.frame }, give, refuse)
+    const answer = (given: Answer): void => ('body' in given ? give(given.body) : refuse(given.refusal))
+    this.#machine.submit({ timeUs: this.#nextUs(), chosen, header, frame: request.frame }, answer, refuse)
   }
 
   /** The disks for a new span. */
@@ -198,7 +200,11 @@ export class ShardServer {
     )
     const entry = { timeUs: this.#nextUs(), chosen: [], header: readHeader(frame), frame }
     return new Promise((resolve, reject) => {
-      this.#machine.submit(entry, (body) => resolve(decode(message.reply, body)), reject)
+      const take = (given: Answer): void => {
+        if ('body' in given) resolve(decode(message.reply, given.body))
+        else reject(given.refusal)
+      }
+      this.#machine.submit(entry, take, reject)
     })
   }
 

@@ -11,7 +11,16 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import type { Address, Cancel, Link, Surroundings } from '#cluster/surroundings.ts'
 
 import { decode } from './codec.ts'
-import { bodyOf, encodeRequest, readHeader, readRefusal, SLOTS_MAX, type Header, type RequestId } from './envelope.ts'
+import {
+  bodyOf,
+  decodeError,
+  encodeRequest,
+  readHeader,
+  saysLater,
+  SLOTS_MAX,
+  type Header,
+  type RequestId,
+} from './envelope.ts'
 import type { Message } from './message.ts'
 
 /** Without an answer for so long, a request is sent again; each time half as long again. */
@@ -279,12 +288,12 @@ export class Caller {
     }
     let error: OperationError
     try {
-      error = readRefusal(bodyOf(frame))
+      error = decodeError(bodyOf(frame))
     } catch (unreadable) {
       error = asOperationError(unreadable)
     }
     if (error.code === 'SHARD_ELSEWHERE') call.target.isLost?.(peer.address)
-    if (error.code === 'SHARD_ELSEWHERE' || canWait(error)) this.#later(call, error)
+    if (error.code === 'SHARD_ELSEWHERE' || saysLater(error)) this.#later(call, error)
     else this.#end(call, error)
   }
 
@@ -317,11 +326,6 @@ export class Caller {
       else if (now >= call.dueAt) this.#send(call)
     }
   }
-}
-
-/** What may be different in a while. */
-function canWait(error: OperationError): boolean {
-  return error.code === 'CLUSTER_BUSY' || error.code === 'NAME_LOCKED' || error.code === 'CLUSTER_INCOMPLETE'
 }
 
 function unreachable(call: Call, error: Error | undefined): OperationError {

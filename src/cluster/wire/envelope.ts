@@ -10,7 +10,7 @@
  */
 import { OperationError, ERRORS, type ErrorCode } from '#base/errors.ts'
 
-import { ByteReader, ByteWriter, malformed, struct, text, u53, type Codec } from './codec.ts'
+import { ByteReader, ByteWriter, encode, malformed, struct, text, u53, type Codec } from './codec.ts'
 
 export const WIRE_VERSION = 1
 export const HEADER_BYTES = 23
@@ -116,12 +116,22 @@ export function encodeRefusal(kind: number, id: RequestId, error: OperationError
   return writer.finish()
 }
 
+/** The body of a refusal. */
+export function encodeError(error: OperationError): Buffer {
+  return encode(refusal, { code: error.code, message: cut(error.message), hint: cut(error.hint) })
+}
+
 /** The error that a refusal tells. @throws OperationError `WIRE_MALFORMED` */
-export function readRefusal(body: Buffer): OperationError {
+export function decodeError(body: Buffer): OperationError {
   const { code, message, hint } = refusal.read(new ByteReader(body))
   // Another release may have codes that this one does not know.
   if (!isErrorCode(code)) return new OperationError('WIRE_VERSION', `${message} (${code})`, { hint })
   return new OperationError(code, message, { hint })
+}
+
+/** Whether the same request may be done in a while: it is asked again under its id. */
+export function saysLater({ code }: OperationError): boolean {
+  return code === 'CLUSTER_BUSY' || code === 'NAME_LOCKED' || code === 'CLUSTER_INCOMPLETE'
 }
 
 function isErrorCode(code: string): code is ErrorCode {
