@@ -25,6 +25,8 @@ export interface StateReader {
 
 /** One step of a machine: all of its changes become part of the state, or none. Reads see the changes of the step. */
 export interface StateBatch extends StateReader {
+  /** Whether anything was put or removed. */
+  readonly isChanged: boolean
   /** The value must stay as it is from here on. */
   put(key: Key, value: Buffer): void
   remove(key: Key): void

@@ -206,6 +206,10 @@ export class WorkingBatch implements StateBatch {
     this.#state = state
   }
 
+  get isChanged(): boolean {
+    return this.changes.size > 0
+  }
+
   get(key: Key): Buffer | undefined {
     const changed = this.changes.size === 0 ? undefined : this.changes.get(key)
     return changed === undefined ? this.#state.get(key) : (changed ?? undefined)

@@ -104,6 +104,7 @@ export class ShardMachine implements Machine<ShardEntry, Answer> {
       given = { body: apply({ batch, timeUs, shard, chosen }, bodyOfEntry(entry)) }
     } catch (error) {
       if (!isOperationError(error) || error.code === 'WIRE_MALFORMED' || saysLater(error)) throw error
+      assert(!batch.isChanged, 'what is refused changes nothing')
       given = { refusal: error }
     }
     batch.put(TIME_KEY, numberValue(timeUs))

@@ -63,6 +63,7 @@ export const spanOperations: OperationsOf<typeof shardMessages, SpanOperations> 
     if (again !== undefined) return { blocks: permitsToWrite(step, layout, again) }
     checkNextSpan(file, record, offset)
     const disks = chosenDisks(step, layout.data + layout.parity)
+    for (const disk of disks) keyOf(step, disk)
     const blocks = disks.map((disk, index) => ({ disk, block: newBlock(step), cells: request.cells[index] ?? [] }))
     const { data, parity, stripes, cellBytes } = layout
     const body = { class: storageClass, data, parity, stripes, cellBytes, blocks }
