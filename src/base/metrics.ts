@@ -123,6 +123,20 @@ export const METRICS = {
   },
   eider_gateway_received_bytes_total: { kind: 'counter', labels: [], help: 'Body bytes received by the S3 gateway.' },
   eider_gateway_sent_bytes_total: { kind: 'counter', labels: [], help: 'Body bytes sent by the S3 gateway.' },
+  eider_cluster_health: {
+    kind: 'gauge',
+    labels: [],
+    help: 'How the cluster is, as its registry sees it: 2 all is there, 1 something is to be looked at, 0 some files cannot be read or written.',
+  },
+  eider_cluster_disks: {
+    kind: 'gauge',
+    labels: [],
+    help: 'Disks that the registry knows and that are not terminated.',
+  },
+  eider_cluster_disks_writable: { kind: 'gauge', labels: [], help: 'Disks that take new blocks.' },
+  eider_cluster_capacity_bytes: { kind: 'gauge', labels: [], help: 'What the disks of the cluster hold in all.' },
+  eider_cluster_used_bytes: { kind: 'gauge', labels: [], help: 'Bytes of all blocks of the cluster.' },
+  eider_cluster_free_bytes: { kind: 'gauge', labels: [], help: 'What the disks of the cluster have free.' },
   eider_gateway_connections: { kind: 'gauge', labels: [], help: 'Open connections of the S3 gateway.' },
 } as const satisfies Record<string, MetricRow>
 
