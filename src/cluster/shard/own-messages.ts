@@ -1,5 +1,5 @@
 /** What a shard process does by itself, as entries of its journal. No frame that comes in is taken for one: they stand in no table of what is answered. */
-import { boolean, fixedBytes, list, struct, text, u8 } from '#cluster/wire/codec.ts'
+import { fixedBytes, list, struct, text, u8 } from '#cluster/wire/codec.ts'
 import { diskId, diskKey } from '#cluster/wire/forms.ts'
 import { message } from '#cluster/wire/message.ts'
 
@@ -17,10 +17,7 @@ export const ownMessages = {
     kind: 0xf1,
     does: 'write',
     request: struct({
-      disks: list(
-        struct({ disk: diskId, key: diskKey, class: u8, domain: text(255), isDecommissioned: boolean }),
-        1024,
-      ),
+      disks: list(struct({ disk: diskId, key: diskKey, class: u8, domain: text(255) }), 1024),
     }),
     reply: nothing,
     meaning: 'What the registry says of disks, as far as what is done depends on that.',

@@ -9,7 +9,6 @@ import { after, numberKey, NUMBER_BYTES, numberOfKey, textKey, textOfKey } from 
 import type { Key, StateBatch, StateReader } from '#cluster/journal/state.ts'
 import {
   blob,
-  boolean,
   choice,
   decode,
   encode,
@@ -67,7 +66,7 @@ export const spanRecord = struct({
 export type SpanRecord = ValueOf<typeof spanRecord>
 
 /** `k`, disk: what the registry said of it, as far as what is done depends on that. */
-export const diskRecord = struct({ key: diskKey, class: u8, domain: text(255), isDecommissioned: boolean })
+export const diskRecord = struct({ key: diskKey, class: u8, domain: text(255) })
 export type DiskRecord = ValueOf<typeof diskRecord>
 
 export const fileKey = (file: InodeId): Key => `f${numberKey(file)}`

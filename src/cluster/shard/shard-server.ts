@@ -225,15 +225,6 @@ function disksOf(body: BlocksBody | undefined): DiskId[] {
   return body?.blocks.map(({ disk }) => disk) ?? []
 }
 
-function isKnown(
-  known: DiskRecord | undefined,
-  { key, class: storageClass, domain, isDecommissioned }: DiskRecord,
-): boolean {
-  return (
-    known !== undefined &&
-    known.key.equals(key) &&
-    known.class === storageClass &&
-    known.domain === domain &&
-    known.isDecommissioned === isDecommissioned
-  )
+function isKnown(known: DiskRecord | undefined, { key, class: storageClass, domain }: DiskRecord): boolean {
+  return known !== undefined && known.key.equals(key) && known.class === storageClass && known.domain === domain
 }
