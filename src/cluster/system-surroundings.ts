@@ -10,8 +10,8 @@ import { TcpNetwork, type TcpNetworkOptions } from './wire/tcp-network.ts'
 
 /** What `setTimeout` takes; beyond that it fires at once. */
 const TIMEOUT_MS_MAX = 2 ** 31 - 1
-/** The last moment of a millisecond. */
-const MS_END = 0.999_999
+/** Milliseconds since 1970 have room for a fraction of 12 bits in a double: these are exact. */
+const PARTS = 1024
 
 class SystemClock implements Clock {
   /** From the monotonic clock to the wall clock. */
@@ -19,12 +19,13 @@ class SystemClock implements Clock {
 
   nowMs(): number {
     // `Date.now` has whole milliseconds and follows the clock of the machine wherever it is set; the fraction is what has passed since
-    // its last step, as well as that is known.
-    const wall = Date.now()
+    // its last step, as well as that is known. Read in this order, a pause between the two makes the fraction too small, never too large.
     const monotonic = performance.now()
+    const wall = Date.now()
     const fraction = monotonic + this.#offsetMs - wall
-    if (fraction >= 0 && fraction < 1) return wall + fraction
-    const nearest = fraction < 0 || fraction >= 2 ? 0 : MS_END
+    if (fraction >= 0 && fraction < 1) return wall + Math.floor(fraction * PARTS) / PARTS
+    // Just ahead is what two clocks are of each other; else that of the machine was set.
+    const nearest = fraction >= 1 && fraction < 2 ? (PARTS - 1) / PARTS : 0
     this.#offsetMs = wall + nearest - monotonic
     return wall + nearest
   }

@@ -58,7 +58,7 @@ export type Handshake = Generator<Step, FrameKeys | undefined, Buffer>
 
 /** Of the end that made the connection. @throws OperationError from the generator: `WIRE_MALFORMED`, `WIRE_VERSION`, `WIRE_REFUSED` */
 export function* clientHandshake(side: HandshakeSide): Handshake {
-  const hello = Buffer.concat([preambleOf(side), side.nonce])
+  const hello = Buffer.concat([ownPreamble(side), side.nonce])
   const theirs = yield { send: hello, need: PREAMBLE_BYTES }
   const mismatch = mismatchOf(side, theirs)
   if (mismatch !== undefined) throw mismatch
@@ -76,7 +76,7 @@ export function* clientHandshake(side: HandshakeSide): Handshake {
 
 /** Of the end that took the connection. @throws OperationError from the generator, as `clientHandshake` */
 export function* serverHandshake(side: HandshakeSide): Handshake {
-  const own = preambleOf(side)
+  const own = ownPreamble(side)
   const theirs = yield { need: PREAMBLE_BYTES }
   const mismatch = mismatchOf(side, theirs)
   if (mismatch !== undefined) {
@@ -99,13 +99,17 @@ export function* serverHandshake(side: HandshakeSide): Handshake {
   return keysOf(side, 'server', transcript)
 }
 
-/** The preamble of a side with that secret (or none) and that TLS session (or none). */
-export function preambleOf({ secret, binding }: Pick<HandshakeSide, 'secret' | 'binding'>): Buffer {
+/** The preamble of an end with a secret or none, within TLS or not. */
+export function preambleOf(hasSecret: boolean, isTls: boolean): Buffer {
   const preamble = Buffer.alloc(PREAMBLE_BYTES)
   MAGIC.copy(preamble)
   preamble[4] = PROTOCOL_VERSION
-  preamble[5] = (secret === undefined ? 0 : FLAG_SECRET) | (binding === undefined ? 0 : FLAG_TLS)
+  preamble[5] = (hasSecret ? FLAG_SECRET : 0) | (isTls ? FLAG_TLS : 0)
   return preamble
+}
+
+function ownPreamble({ secret, binding }: HandshakeSide): Buffer {
+  return preambleOf(secret !== undefined, binding !== undefined)
 }
 
 function mismatchOf(side: HandshakeSide, preamble: Buffer): OperationError | undefined {
@@ -117,7 +121,7 @@ function mismatchOf(side: HandshakeSide, preamble: Buffer): OperationError | und
       'WIRE_VERSION',
       `Cannot talk to ${peer}: it speaks version ${version} of the protocol, and this side version ${PROTOCOL_VERSION}`,
     )
-  const own = preambleOf(side)
+  const own = ownPreamble(side)
   if (own.equals(preamble)) return undefined
   const differing = (own[5] ?? 0) ^ (preamble[5] ?? 0)
   if ((differing & FLAG_TLS) !== 0)

@@ -117,27 +117,32 @@ export class TcpListener implements Listener {
 
   #told(socket: Socket, first: Buffer, isOurs: boolean): void {
     const { foreign } = this.#options
-    const isPlain = !(socket instanceof TLSSocket)
-    const wantsTls = isPlain && first[0] === TLS_HANDSHAKE
-    if (isOurs) {
-      this.#link(socket, first)
-    } else if (wantsTls && this.#tlsServer !== undefined) {
-      const peer = peerOf(socket)
+    const wantsTls = !(socket instanceof TLSSocket) && first[0] === TLS_HANDSHAKE
+    const lacksTls = !(socket instanceof TLSSocket) && this.#tlsServer !== undefined
+    const peer = peerOf(socket)
+    if (wantsTls && this.#tlsServer !== undefined) {
       this.#others.delete(socket)
       this.#securing.set(peer, socket)
       socket.once('close', () => this.#securing.delete(peer))
       socket.unshift(first)
       this.#tlsServer.emit('connection', socket)
-    } else if (foreign !== undefined && !wantsTls && (this.#tlsServer === undefined || !isPlain)) {
+    } else if (lacksTls) {
+      this.#refuse(socket, refused(peer, 'it does not speak TLS, and this side does'))
+    } else if (wantsTls) {
+      this.#refuse(socket, refused(peer, 'it speaks TLS, and this side does not'))
+    } else if (isOurs) {
+      this.#link(socket, peer, first)
+    } else if (foreign === undefined) {
+      this.#refuse(socket, malformed(`${peer} speaks another protocol`))
+    } else {
       socket.unshift(first)
       foreign(socket)
-    } else {
-      this.#refuse(socket, wantsTls)
+      // Who listens for its data does not set a socket going that was stopped by somebody else.
+      socket.resume()
     }
   }
 
-  #link(socket: Socket, first: Buffer): void {
-    const peer = peerOf(socket)
+  #link(socket: Socket, peer: string, first: Buffer): void {
     const link = this.#options.linkOf(peer, (error) => {
       if (error !== undefined) logRefusal(error)
     })
@@ -148,16 +153,11 @@ export class TcpListener implements Listener {
     link.begin(this.#options.handshakeOf(peer, socket), first)
   }
 
-  /** Says who is here, which a TLS client, too, takes for no TLS instead of for a lost connection. */
-  #refuse(socket: Socket, wantsTls: boolean): void {
-    const peer = peerOf(socket)
-    logRefusal(
-      wantsTls
-        ? new OperationError('WIRE_REFUSED', `Cannot talk to ${peer}: it speaks TLS, and this side does not`)
-        : malformed(`${peer} speaks another protocol`),
-    )
-    socket.on('error', (error) => log.debug({ err: error }, `lost ${peer}`))
-    socket.end(preambleOf({ secret: undefined, binding: undefined }))
+  /** Says who is here: to one of ours without TLS what it lacks, to a client of TLS that this is none instead of a lost connection. */
+  #refuse(socket: Socket, error: OperationError): void {
+    logRefusal(error)
+    socket.on('error', (lost) => log.debug({ err: lost }, `lost ${peerOf(socket)}`))
+    socket.end(preambleOf(false, this.#tlsServer !== undefined))
     socket.resume()
     const cancel = this.#options.clock.after(OPENING_MS_MAX, () => socket.destroy())
     socket.once('close', cancel)
@@ -168,4 +168,10 @@ function peerOf({ remoteAddress, remotePort }: Socket): string {
   if (remoteAddress === undefined) return 'a peer that is gone'
   const ip = remoteAddress.startsWith('::ffff:') ? remoteAddress.slice(7) : remoteAddress
   return shownAddress(ip, remotePort ?? 0)
+}
+
+function refused(peer: string, detail: string): OperationError {
+  return new OperationError('WIRE_REFUSED', `Cannot talk to ${peer}: ${detail}`, {
+    hint: 'Give every process and client of the cluster the same options of TLS.',
+  })
 }

@@ -29,7 +29,8 @@ export interface TcpNetworkOptions {
   readonly tls?: TlsOptions
   /**
    * Gets the connections to a listener that begin with other bytes than ours, with those bytes in them again, within TLS where that is
-   * on: `(socket) => httpServer.emit('connection', socket)`. They end with the listener. Without it they are refused.
+   * on: `(socket) => httpServer.emit('connection', socket)`, and has to listen for their data when it returns. They end with the
+   * listener. Without it they are refused.
    */
   readonly foreign?: (socket: Socket) => void
   readonly frameBytesMax?: number
