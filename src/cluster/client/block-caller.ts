@@ -20,7 +20,7 @@ import type { DiskId } from '#cluster/block/permit.ts'
 import type { Address, Cancel, Link, Surroundings } from '#cluster/surroundings.ts'
 import { randomClient, type Target } from '#cluster/wire/caller.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
-import { bodyOf, type Header, readHeader, readRefusal, requestHeader } from '#cluster/wire/envelope.ts'
+import { bodyOf, decodeError, type Header, readHeader, requestHeader } from '#cluster/wire/envelope.ts'
 import type { Message } from '#cluster/wire/message.ts'
 
 /** Of blocks on their way to one service, beside the first: a network takes no more than 256 MiB. */
@@ -349,7 +349,7 @@ export class BlockCaller {
 
 function refusalIn(body: Buffer): OperationError {
   try {
-    return readRefusal(body)
+    return decodeError(body)
   } catch (error) {
     if (isOperationError(error)) return error
     throw error
