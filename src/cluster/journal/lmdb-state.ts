@@ -1,0 +1,249 @@
+/**
+ * The state of a machine in an lmdb file (docs/formats/journal.md), with the number of the entry up to which it has all changes.
+ *
+ * A commit of many changes is done in lots, so that neither this thread nor a page of its cache is kept busy for long: the lots are
+ * written beside the state first, and one durable transaction says that they are all there (the commit has happened); then
+ * they are put into the state, lot by lot, and dropped with the last one. A start finishes what a crash broke off. Until all are in,
+ * reads use lmdb's snapshot of before.
+ */
+import { join } from 'node:path'
+
+import type { Transaction } from 'lmdb'
+
+import { assert } from '#base/assert.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
+
+import { LmdbEnvironment, type LmdbDatabase, queued } from './lmdb-environment.ts'
+import { NUMBER_BYTES, numberKey, numberOfKey } from './keys.ts'
+import { type Change, type EachPair, type Key, KEY_BYTES_MAX, type StoredState } from './state.ts'
+
+const FORMAT = 'eider state 1\n'
+/** Each takes this thread for about a millisecond. */
+const LOT_CHANGES = 512
+const LOT_BYTES = 1 << 20
+/** Of a change in a lot: lengths of key and value, and which it is. */
+const CHANGE_HEAD_BYTES = 6
+const REMOVED = 0xffffffff
+
+/** The state in `DIRECTORY/state`, made where there is none. @throws JOURNAL_FAILED also where another process has it; JOURNAL_CORRUPT */
+export async function openLmdbState(directory: string): Promise<StoredState> {
+  const environment = await LmdbEnvironment.open(join(directory, 'state'), 'state')
+  try {
+    return await LmdbState.open(environment)
+  } catch (error) {
+    await environment.close()
+    throw error
+  }
+}
+
+class LmdbState implements StoredState {
+  readonly #environment: LmdbEnvironment
+  readonly #pairs: LmdbDatabase
+  readonly #facts: LmdbDatabase
+  readonly #lots: LmdbDatabase
+  #applied = 0
+  /** While lots are put into the state: what reads use. */
+  #before: { readonly transaction: Transaction } | undefined
+  #isCommitting = false
+  #failure: OperationError | undefined
+
+  private constructor(environment: LmdbEnvironment) {
+    this.#environment = environment
+    this.#pairs = environment.database('pairs')
+    this.#facts = environment.database('facts')
+    this.#lots = environment.database('lots')
+  }
+
+  static async open(environment: LmdbEnvironment): Promise<LmdbState> {
+    const state = new LmdbState(environment)
+    await state.#recover()
+    return state
+  }
+
+  get applied(): number {
+    return this.#applied
+  }
+
+  get(key: Key): Buffer | undefined {
+    return this.#read(() => this.#pairs.get(key, this.#before))
+  }
+
+  range(from: Key, to: Key, each: EachPair): void {
+    if (from < to) this.#each({ ...this.#before, start: from, end: to }, each)
+  }
+
+  rangeBackwards(from: Key, to: Key, each: EachPair): void {
+    // lmdb begins at the start, or before it, and has its end before the first that is not wanted.
+    const bounds = { start: to, exclusiveStart: true, end: from, inclusiveEnd: true }
+    if (from < to) this.#each({ ...this.#before, ...bounds, reverse: true }, each)
+  }
+
+  async commit(changes: Iterable<Change>, applied: number): Promise<void> {
+    this.#checkUsable()
+    assert(!this.#isCommitting, 'commits come one after the other')
+    this.#isCommitting = true
+    try {
+      const lots: (readonly Change[])[] = []
+      for (const lot of inLots(changes)) {
+        // The first one is written beside the state only when there is a second.
+        if (lots.length === 1) await this.#keepLot(0, lots[0] ?? [])
+        if (lots.length > 0) await this.#keepLot(lots.length, lot)
+        lots.push(lot)
+      }
+      if (lots.length > 1) await this.#environment.committed(this.#facts.put('lots', encodeLots(applied, lots.length)))
+      await this.#putLots(lots, applied)
+    } finally {
+      this.#isCommitting = false
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#failure ??= new OperationError('JOURNAL_FAILED', 'Cannot use the state: it is closed')
+    this.#before?.transaction.done()
+    this.#before = undefined
+    await this.#environment.close()
+  }
+
+  async #recover(): Promise<void> {
+    const facts = this.#facts
+    const [format, applied, kept] = this.#read(
+      () => [facts.get('format')?.toString('latin1'), facts.get('applied'), facts.get('lots')] as const,
+    )
+    if (format === undefined && applied === undefined) {
+      await this.#environment.committed(facts.put('format', Buffer.from(FORMAT)))
+    } else if (format !== FORMAT) {
+      throw new OperationError('JOURNAL_CORRUPT', 'Cannot open the state: its format is none that this release knows')
+    }
+    this.#applied = applied === undefined ? 0 : numberOfKey(applied.toString('latin1'), 0)
+    if (kept === undefined) return this.#dropLots()
+    const [through, count] = decodeLots(kept)
+    const lots = Array.from({ length: count }, (_, index) => {
+      const lot = this.#read(() => this.#lots.get(lotKey(index)))
+      if (lot === undefined)
+        throw new OperationError('JOURNAL_CORRUPT', `Cannot open the state: lot ${index} is missing`)
+      return decodeLot(lot)
+    })
+    await this.#putLots(lots, through)
+  }
+
+  /** Of a commit that has not happened. */
+  async #dropLots(): Promise<void> {
+    const keys = this.#read(() => [...this.#lots.getKeys({ start: '', end: lotKey(Number.MAX_SAFE_INTEGER) })])
+    if (keys.length === 0) return
+    await this.#environment.batch(() => {
+      for (const key of keys) queued(this.#lots.remove(key))
+    })
+  }
+
+  #keepLot(index: number, lot: readonly Change[]): Promise<void> {
+    return this.#environment.committed(this.#lots.put(lotKey(index), encodeLot(lot)))
+  }
+
+  /** The number changes with the last one. */
+  async #putLots(lots: readonly (readonly Change[])[], applied: number): Promise<void> {
+    const transaction = lots.length > 1 ? this.#read(() => this.#pairs.useReadTransaction()) : undefined
+    if (transaction !== undefined) this.#before = { transaction }
+    try {
+      for (const lot of lots.slice(0, -1)) await this.#environment.batch(() => this.#queue(lot))
+      await this.#environment.batch(() => {
+        this.#queue(lots.at(-1) ?? [])
+        queued(this.#facts.put('applied', Buffer.from(numberKey(applied), 'latin1')))
+        if (lots.length < 2) return
+        queued(this.#facts.remove('lots'))
+        for (const index of lots.keys()) queued(this.#lots.remove(lotKey(index)))
+      })
+    } catch (error) {
+      // The commit has happened, and the next start will finish it; until then reads go on as before it.
+      if (transaction !== undefined && isOperationError(error)) this.#failure = error
+      throw error
+    }
+    this.#before = undefined
+    transaction?.done()
+    this.#applied = applied
+  }
+
+  #queue(lot: readonly Change[]): void {
+    for (const [key, value] of lot) queued(value === null ? this.#pairs.remove(key) : this.#pairs.put(key, value))
+  }
+
+  #each(options: Parameters<LmdbDatabase['getRange']>[0], each: EachPair): void {
+    const pairs = this.#read(() => this.#pairs.getRange(options)[Symbol.iterator]())
+    try {
+      for (;;) {
+        // What `each` throws is the caller's.
+        const { done, value: pair } = this.#read(() => pairs.next())
+        if (done === true || !each(pair.key, pair.value)) return
+      }
+    } finally {
+      // Gives the cursor back; one that has come to its end has done so.
+      pairs.return?.()
+    }
+  }
+
+  #read<T>(reading: () => T): T {
+    return this.#environment.read(reading)
+  }
+
+  #checkUsable(): void {
+    if (this.#failure !== undefined) throw this.#failure
+  }
+}
+
+function* inLots(changes: Iterable<Change>): Generator<Change[], void, undefined> {
+  let lot: Change[] = []
+  let bytes = 0
+  for (const change of changes) {
+    const [key, value] = change
+    assert(key.length > 0 && key.length <= KEY_BYTES_MAX, 'a key can be stored')
+    lot.push(change)
+    bytes += key.length + (value?.length ?? 0)
+    if (lot.length < LOT_CHANGES && bytes < LOT_BYTES) continue
+    yield lot
+    lot = []
+    bytes = 0
+  }
+  if (lot.length > 0) yield lot
+}
+
+function encodeLot(lot: readonly Change[]): Buffer {
+  let bytes = 0
+  for (const [key, value] of lot) bytes += CHANGE_HEAD_BYTES + key.length + (value?.length ?? 0)
+  const encoded = Buffer.allocUnsafe(bytes)
+  let at = 0
+  for (const [key, value] of lot) {
+    encoded.writeUInt16LE(key.length, at)
+    encoded.writeUInt32LE(value?.length ?? REMOVED, at + 2)
+    at += CHANGE_HEAD_BYTES
+    at += encoded.write(key, at, 'latin1')
+    if (value === null) continue
+    encoded.set(value, at)
+    at += value.length
+  }
+  return encoded
+}
+
+function decodeLot(encoded: Buffer): Change[] {
+  const lot: Change[] = []
+  for (let at = 0; at < encoded.length;) {
+    const keyAt = at + CHANGE_HEAD_BYTES
+    const valueAt = keyAt + encoded.readUInt16LE(at)
+    const bytes = encoded.readUInt32LE(at + 2)
+    at = valueAt + (bytes === REMOVED ? 0 : bytes)
+    lot.push([encoded.toString('latin1', keyAt, valueAt), bytes === REMOVED ? null : encoded.subarray(valueAt, at)])
+  }
+  return lot
+}
+
+/** What `lots` in the facts says: up to which entry the lots have all changes, and how many there are. */
+function encodeLots(applied: number, count: number): Buffer {
+  return Buffer.from(numberKey(applied) + numberKey(count), 'latin1')
+}
+
+function decodeLots(encoded: Buffer): readonly [applied: number, count: number] {
+  const text = encoded.toString('latin1')
+  return [numberOfKey(text, 0), numberOfKey(text, NUMBER_BYTES)]
+}
+
+function lotKey(index: number): Key {
+  return numberKey(index)
+}
