@@ -12,7 +12,7 @@ const log = logger('cluster/shard')
 
 const HEARTBEAT_MS = 10_000
 /** New disks, and such as are full or gone, are heard of this soon. */
-const DISKS_MS = 2000
+const DISKS_MS = 500
 
 export interface ShardFacts {
   /** Of the process, from its first start on. */
