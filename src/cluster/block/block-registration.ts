@@ -5,7 +5,8 @@
  */
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
-import type { Cancel, Surroundings } from '#cluster/surroundings.ts'
+import { Heartbeat } from '#cluster/heartbeat.ts'
+import type { Surroundings } from '#cluster/surroundings.ts'
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
 import { Caller, type Target } from '#cluster/wire/caller.ts'
 
@@ -16,8 +17,6 @@ import { failureOf, type RegistrationFacts, type ServedDisk } from './served-dis
 const log = logger('cluster/block')
 
 export const HEARTBEAT_MS = 10_000
-/** By so much at most a heartbeat comes earlier or later, that those of many processes do not come together. */
-const JITTER_MS = 1000
 /** How long disks have to tell their room. */
 const ROOM_MS_MAX = 2000
 const ANSWER_MS_MAX = 30_000
@@ -37,9 +36,7 @@ export class BlockRegistration {
   readonly #asked = new Map<DiskId, Promise<void>>()
   readonly #refused = new Set<DiskId>()
   readonly #known = Promise.withResolvers<void>()
-  #cancel: Cancel | undefined
-  #isUnderWay = false
-  #isDueAgain = false
+  readonly #heartbeat: Heartbeat
   #isCutOff = false
   #isStopped = false
 
@@ -49,6 +46,7 @@ export class BlockRegistration {
     this.#facts = facts
     this.#disks = disks
     this.#caller = new Caller(surroundings, { isInternal: true })
+    this.#heartbeat = new Heartbeat(surroundings, HEARTBEAT_MS, () => this.#tell())
   }
 
   /** Resolves when the registry has taken it up. @throws ABORTED where `stop` comes first */
@@ -61,33 +59,14 @@ export class BlockRegistration {
 
   /** Something has changed that cannot wait for the next time. */
   now(): void {
-    if (this.#isStopped) return
-    this.#cancel?.()
-    if (this.#isUnderWay) {
-      this.#isDueAgain = true
-      return
-    }
-    this.#isUnderWay = true
-    void this.#tell().finally(() => {
-      this.#isUnderWay = false
-      const isDueAgain = this.#isDueAgain
-      this.#isDueAgain = false
-      if (isDueAgain) this.now()
-      else this.#later()
-    })
+    this.#heartbeat.now()
   }
 
   stop(): void {
     this.#isStopped = true
-    this.#cancel?.()
+    this.#heartbeat.stop()
     this.#caller.close()
     this.#known.reject(new OperationError('ABORTED', 'Cannot register the disks: the block service ends'))
-  }
-
-  #later(): void {
-    if (this.#isStopped) return
-    const { clock, chance } = this.#surroundings
-    this.#cancel = clock.after(HEARTBEAT_MS - JITTER_MS + chance.below(2 * JITTER_MS), () => this.now())
   }
 
   async #tell(): Promise<void> {
