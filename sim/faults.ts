@@ -50,8 +50,9 @@ export const ORDINARY_FAULTS: readonly FaultKind[] = [
 const ONE_IN_HEALTHY = 10
 /** Up to so many times rarer than at worst. */
 const RARITY_MAX = 20
-/** About twice what a step of a disk takes, and as long as a frame is on its way. */
-const STRIKE_US_MAX = 300
+/** As long as a step of a disk takes, or an answer that follows it: from fast disks to slow ones. */
+const STRIKE_US_MIN = 50
+const STRIKE_US_MAX = 20_000
 const RESTART_US_MAX = 5_000_000
 const RESTART_US_HEALED = 10_000
 const PARTITION_US_MAX = 8_000_000
@@ -172,7 +173,8 @@ export class Faults {
     }
     process.disk.onStep = () => {
       process.disk.onStep = undefined
-      timeline.at(timeline.nowUs + random.below(STRIKE_US_MAX), () => {
+      const us = STRIKE_US_MIN * (STRIKE_US_MAX / STRIKE_US_MIN) ** random.fraction()
+      timeline.at(timeline.nowUs + random.below(Math.ceil(us)), () => {
         if (!this.#isOver) end()
       })
     }

@@ -9,6 +9,7 @@ import type { MemoryDisk } from '#cluster/journal/memory-journal.ts'
 import { MemoryJournal } from '#cluster/journal/memory-journal.ts'
 import { MemoryState } from '#cluster/journal/memory-state.ts'
 
+import { KeptJournal } from './kept-journal.ts'
 import type { Life } from './event-queue.ts'
 import type { Random } from './random.ts'
 import type { Timeline } from './timeline.ts'
@@ -19,9 +20,10 @@ export interface DiskFaults {
   isFull: boolean
 }
 
-/** A good drive with a cache that survives the power: a write and a sync, or a read. */
+/** A write and a sync, or a read, of a good drive with a cache that survives the power; each drive is up to so many times slower. */
 const STEP_US_MIN = 20
 const STEP_US_MAX = 150
+const SLOWNESS_MAX = 100
 const BYTES_A_US = 1000
 const SLOW_US_MAX = 3_000_000
 const BLOCK_BYTES_TOTAL = 1 << 30
@@ -33,7 +35,10 @@ export class MachineDisk {
   readonly #name: string
   readonly #timeline: Timeline
   readonly #random: Random
+  readonly #slowness: number
   readonly #journals = new Map<string, MemoryJournal>()
+  /** Of each journal: the entries from the first one on, as far as they are known. */
+  readonly #histories = new Map<string, Buffer[]>()
   readonly #states = new Map<string, MemoryState>()
   readonly #blocks = new Map<string, MemoryBlockFiles>()
   #life: Life | undefined
@@ -43,6 +48,7 @@ export class MachineDisk {
     this.#name = name
     this.#timeline = timeline
     this.#random = random
+    this.#slowness = SLOWNESS_MAX ** random.fraction()
   }
 
   /** A process begins to use what is here. */
@@ -56,10 +62,12 @@ export class MachineDisk {
     for (const [name, state] of this.#states) this.#states.set(name, state.crash(this.#random.happens(0.5), disk))
   }
 
-  journal(name: string): MemoryJournal {
+  journal(name: string): KeptJournal {
     let journal = this.#journals.get(name)
     if (journal === undefined) this.#journals.set(name, (journal = new MemoryJournal(this.#diskOf(this.#user()))))
-    return journal
+    let history = this.#histories.get(name)
+    if (history === undefined) this.#histories.set(name, (history = []))
+    return new KeptJournal(journal, history)
   }
 
   state(name: string): MemoryState {
@@ -131,7 +139,7 @@ export class MachineDisk {
   #wait(life: Life, bytes: number): Promise<void> {
     this.onStep?.(++this.#stepCount)
     const random = this.#random
-    let us = random.between(STEP_US_MIN, STEP_US_MAX) + Math.ceil(bytes / BYTES_A_US)
+    let us = Math.ceil(random.between(STEP_US_MIN, STEP_US_MAX) * this.#slowness + bytes / BYTES_A_US)
     if (random.happens(this.faults.slow)) us += random.below(SLOW_US_MAX)
     return this.#timeline.delay(us, life)
   }

@@ -34,8 +34,10 @@ export const NO_FRAME_FAULTS: Readonly<FrameFaults> = {
   spike: 0,
 }
 
+/** Within a rack; in each world up to so many times farther. */
 const LATENCY_US_MIN = 50
 const LATENCY_US_MAX = 300
+const DISTANCE_MAX = 100
 /** About ten gigabits a second. */
 const BYTES_A_US = 1000
 const SPIKE_US_MAX = 2_000_000
@@ -127,6 +129,7 @@ export class SimulatedNetwork {
   fate: ((from: string, to: string, frame: Buffer) => Fate) | undefined
   readonly #timeline: Timeline
   readonly #random: Random
+  readonly #distance: number
   readonly #hosts = new Map<string, Host>()
   /** Open ends, by who they belong to, in the order in which they were made. */
   readonly #ends = new Map<Life, Set<End>>()
@@ -136,6 +139,7 @@ export class SimulatedNetwork {
   constructor(timeline: Timeline, random: Random) {
     this.#timeline = timeline
     this.#random = random
+    this.#distance = DISTANCE_MAX ** random.fraction()
   }
 
   /** The network as a process on that host has it. */
@@ -195,7 +199,7 @@ export class SimulatedNetwork {
   }
 
   #latency(): number {
-    return this.#random.between(LATENCY_US_MIN, LATENCY_US_MAX)
+    return Math.ceil(this.#random.between(LATENCY_US_MIN, LATENCY_US_MAX) * this.#distance)
   }
 
   async #listen(host: Host, life: Life, address: Address, accept: (link: Link) => LinkHandler): Promise<Listener> {
@@ -330,7 +334,7 @@ export class SimulatedNetwork {
   #lose(end: End, why: string | undefined, afterUs: number): void {
     if (!end.isOpen || end.isDoomed) return
     // Who is told late by one way may be told sooner by another.
-    end.isDoomed = afterUs <= LATENCY_US_MAX
+    end.isDoomed = afterUs <= LATENCY_US_MAX * this.#distance
     this.#timeline.at(
       this.#timeline.nowUs + afterUs,
       () => {

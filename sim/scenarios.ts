@@ -1,5 +1,6 @@
 /** All scenarios, in the order in which a run goes through them. */
 import type { Scenario } from './scenario.ts'
+import { accounts } from './scenarios/accounts.ts'
 import { ledger } from './scenarios/ledger.ts'
 
-export const SCENARIOS: readonly Scenario[] = [ledger()]
+export const SCENARIOS: readonly Scenario[] = [ledger(), accounts()]
