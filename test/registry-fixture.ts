@@ -42,10 +42,10 @@ export async function startRegistry(secret?: Buffer, port = 0): Promise<Registry
     after: (ms, action) => real.clock.after(ms, action),
     soon: (action) => real.clock.soon(action),
   }
-  let http: RegistryHttp | undefined
+  const serving: { http?: RegistryHttp } = {}
   const network = new TcpNetwork(real, {
     ...(secret === undefined ? {} : { secret }),
-    foreign: (socket) => http?.handle(socket),
+    foreign: (socket) => serving.http?.handle(socket),
   })
   const server = await RegistryServer.open({
     surroundings: { ...real, clock, network },
@@ -55,7 +55,8 @@ export async function startRegistry(secret?: Buffer, port = 0): Promise<Registry
       throw error
     },
   })
-  http = new RegistryHttp({ server, clock, secret })
+  const http = new RegistryHttp({ server, clock, secret })
+  serving.http = http
   const listener = await network.listen(`127.0.0.1:${port}`, (link) => server.accept(link))
   const caller = new Caller({ ...real, network }, { isInternal: true })
   const target = { name: 'the registry', address: () => listener.address }
@@ -102,9 +103,21 @@ export function disksOf(number: number, facts: Partial<ToldDisk> = {}): ToldDisk
 }
 
 /** Four disks in four failure domains, two shard processes and the coordinator. */
-export async function registerAll({ heartbeat }: RegistryFixture): Promise<void> {
-  await heartbeat('registerShards', { process: 1, address: '10.0.0.1:8610', location: '', first: 0, last: 127 })
-  await heartbeat('registerShards', { process: 2, address: '10.0.0.2:8610', location: '', first: 128, last: 255 })
-  await heartbeat('registerCoordinator', { process: 3, address: '10.0.0.1:8620', location: '' })
-  for (const number of [1, 2, 3, 4]) await heartbeat('registerDisks', disksOf(number))
+export async function registerAll(registry: RegistryFixture): Promise<void> {
+  await registry.heartbeat('registerShards', {
+    process: 1,
+    address: '10.0.0.1:8610',
+    location: '',
+    first: 0,
+    last: 127,
+  })
+  await registry.heartbeat('registerShards', {
+    process: 2,
+    address: '10.0.0.2:8610',
+    location: '',
+    first: 128,
+    last: 255,
+  })
+  await registry.heartbeat('registerCoordinator', { process: 3, address: '10.0.0.1:8620', location: '' })
+  for (const number of [1, 2, 3, 4]) await registry.heartbeat('registerDisks', disksOf(number))
 }

@@ -40,8 +40,9 @@ export function clusterHealth(view: RegistryView): Health {
     if (trouble !== undefined) troubles.push(trouble)
   }
   const diskTroubles = troublesOf(disks)
-  if (diskTroubles === undefined) say(disks.length === 1 ? 'the disk' : `all ${disks.length} disks`, undefined)
-  else troubles.push(diskTroubles)
+  if (diskTroubles === undefined) {
+    say(`${disks.length === 1 ? 'the disk' : `all ${disks.length} disks`}${setAside(disks)}`, undefined)
+  } else troubles.push(`${diskTroubles}${setAside(disks)}`)
   const shardTrouble = shardsTrouble(view)
   say(shardTrouble === undefined ? `${SHARDS} shards` : undefined, shardTrouble)
   const coordinatorTrouble =
@@ -87,6 +88,12 @@ function troublesOf(disks: readonly KnownDisk[]): string | undefined {
   const [first = '', ...rest] = parts
   // "1 of 4 disks has failed and 2 are silent"
   return listed([first.replace(' ', ` of ${disks.length} ${disks.length === 1 ? 'disk' : 'disks'} `), ...rest])
+}
+
+/** What an operator wants so, and is to keep in mind. */
+function setAside(disks: readonly KnownDisk[]): string {
+  const count = disks.filter((disk) => ['drained', 'unread'].includes(diskStatus(disk))).length
+  return count === 0 ? '' : ` (${count} drained)`
 }
 
 function shardsTrouble({ shards }: RegistryView): string | undefined {

@@ -10,6 +10,7 @@ const WORDS = {
   ok: ['ok', 'good'], full: ['full', 'warn'], drained: ['drained', 'warn'], unread: ['not read', 'warn'],
   failed: ['failed', 'bad'], stale: ['silent', 'bad'], terminated: ['terminated', 'faint'], missing: ['missing', 'bad'],
 }
+const HEALTH = { good: ['All well', 'good'], degraded: ['Needs a look', 'warn'], down: ['Partly down', 'bad'] }
 const ASK = {
   drain: ['Drain', 'It takes no new blocks from then on. What it has is read as before, and Resume takes this back.'],
   resume: ['Resume', 'It takes new blocks again, and is read.'],
@@ -190,9 +191,11 @@ function newProcessRow() {
   const parts = { row, name: cell(row, 'What', 'lead') }
   parts.statusCell = cell(row, 'Status', 'status-cell')
   parts.status = statusIn(parts.statusCell)
-  parts.address = cell(row, 'Address')
+  const address = cell(row, 'Address')
+  parts.address = element('span')
+  parts.location = element('span', 'sub')
+  address.append(parts.address, parts.location)
   parts.time = timeIn(cell(row, 'Last heard'))
-  parts.location = cell(row, 'Location')
   return parts
 }
 const processes = new Map()
@@ -215,7 +218,7 @@ function showProcesses() {
     setText(parts.name, name)
     showStatus(parts.status, process === null ? 'missing' : process.status)
     setText(parts.address, process === null ? '–' : process.address)
-    setText(parts.location, (process && process.location) || '–')
+    setText(parts.location, process === null ? '' : process.location)
     if (process === null) setText(parts.time, '–')
     else showTime(parts.time, process.lastHeard)
     return parts.row
@@ -224,7 +227,8 @@ function showProcesses() {
 
 function showHealth() {
   const { health } = cluster
-  const [word, colour] = { good: ['All well', 'good'], degraded: ['Needs a look', 'warn'], down: ['Not working', 'bad'] }[health.state]
+  const isEmpty = disks.size === 0 && cluster.shards.length === 0 && cluster.coordinator === null
+  const [word, colour] = isEmpty ? ['Waiting', 'warn'] : HEALTH[health.state]
   setClass($('word'), 'word ' + colour)
   setText($('word-text'), word)
   setText($('sentence'), health.sentence)

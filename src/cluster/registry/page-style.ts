@@ -47,7 +47,7 @@ h2 small { font-weight: 400; color: var(--faint); font-size: 13px; margin-left: 
 .frame { background: var(--surface); border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
 table { width: 100%; border-collapse: collapse; }
 th { text-align: left; font-weight: 500; color: var(--faint); font-size: 12px; padding: 8px 12px; border-bottom: 1px solid var(--line); white-space: nowrap; }
-td { padding: 9px 12px; border-bottom: 1px solid var(--line); vertical-align: middle; }
+td { padding: 7px 12px; border-bottom: 1px solid var(--line); vertical-align: middle; }
 tbody tr:last-child td { border-bottom: 0; }
 tbody tr:hover td { background: color-mix(in srgb, var(--accent) 4%, transparent); }
 .number { text-align: right; }
@@ -92,7 +92,7 @@ footer { color: var(--faint); font-size: 12.5px; padding: 2px 0 30px; } footer a
   table, tbody { display: block; }
   tbody tr { display: grid; grid-template-columns: 1fr 1fr; gap: 8px 14px; padding: 12px; border-bottom: 1px solid var(--line); }
   tbody tr:last-child { border-bottom: 0; }
-  td { display: block; padding: 0; border: 0; text-align: left; min-width: 0; overflow-wrap: anywhere; }
+  td, td.number { display: block; padding: 0; border: 0; text-align: left; min-width: 0; overflow-wrap: anywhere; }
   tbody tr:hover td { background: none; }
   td::before { content: attr(data-label); display: block; color: var(--faint); font-size: 11.5px; }
   td.whole, td.actions { grid-column: 1 / -1; } td.actions::before, td.lead::before { content: none; }

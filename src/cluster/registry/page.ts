@@ -42,7 +42,7 @@ const BODY = `
 </section>
 <section aria-labelledby="processes-title">
   <div class="head"><h2 id="processes-title">Coordinator and shards</h2></div>
-  <div class="frame">${table('process-table', 'processes', 'Coordinator and shards', heads('What', 'Status', 'Address', 'Last heard', 'Location'))}</div>
+  <div class="frame">${table('process-table', 'processes', 'Coordinator and shards', heads('What', 'Status', 'Address', 'Last heard'))}</div>
 </section>
 <p id="trouble" role="alert"></p>
 <footer><a href="/api/v1/openapi.json">API</a><a href="/metrics">Metrics</a></footer>

@@ -1,0 +1,424 @@
+import assert from 'node:assert/strict'
+import { afterEach, describe, it } from 'node:test'
+
+import { isOperationError, OperationError } from '#base/errors.ts'
+import type { DiskId } from '#cluster/block/permit.ts'
+import { MemoryJournal, type MemoryDisk, PROMPT_DISK } from '#cluster/journal/memory-journal.ts'
+import { MemoryState } from '#cluster/journal/memory-state.ts'
+import type { Clock, LinkHandler, Surroundings } from '#cluster/surroundings.ts'
+import { decode, type ValueOf } from '#cluster/wire/codec.ts'
+import { bodyOf, decodeError, encodeRequest, readHeader } from '#cluster/wire/envelope.ts'
+import type { Message } from '#cluster/wire/message.ts'
+
+import { clusterHealth, totalsOf } from './cluster-health.ts'
+import { registryMessages as messages } from './registry-messages.ts'
+import { RegistryServer } from './registry-server.ts'
+import { diskStatus } from './registry-view.ts'
+
+type ToldDisk = ValueOf<typeof messages.registerDisks.request>['disks'][number]
+
+/** Time that goes on when a test says so. */
+class Time implements Clock {
+  #now = 0
+  readonly #due = new Set<{ readonly at: number; readonly action: () => void }>()
+
+  nowMs(): number {
+    return 1_800_000_000_000 + this.#now
+  }
+
+  monotonicMs(): number {
+    return this.#now
+  }
+
+  after(ms: number, action: () => void): () => void {
+    const timer = { at: this.#now + ms, action }
+    this.#due.add(timer)
+    return () => this.#due.delete(timer)
+  }
+
+  soon(action: () => void): void {
+    setImmediate(action)
+  }
+
+  pass(ms: number): void {
+    const end = this.#now + ms
+    for (;;) {
+      const [next] = [...this.#due].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)
+      if (next === undefined) break
+      this.#due.delete(next)
+      this.#now = next.at
+      next.action()
+    }
+    this.#now = end
+  }
+}
+
+class Registry {
+  readonly time = new Time()
+  readonly journal: MemoryJournal
+  readonly stored: MemoryState
+  readonly server: RegistryServer
+  readonly #handler: LinkHandler
+  readonly #answers = new Map<number, (frame: Buffer) => void>()
+  #sequence = 0
+
+  private constructor(server: RegistryServer, time: Time, journal: MemoryJournal, stored: MemoryState) {
+    this.server = server
+    this.time = time
+    this.journal = journal
+    this.stored = stored
+    this.#handler = server.accept({
+      peer: 'test',
+      bytesWaiting: 0,
+      send: (...parts) => {
+        const frame = Buffer.concat(parts)
+        this.#answers.get(readHeader(frame).sequence)?.(frame)
+      },
+      close: () => undefined,
+    })
+  }
+
+  static async start(journal = new MemoryJournal(), stored = new MemoryState()): Promise<Registry> {
+    const time = new Time()
+    const surroundings: Surroundings = {
+      clock: time,
+      chance: { bytes: (count) => Buffer.alloc(count), below: () => 0 },
+      network: {
+        listen: () => Promise.reject(new Error('no network')),
+        connect: () => {
+          throw new Error('no network')
+        },
+      },
+    }
+    const onFailed = (error: OperationError): void => {
+      throw error
+    }
+    const server = await RegistryServer.open({ surroundings, journal, stored, onFailed })
+    const started = new Registry(server, time, journal, stored)
+    running.add(started)
+    return started
+  }
+
+  /** What a process of the cluster is answered. */
+  ask<Q, R>(message: Message<Q, R>, request: Q, isInternal = true): Promise<R> {
+    const sequence = ++this.#sequence
+    const facts = { client: 7, slot: 0, sequence, kind: message.kind, shard: 0, isInternal }
+    return new Promise((resolve, reject) => {
+      this.#answers.set(sequence, (frame) => {
+        if (readHeader(frame).what === 'reply') resolve(decode(message.reply, bodyOf(frame)))
+        else reject(decodeError(bodyOf(frame)))
+      })
+      this.#handler.onFrame(encodeRequest(facts, message.request, request))
+    })
+  }
+
+  disks(number: number, ...disks: ToldDisk[]): Promise<ValueOf<typeof messages.registerDisks.reply>> {
+    return this.ask(messages.registerDisks, { process: number, address: `10.0.0.${number}:1`, location: '', disks })
+  }
+
+  shards(process = 100, first = 0, last = 255): Promise<{ readonly version: number }> {
+    return this.ask(messages.registerShards, { process, address: '10.0.1.1:1', location: '', first, last })
+  }
+
+  coordinator(): Promise<{ readonly version: number }> {
+    return this.ask(messages.registerCoordinator, { process: 101, address: '10.0.1.2:1', location: '' })
+  }
+
+  async all(count: number): Promise<void> {
+    await this.shards()
+    await this.coordinator()
+    for (let number = 1; number <= count; number++) await this.disks(number, disk(number))
+  }
+
+  get health(): readonly [string, string] {
+    const { state, sentence } = clusterHealth(this.server.view)
+    return [state, sentence]
+  }
+
+  statuses(): string {
+    return this.server.view.disks.map(diskStatus).join(' ')
+  }
+}
+
+const GB = 1e9
+function disk(id: number, facts: Partial<ToldDisk> = {}): ToldDisk {
+  return {
+    disk: id as DiskId,
+    key: Buffer.alloc(32, id),
+    class: 2,
+    domain: `rack-${id}`,
+    path: `/srv/${id}`,
+    fileSystem: 0,
+    failure: '',
+    capacityBytes: 100 * GB,
+    usedBytes: 10 * GB,
+    freeBytes: 90 * GB,
+    blocks: 10,
+    ...facts,
+  }
+}
+
+const running = new Set<Registry>()
+afterEach(async () => {
+  for (const each of running) await each.server.close()
+  running.clear()
+})
+
+const refusedBy = (code: string) => (error: unknown) => isOperationError(error) && error.code === code
+const id = (number: number): DiskId => number as DiskId
+
+describe('RegistryServer', () => {
+  it('tells clients where everything is, again only where something is different', async () => {
+    const registry = await Registry.start()
+    await registry.all(2)
+    const { version, map } = await registry.ask(messages.map, { known: 0 }, false)
+    assert.deepEqual(map?.shards, [{ first: 0, last: 255, address: '10.0.1.1:1', isStale: false }])
+    assert.deepEqual(map?.coordinator, { address: '10.0.1.2:1', isStale: false })
+    assert.deepEqual(
+      map?.disks.map((each) => [each.disk, each.address, each.domain, each.flags, each.freeBytes]),
+      [
+        [1, '10.0.0.1:1', 'rack-1', [], 90 * GB],
+        [2, '10.0.0.2:1', 'rack-2', [], 90 * GB],
+      ],
+    )
+    assert.deepEqual(await registry.ask(messages.map, { known: version }), { version, map: undefined })
+    await registry.disks(1, disk(1, { failure: 'EIO' }))
+    const next = await registry.ask(messages.map, { known: version })
+    assert(next.version > version)
+    assert.equal(next.map?.disks[0]?.failure, 'EIO')
+  })
+
+  it('takes heartbeats that tell nothing new without a write, and counts no version for bytes', async () => {
+    const registry = await Registry.start()
+    await registry.all(3)
+    const { last } = registry.journal
+    const { version } = registry.server.view
+    for (let round = 0; round < 50; round++) {
+      await registry.all(3)
+      await registry.disks(1, disk(1, { usedBytes: round * GB }))
+      registry.time.pass(10_000)
+    }
+    assert.equal(registry.journal.last, last)
+    assert.equal(registry.server.view.version, version)
+    assert.equal(registry.server.view.disk(id(1))?.room?.usedBytes, 49 * GB)
+  })
+
+  it('counts who is silent for three minutes as stale, and as there again with its next heartbeat', async () => {
+    const registry = await Registry.start()
+    await registry.all(3)
+    registry.time.pass(170_000)
+    await registry.disks(1, disk(1))
+    assert.equal(registry.statuses(), 'ok ok ok')
+    registry.time.pass(15_000)
+    assert.equal(registry.statuses(), 'ok stale stale')
+    const { version, map } = await registry.ask(messages.map, { known: 0 })
+    assert.deepEqual(
+      map?.disks.map(({ flags }) => flags),
+      [[], ['stale'], ['stale']],
+    )
+    assert.deepEqual([map?.coordinator?.isStale, map?.shards[0]?.isStale], [true, true])
+    const { disks } = await registry.ask(messages.shardDisks, { known: 0, first: 3, last: 3 })
+    assert.deepEqual(disks?.writable, [{ shard: 3, class: 2, disks: [1] }])
+    await registry.all(3)
+    assert.equal(registry.statuses(), 'ok ok ok')
+    assert(registry.server.view.version > version)
+  })
+
+  it('knows everything after a start, takes nobody for stale until their time has passed, and has higher versions', async () => {
+    const before = await Registry.start()
+    await before.all(2)
+    await before.server.setFlags(id(2), { set: ['no-write'], clear: [] })
+    const { version } = before.server.view
+    const registry = await Registry.start(before.journal.crash(false), before.stored.crash(false))
+    running.delete(before)
+    assert(registry.server.view.version > version)
+    assert.equal(registry.statuses(), 'ok drained')
+    assert.equal(registry.server.view.disk(id(1))?.heardMs, undefined)
+    const { disks } = await registry.ask(messages.shardDisks, { known: version, first: 0, last: 0 })
+    assert.deepEqual(disks?.writable, [{ shard: 0, class: 2, disks: [1] }])
+    assert.deepEqual(disks?.all[1]?.key, Buffer.alloc(32, 2))
+    registry.time.pass(170_000)
+    assert.equal(registry.statuses(), 'ok drained')
+    registry.time.pass(20_000)
+    assert.equal(registry.statuses(), 'stale stale')
+  })
+
+  it('tells nobody of what is not durable yet', async () => {
+    let isSlow = false
+    const waiting: (() => void)[] = []
+    const slow: MemoryDisk = {
+      write: () =>
+        isSlow
+          ? new Promise<void>((resolve) => {
+              waiting.push(resolve)
+            })
+          : PROMPT_DISK.write(0),
+    }
+    const registry = await Registry.start(new MemoryJournal(slow))
+    isSlow = true
+    let isAnswered = false
+    const answered = registry.disks(1, disk(1)).then(() => (isAnswered = true))
+    while (waiting.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    const { map } = await registry.ask(messages.map, { known: 0 })
+    assert.deepEqual(map?.disks, [])
+    assert.equal(isAnswered, false)
+    isSlow = false
+    for (const go of waiting) go()
+    await answered
+    assert.equal((await registry.ask(messages.map, { known: 0 })).map?.disks.length, 1)
+  })
+
+  it('refuses a disk that another process has, or that has another key, and takes the ones beside it', async () => {
+    const registry = await Registry.start()
+    await registry.disks(1, disk(1), disk(2))
+    const { refused } = await registry.disks(9, disk(1), disk(3))
+    assert.deepEqual(
+      refused.map((each) => each.disk),
+      [1],
+    )
+    assert.match(refused[0]?.why ?? '', /10\.0\.0\.1:1 has a disk of this id, in \/srv\/1/)
+    const again = await registry.disks(1, disk(1, { key: Buffer.alloc(32, 5) }), disk(2))
+    assert.deepEqual(again.refused, [{ disk: 1, why: 'a disk of this id is known with another key' }])
+    // Moved to another machine, where its old one does not have it any more.
+    registry.time.pass(30_000)
+    assert.deepEqual((await registry.disks(9, disk(1), disk(3))).refused, [])
+    assert.equal(registry.server.view.disk(id(1))?.record.address, '10.0.0.9:1')
+  })
+
+  it('writes to no disk that is full, failed, drained, unread, terminated or stale', async () => {
+    const registry = await Registry.start()
+    await registry.all(7)
+    await registry.disks(1, disk(1, { freeBytes: 100_000_000 }))
+    await registry.disks(2, disk(2, { failure: 'EIO' }))
+    await registry.server.setFlags(id(3), { set: ['no-write'], clear: [] })
+    await registry.server.setFlags(id(4), { set: ['no-read'], clear: [] })
+    await registry.disks(5, disk(5, { failure: 'EIO' }))
+    await registry.server.setFlags(id(5), { set: ['decommissioned'], clear: [] })
+    registry.time.pass(150_000)
+    for (const number of [1, 3, 4, 7])
+      await registry.disks(number, disk(number, number === 1 ? { freeBytes: 100_000_000 } : {}))
+    await registry.disks(2, disk(2, { failure: 'EIO' }))
+    registry.time.pass(60_000)
+    assert.equal(registry.statuses(), 'full failed drained unread terminated stale ok')
+    const { disks } = await registry.ask(messages.shardDisks, { known: 0, first: 0, last: 255 })
+    assert.equal(disks?.writable.length, 256)
+    for (const { disks: chosen } of disks?.writable ?? []) assert.deepEqual(chosen, [7])
+    // Not at once again, where it goes to and fro.
+    await registry.disks(1, disk(1, { freeBytes: 200_000_000 }))
+    assert.equal(registry.statuses().split(' ')[0], 'full')
+    await registry.disks(1, disk(1, { freeBytes: 300_000_000 }))
+    assert.equal(registry.statuses().split(' ')[0], 'ok')
+  })
+
+  it('terminates only a disk that is silent or has failed, and lets nobody say that one is stale', async () => {
+    const registry = await Registry.start()
+    await registry.all(1)
+    const flags = (set: ('stale' | 'no-write' | 'decommissioned')[], disks = 1): Promise<unknown> =>
+      registry.ask(messages.setFlags, { disk: id(disks), set, clear: [] }, false)
+    await assert.rejects(flags(['decommissioned']), refusedBy('DISK_FLAG_REFUSED'))
+    await assert.rejects(flags(['stale']), refusedBy('INPUT_INVALID'))
+    await assert.rejects(flags(['no-write'], 2), refusedBy('DISK_NOT_FOUND'))
+    registry.time.pass(200_000)
+    await flags(['decommissioned'])
+    await flags(['decommissioned'])
+    assert.equal(registry.statuses(), 'terminated')
+    await registry.disks(1, disk(1))
+    assert.equal(registry.statuses(), 'terminated')
+  })
+
+  it('answers clients no registration and no keys', async () => {
+    const registry = await Registry.start()
+    const internal = [
+      [messages.shardDisks, { known: 0, first: 0, last: 0 }],
+      [messages.registerDisks, { process: 1, address: '', location: '', disks: [] }],
+    ] as const
+    for (const [message, request] of internal) {
+      await assert.rejects(registry.ask(message as Message, request, false), refusedBy('REQUEST_REFUSED'))
+    }
+  })
+
+  it('has other disks written to once others are emptier', async () => {
+    const registry = await Registry.start()
+    await registry.disks(1, disk(1, { domain: 'a' }), disk(2, { domain: 'a' }))
+    const { version } = await registry.ask(messages.shardDisks, { known: 0, first: 0, last: 255 })
+    await registry.disks(1, disk(1, { domain: 'a', freeBytes: 10 * GB }), disk(2, { domain: 'a' }))
+    assert.equal((await registry.ask(messages.shardDisks, { known: version, first: 0, last: 255 })).disks, undefined)
+    for (let minute = 0; minute < 11; minute++) {
+      registry.time.pass(60_000)
+      await registry.disks(1, disk(1, { domain: 'a', freeBytes: 10 * GB }), disk(2, { domain: 'a' }))
+    }
+    const { disks } = await registry.ask(messages.shardDisks, { known: version, first: 0, last: 255 })
+    const firsts = disks?.writable.map((each) => each.disks[0]) ?? []
+    assert.equal(firsts.filter((first) => first === 1).length, 26)
+  })
+})
+
+describe('the health of the whole', () => {
+  it('is said in one sentence', async () => {
+    const registry = await Registry.start()
+    assert.deepEqual(registry.health, [
+      'down',
+      'Nothing has registered yet: start the shards, the coordinator and disks.',
+    ])
+    await registry.shards(100, 0, 99)
+    assert.deepEqual(registry.health, [
+      'down',
+      'No disk has registered; shards 100 to 255 are missing; the coordinator is missing. No disk takes new blocks.',
+    ])
+    await registry.shards(102, 100, 255)
+    await registry.coordinator()
+    await registry.disks(1, disk(1))
+    assert.deepEqual(registry.health, [
+      'good',
+      'The disk, 256 shards and the coordinator are there. Files are kept as a single copy: no disk may fail.',
+    ])
+    await registry.disks(2, disk(2))
+    assert.match(registry.health[1], /^All 2 disks, .* Files are kept as 2 copies: any one failure domain may fail\.$/)
+    for (const number of [3, 4]) await registry.disks(number, disk(number))
+    assert.deepEqual(registry.health, [
+      'good',
+      'All 4 disks, 256 shards and the coordinator are there. Files are kept as 2+1: any one failure domain may fail.',
+    ])
+    await registry.server.setFlags(id(4), { set: ['no-write'], clear: [] })
+    assert.deepEqual(registry.health, [
+      'good',
+      'All 4 disks (1 drained), 256 shards and the coordinator are there. Files are kept as 2+1: any one failure domain may fail.',
+    ])
+    await registry.disks(1, disk(1, { failure: 'EIO' }))
+    assert.deepEqual(registry.health, [
+      'degraded',
+      '1 of 4 disks has failed (1 drained); 256 shards and the coordinator are there. New files are kept as 2 copies: any one failure domain may fail.',
+    ])
+    registry.time.pass(200_000)
+    await registry.disks(2, disk(2))
+    assert.deepEqual(registry.health, [
+      'down',
+      '3 of 4 disks are silent; shards 0 to 99 and 100 to 255 are silent; the coordinator is silent. New files are kept as a single copy: no disk may fail.',
+    ])
+  })
+
+  it('says it for each class where they differ', async () => {
+    const registry = await Registry.start()
+    await registry.all(6)
+    await registry.disks(7, disk(7, { class: 3 }))
+    assert.match(
+      registry.health[1],
+      /Files are kept by class: those of class 2 as 4\+2: any two failure domains may fail; those of class 3 as a single copy: no disk may fail\.$/,
+    )
+  })
+
+  it('counts free bytes that disks share once', async () => {
+    const registry = await Registry.start()
+    await registry.disks(1, disk(1, { fileSystem: 5 }), disk(2, { fileSystem: 5 }), disk(3))
+    assert.deepEqual(totalsOf(registry.server.view), {
+      disks: 3,
+      domains: 3,
+      capacityBytes: 210 * GB,
+      usedBytes: 30 * GB,
+      freeBytes: 180 * GB,
+    })
+    const { health, ...totals } = await registry.ask(messages.info, {}, false)
+    assert.deepEqual(totals, totalsOf(registry.server.view))
+    assert.match(health, /^No shard has registered; the coordinator is missing; all 3 disks are there\. /)
+  })
+})
