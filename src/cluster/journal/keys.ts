@@ -7,9 +7,11 @@ import type { Key } from './state.ts'
 export const NUMBER_BYTES = 7
 const TWO_28 = 2 ** 28
 
-/** A whole number up to 2^53 - 1 in seven bytes, the highest first. */
+const TWO_53 = 2 ** 53
+
+/** A whole number up to 2^53 in seven bytes, the highest first; 2^53 itself only as the end of a range of ids. */
 export function numberKey(value: number): Key {
-  assert(Number.isSafeInteger(value) && value >= 0, 'a number in a key is a safe integer')
+  assert(Number.isInteger(value) && value >= 0 && value <= TWO_53, 'a number in a key has 53 bits')
   const high = Math.floor(value / TWO_28)
   const low = value % TWO_28
   return String.fromCharCode(

@@ -190,7 +190,7 @@ export const reads: ReadsOf<
     type Placed = ValueOf<(typeof shardMessages)['diskBlocks']['reply']>['blocks'][number]
     const blocks: Placed[] = []
     let isLast = true
-    state.range(blockKey(shard, disk, after + 1), blockKey(shard, disk, Number.MAX_SAFE_INTEGER), (key, value) => {
+    state.range(blockKey(shard, disk, after + 1), blockKey(shard, disk, 2 ** 53), (key, value) => {
       if (blocks.length === count) {
         isLast = false
         return false
