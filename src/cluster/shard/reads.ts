@@ -87,7 +87,7 @@ export const reads: ReadsOf<
     anyDirectory(state, shard, directory)
     const count = pageCount(limit)
     const entries: Listed[] = []
-    const edges = new EdgePull(state, directory, after === '' ? '' : `${after}\0`, 0, false)
+    const edges = new EdgePull(state, directory, after, after === '' ? 0 : Number.MAX_SAFE_INTEGER, false)
     let best: Edge | undefined
     const give = (): void => {
       if (best !== undefined && best.inode !== NO_INODE) {
