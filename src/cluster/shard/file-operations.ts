@@ -13,6 +13,7 @@ import {
 } from '#cluster/wire/forms.ts'
 
 import { checkOwns, checkTaking, findPast, freeName, knownEdge, pastEdge, takeName } from './names-of-directory.ts'
+import { checkLength } from './names.ts'
 import type { OperationsOf } from './operations.ts'
 import { checkPolicy } from './policies.ts'
 import {
@@ -347,6 +348,7 @@ function changed(now: Changeable, changes: ValueOf<typeof attributeChanges>): Ch
 /** Whether that very file has that very name already: since when. */
 function linkedAlready(step: Step, file: InodeId, directory: InodeId, name: string): number | undefined {
   checkShard(directory, step.shard)
+  checkLength(name)
   const edge = findEdge(step.batch, directory, name)
   return edge?.inode === file ? edge.created : undefined
 }

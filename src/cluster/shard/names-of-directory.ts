@@ -13,7 +13,7 @@ import { OperationError } from '#base/errors.ts'
 import { shownInode, type InodeId } from '#cluster/inode-id.ts'
 import { NO_INODE, type NameGuard } from '#cluster/wire/forms.ts'
 
-import { checkName } from './names.ts'
+import { checkLength, checkName } from './names.ts'
 import {
   edgeKey,
   findEdge,
@@ -74,6 +74,7 @@ export function knownEdge(
   created: number,
   expected: 'current' | 'locked',
 ): EdgeRecord {
+  checkLength(name)
   liveDirectory(step.batch, step.shard, directory)
   const found = findEdge(step.batch, directory, name)
   const action = `Cannot change what ${JSON.stringify(name)} leads to`
@@ -109,6 +110,7 @@ export function pastEdge(step: Step, directory: InodeId, name: string, created: 
 }
 
 export function findPast(step: Step, directory: InodeId, name: string, created: number): EdgeRecord | undefined {
+  checkLength(name)
   const key = pastKey(directory, name, created)
   const value = step.batch.get(key)
   return value === undefined ? undefined : readPast(key, value)

@@ -33,6 +33,7 @@ import {
   xattrsEnd,
   type EdgeRecord,
 } from './records.ts'
+import { checkLength } from './names.ts'
 import { PAGE_ENTRIES_MAX, type shardMessages } from './shard-messages.ts'
 import { anyDirectory, checkShard, cookieOf, liveDirectory } from './step.ts'
 
@@ -49,6 +50,7 @@ export const reads: ReadsOf<
   'lookup' | 'stat' | 'list' | 'listAsOf' | 'history' | 'spans' | 'xattrs' | 'visit' | 'diskBlocks'
 > = {
   lookup(state, shard, { directory, name }) {
+    checkLength(name)
     liveDirectory(state, shard, directory)
     const edge = findEdge(state, directory, name)
     if (edge === undefined) {
@@ -65,6 +67,7 @@ export const reads: ReadsOf<
   },
 
   list(state, shard, { directory, after, limit, withStatus }) {
+    checkLength(after)
     liveDirectory(state, shard, directory)
     const count = pageCount(limit)
     const found: Listed[] = []
@@ -84,6 +87,7 @@ export const reads: ReadsOf<
   },
 
   listAsOf(state, shard, { directory, asOf, after, limit }) {
+    checkLength(after)
     anyDirectory(state, shard, directory)
     const count = pageCount(limit)
     const entries: Listed[] = []
@@ -107,6 +111,7 @@ export const reads: ReadsOf<
   },
 
   history(state, shard, { directory, name, time, isBackwards, isSameName, limit }) {
+    checkLength(name)
     anyDirectory(state, shard, directory)
     const count = pageCount(limit)
     const edges: Edge[] = []
