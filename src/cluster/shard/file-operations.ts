@@ -8,6 +8,7 @@ import {
   NO_INODE,
   SPAN_BYTES_MAX,
   XATTRS_BYTES_MAX,
+  XATTRS_COUNT_MAX,
   type newAttributes,
   type attributeChanges,
 } from '#cluster/wire/forms.ts'
@@ -375,8 +376,9 @@ function checkXattrs(inode: InodeId, all: readonly { readonly name: string; read
     }
     bytes += Buffer.byteLength(name) + value.length
   }
-  if (bytes <= XATTRS_BYTES_MAX) return
-  const detail = `together they would have ${bytes} bytes, and may have ${XATTRS_BYTES_MAX}`
+  if (bytes <= XATTRS_BYTES_MAX && all.length <= XATTRS_COUNT_MAX) return
+  const bounds = `${XATTRS_COUNT_MAX} with ${XATTRS_BYTES_MAX} bytes together`
+  const detail = `there would be ${all.length} with ${bytes} bytes, and may be ${bounds}`
   throw new OperationError('STORE_ATTRIBUTES_TOO_LARGE', `Cannot set attributes of ${shownInode(inode)}: ${detail}`)
 }
 

@@ -151,6 +151,9 @@ export const reads: ReadsOf<
 
   xattrs(state, shard, { inode }) {
     checkShard(inode, shard)
+    if (statusOf(state, inode) === undefined) {
+      throw new OperationError('INODE_NOT_FOUND', `Cannot find inode ${shownInode(inode)}`)
+    }
     const xattrs: { name: string; value: Buffer }[] = []
     state.range(xattrKey(inode, ''), xattrsEnd(inode), (key, value) => {
       xattrs.push({ name: textOfKey(key.slice(NAME_AT)), value })

@@ -65,7 +65,8 @@ export const XATTR_NAME_BYTES_MAX = 255
 /** Of all extended attributes of an inode together, as ext4 has it for one block and XFS for one value. */
 export const XATTRS_BYTES_MAX = 65_536
 export const xattr = struct({ name: text(XATTR_NAME_BYTES_MAX), value: blob(XATTRS_BYTES_MAX) })
-export const xattrs = list(xattr, 4096)
+export const XATTRS_COUNT_MAX = 4096
+export const xattrs = list(xattr, XATTRS_COUNT_MAX)
 
 /** Of a new inode. Times that are not given are those of its making. */
 export const newAttributes = struct({
