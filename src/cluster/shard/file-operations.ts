@@ -91,6 +91,7 @@ export const fileOperations: OperationsOf<typeof shardMessages, OwnOperations> =
 
   addInline(step, { file, cookie, offset, size, crc, bytes }) {
     const record = liveTransient(step, file, cookie)
+    checkSpanSize(offset, size)
     checkInline(file, size, crc, bytes)
     if (inodeType(file) === 'symlink') checkTarget(size, bytes)
     checkNextSpan(file, record, offset)

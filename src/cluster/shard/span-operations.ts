@@ -22,7 +22,7 @@ import {
 } from '#cluster/block/permit.ts'
 import { isRedundancy, layoutSpan, PAGE_BYTES, STRIPES_MAX, type SpanLayout } from '#cluster/erasure/layout.ts'
 import { blockCrc, findSpanFlaw } from '#cluster/erasure/span-crc.ts'
-import { shownInode, type InodeId } from '#cluster/inode-id.ts'
+import { inodeType, shownInode, type InodeId } from '#cluster/inode-id.ts'
 import { encode, type ValueOf } from '#cluster/wire/codec.ts'
 import type { BlocksBody, Permitted } from '#cluster/wire/forms.ts'
 
@@ -57,6 +57,7 @@ export const spanOperations: OperationsOf<typeof shardMessages, SpanOperations> 
   addSpan(step, request) {
     const { file, cookie, offset, size, crc, class: storageClass } = request
     const record = liveTransient(step, file, cookie)
+    checkBlocksFit(file)
     checkSpanSize(offset, size)
     const layout = checkedLayout(request)
     const again = sameSpan(step, request)
@@ -131,16 +132,18 @@ export const spanOperations: OperationsOf<typeof shardMessages, SpanOperations> 
   },
 
   moveSpan(step, { file, cookie, offset, to, toCookie, toOffset }) {
-    const from = ownTransient(step.batch, step.shard, file, cookie)
-    const target = ownTransient(step.batch, step.shard, to, toCookie)
+    const from = liveTransient(step, file, cookie)
+    const target = liveTransient(step, to, toCookie)
     const action = `Cannot move the span at ${offset} of file ${shownInode(file)}`
     if (file === to) throw new OperationError('INPUT_INVALID', `${action} to the same file`)
     const last = lastSpan(step.batch, file)
     if (last === undefined || last.offset !== offset || from.lastSpan !== 'dirty') {
       throw new OperationError('SPAN_OUT_OF_ORDER', `${action}: it is not the last one, or certified`)
     }
+    checkBlocksFit(to)
     checkNextSpan(to, target, toOffset)
     const { record } = last
+    checkSpanSize(toOffset, record.size)
     step.batch.remove(spanKey(file, offset))
     putSpan(step, to, toOffset, record)
     for (const { disk, block } of record.blocks?.blocks ?? []) {
@@ -204,6 +207,12 @@ export const spanOperations: OperationsOf<typeof shardMessages, SpanOperations> 
     }
     return NOTHING
   },
+}
+
+/** @throws SPAN_INVALID */
+function checkBlocksFit(file: InodeId): void {
+  if (inodeType(file) !== 'symlink') return
+  throw new OperationError('SPAN_INVALID', `Cannot add a span in blocks to ${shownInode(file)}: it is a symlink`)
 }
 
 type SpanRequest = ValueOf<(typeof shardMessages)['addSpan']['request']>
