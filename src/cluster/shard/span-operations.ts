@@ -104,8 +104,9 @@ export const spanOperations: OperationsOf<typeof shardMessages, SpanOperations> 
       putTransient(step.batch, file, { ...record, size: offset, lastSpan: 'clean', deadline: ended(step, record) })
       return { outcome: 'removed', offset, blocks: [] }
     }
+    const blocks = permitsToErase(step, found.blocks)
     putTransient(step.batch, file, { ...record, lastSpan: 'condemned', deadline: ended(step, record) })
-    return { outcome: 'condemned', offset, blocks: permitsToErase(step, found.blocks) }
+    return { outcome: 'condemned', offset, blocks }
   },
 
   certifyRemoval(step, { file, cookie, offset, receipts }) {
@@ -162,10 +163,11 @@ export const spanOperations: OperationsOf<typeof shardMessages, SpanOperations> 
   swapBlocks(step, { a, b }) {
     const [left, right] = [placeOf(step, a), placeOf(step, b)]
     const action = `Cannot swap blocks ${blockName(a.block)} and ${blockName(b.block)}`
+    const isOneSpan = a.file === b.file && a.offset === b.offset
     const isDone = left.find(b.block) !== undefined && right.find(a.block) !== undefined
-    if (isDone) return NOTHING
+    if (isDone && !isOneSpan) return NOTHING
     const [one, other] = [left.find(a.block), right.find(b.block)]
-    if (one === undefined || other === undefined || (a.file === b.file && a.offset === b.offset)) {
+    if (one === undefined || other === undefined || isOneSpan) {
       throw new OperationError('BLOCKS_CHANGED', `${action}: the spans do not have them`)
     }
     const [here, there] = [left.body, right.body]
@@ -362,14 +364,25 @@ function placeOf(
   return { ...found, body, find: (block) => body.blocks.find((each) => each.block === block) }
 }
 
-/** No two blocks of a span come to lie on one disk, nor in one failure domain that had one of them. */
+/**
+ * No two blocks of a span come to lie on one disk; nor more in one failure domain than lie in one already, which are two or more only where there
+ * were too few domains.
+ */
 function checkDomains(step: Step, action: string, { blocks }: BlocksBody, leaving: BlockId, coming: DiskId): void {
+  const before = new Map<string, number>()
   const { domain } = keyOf(step, coming).record
+  let after = 1
   for (const { disk, block } of blocks) {
-    if (block === leaving) continue
-    if (disk !== coming && keyOf(step, disk).record.domain !== domain) continue
-    throw new OperationError('SPAN_INVALID', `${action}: two blocks of a span would lie in failure domain ${domain}`)
+    if (block !== leaving && disk === coming) {
+      throw new OperationError('SPAN_INVALID', `${action}: two blocks of a span would lie on disk ${disk}`)
+    }
+    const each = keyOf(step, disk).record.domain
+    before.set(each, (before.get(each) ?? 0) + 1)
+    if (block !== leaving && each === domain) after++
   }
+  if (after <= Math.max(...before.values())) return
+  const detail = `${after} blocks of a span would lie in failure domain ${domain}`
+  throw new OperationError('SPAN_INVALID', `${action}: ${detail}`)
 }
 
 function putBlocks(
