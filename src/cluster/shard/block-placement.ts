@@ -26,17 +26,18 @@ export function placeBlocks({ writable, count, avoidDomains, preferred }: Placem
   const byId = new Map(allowed.map((disk) => [disk.disk, disk]))
   const wanted = preferred.flatMap((id) => byId.get(id) ?? [])
   const order = [...new Set([...wanted, ...shuffled(allowed, chance)])]
-  const chosen: WritableDisk[] = []
-  const domains = new Set<string>()
-  for (const each of order) {
-    if (chosen.length === count) break
-    if (domains.has(each.domain)) continue
-    domains.add(each.domain)
-    chosen.push(each)
+  const chosen = new Set<DiskId>()
+  // With fewer domains than blocks there are more rounds than one: so as few as can be are lost with a domain.
+  while (chosen.size < count && chosen.size < byId.size) {
+    const domains = new Set<string>()
+    for (const { disk, domain } of order) {
+      if (chosen.size === count) break
+      if (chosen.has(disk) || domains.has(domain)) continue
+      domains.add(domain)
+      chosen.add(disk)
+    }
   }
-  // There are not as many domains as blocks: better two in one domain than none at all.
-  const rest = order.filter((each) => !chosen.includes(each))
-  return [...chosen, ...rest].slice(0, count).map(({ disk }) => disk)
+  return [...chosen]
 }
 
 function shuffled<T>(items: readonly T[], chance: Chance): T[] {
