@@ -190,7 +190,7 @@ export class ClusterFiles {
       const { length } = span.bytes
       const choose: Parameters<SpanWriter['write']>[0]['choose'] = (avoided) =>
         chooseSpan(policy, length, disks.all(), avoided)
-      onSpan?.(await this.#writer.write({ ...span, choose, like: NO_INODE as InodeId }, signal))
+      onSpan?.(await this.#writer.write({ ...span, choose, like: NO_INODE }, signal))
     } finally {
       lent.release()
     }

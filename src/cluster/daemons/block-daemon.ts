@@ -1,0 +1,65 @@
+/** A block service on a real machine: its disks, each a directory that is locked, its port, its registration. */
+import { mkdirSync, statSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { resolve } from 'node:path'
+
+import { OperationError } from '#base/errors.ts'
+import { BlockServer } from '#cluster/block/block-server.ts'
+import { Disk } from '#cluster/block/disk.ts'
+import { LinuxBlockFiles } from '#cluster/block/linux-block-files.ts'
+import type { ServedDisk } from '#cluster/block/served-disk.ts'
+import { systemSurroundings } from '#cluster/system-surroundings.ts'
+
+import { makeDataDirectory, processIdOf, registryTarget, type Daemon, type RegisteredOptions } from './daemon.ts'
+
+export interface DiskOptions {
+  readonly path: string
+  readonly class: number
+  /** What fails with it. */
+  readonly domain: string
+}
+
+export interface BlockDaemonOptions extends RegisteredOptions {
+  readonly disks: readonly DiskOptions[]
+  /** Kept free on each file system. */
+  readonly reserveBytes: number
+}
+
+/** Resolves when the registry knows of it. @throws DISK_UNUSABLE, ADDRESS_UNUSABLE */
+export async function startBlockService(options: BlockDaemonOptions): Promise<Daemon> {
+  const { data, listen, registry, location, reserveBytes } = options
+  makeDataDirectory(data)
+  const surroundings = systemSurroundings(options.network)
+  const disks: ServedDisk[] = []
+  try {
+    for (const each of options.disks) disks.push(await openDisk(each, reserveBytes))
+  } catch (error) {
+    await Promise.all(disks.map(({ disk }) => disk.close()))
+    throw error
+  }
+  const server = new BlockServer({ surroundings, disks })
+  const listening = await server.listen(listen)
+  const address = options.advertise ?? listening
+  await server.register(registryTarget(registry), { process: await processIdOf(data), address, location })
+  return { address, close: () => server.close() }
+}
+
+async function openDisk({ path, class: storageClass, domain }: DiskOptions, reserveBytes: number): Promise<ServedDisk> {
+  const absolute = resolve(path)
+  try {
+    mkdirSync(absolute, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    const detail = (error as Error).message
+    throw new OperationError('DISK_UNUSABLE', `Cannot open disk "${path}": ${detail}`, { cause: error })
+  }
+  const disk = await Disk.open({ files: LinuxBlockFiles.open(absolute), reserveBytes })
+  return { disk, class: storageClass, domain, path: absolute, fileSystem: fileSystemOf(absolute) }
+}
+
+/** A number that disks on one file system of one machine share. */
+function fileSystemOf(path: string): number {
+  const device = statSync(path).dev
+  let hash = 0
+  for (const character of `${hostname()}:${device}`) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) % 2 ** 44
+  return hash + 1
+}

@@ -1,0 +1,61 @@
+/** The coordinator on a real machine: its journal and state in its directory, its port, its registration. */
+import { join } from 'node:path'
+
+import { isOperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
+import { ClusterMap } from '#cluster/client/cluster-map.ts'
+import { CoordinatorServer } from '#cluster/coordinator/coordinator-server.ts'
+import { Heartbeat } from '#cluster/heartbeat.ts'
+import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
+import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
+import { registryMessages } from '#cluster/registry/registry-messages.ts'
+import { systemSurroundings } from '#cluster/system-surroundings.ts'
+import { Caller } from '#cluster/wire/caller.ts'
+
+import { makeDataDirectory, processIdOf, registryTarget, type Daemon, type RegisteredOptions } from './daemon.ts'
+
+const log = logger('cluster/coordinator')
+const HEARTBEAT_MS = 10_000
+
+/** Resolves when the registry knows of it. @throws JOURNAL_FAILED, JOURNAL_CORRUPT, ADDRESS_UNUSABLE */
+export async function startCoordinator(options: RegisteredOptions): Promise<Daemon> {
+  const { data, listen, registry, location, onFailed } = options
+  makeDataDirectory(data)
+  const surroundings = systemSurroundings(options.network)
+  const caller = new Caller(surroundings, { isInternal: true })
+  const map = new ClusterMap(surroundings, caller, registry)
+  await map.start(Number.POSITIVE_INFINITY)
+  const journal = await openLmdbJournal(join(data, 'journal'))
+  const stored = await openLmdbState(join(data, 'state'))
+  const shardTarget = (shard: number) => map.shard(shard)
+  const server = await CoordinatorServer.open({ surroundings, journal, stored, caller, shardTarget, onFailed })
+  const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
+  const address = options.advertise ?? listener.address
+  const facts = { process: await processIdOf(data), address, location }
+  const known = Promise.withResolvers<void>()
+  let isCutOff = false
+  const heartbeat = new Heartbeat(surroundings, HEARTBEAT_MS, async () => {
+    try {
+      await caller.call(registryTarget(registry), registryMessages.registerCoordinator, facts)
+      isCutOff = false
+      known.resolve()
+    } catch (error) {
+      if (!isOperationError(error)) throw error
+      // Once for each time that it is away.
+      if (!isCutOff && error.code !== 'ABORTED') log.warn({ err: error }, 'Cannot speak with the registry')
+      isCutOff = true
+    }
+  })
+  heartbeat.now()
+  await known.promise
+  return {
+    address,
+    async close() {
+      heartbeat.stop()
+      map.stop()
+      await listener.close()
+      await server.close()
+      caller.close()
+    },
+  }
+}

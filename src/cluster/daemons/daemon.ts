@@ -1,0 +1,71 @@
+/** What the daemons of a cluster have in common when they run on a real machine: how they are made known, and their directories. */
+import { mkdirSync } from 'node:fs'
+import { open, readFile, rename } from 'node:fs/promises'
+import { join } from 'node:path'
+
+import { OperationError } from '#base/errors.ts'
+import type { Address } from '#cluster/surroundings.ts'
+import { randomClient, type Target } from '#cluster/wire/caller.ts'
+import { systemSurroundings } from '#cluster/system-surroundings.ts'
+import type { TcpNetworkOptions } from '#cluster/wire/tcp-network.ts'
+
+/** What every daemon is told. */
+export interface DaemonOptions {
+  /** Its directory, made where it is not there. */
+  readonly data: string
+  /** Where it listens; port 0 takes a free one. */
+  readonly listen: Address
+  /** At which others reach it, where that is not the address that it listens at. */
+  readonly advertise?: Address | undefined
+  readonly network?: Pick<TcpNetworkOptions, 'secret' | 'tls'>
+  /** It cannot go on: the process is to end. */
+  readonly onFailed: (error: OperationError) => void
+}
+
+/** What those are told that register. */
+export interface RegisteredOptions extends DaemonOptions {
+  readonly registry: Address
+  /** Where it is, such as a data centre. */
+  readonly location: string
+}
+
+export interface Daemon {
+  /** Where others reach it. */
+  readonly address: Address
+  /** Everything is durable when it resolves. */
+  close(): Promise<void>
+}
+
+/** The registry, which has one address. */
+export function registryTarget(address: Address): Target {
+  return { name: `the registry at ${address}`, address: () => address }
+}
+
+/** @throws LOCAL_FAILED */
+export function makeDataDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw new OperationError('LOCAL_FAILED', `Cannot use "${path}": ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** The number of the process, from the first start in this directory on. @throws LOCAL_FAILED */
+export async function processIdOf(data: string): Promise<number> {
+  const path = join(data, 'process')
+  try {
+    const known = Number((await readFile(path, 'utf8')).trim())
+    if (Number.isSafeInteger(known) && known > 0) return known
+    throw new OperationError('LOCAL_FAILED', `Cannot use "${path}": it does not have the number of a process`, {
+      hint: 'Remove it: the process is given another number.',
+    })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+  const made = randomClient(systemSurroundings())
+  await using file = await open(`${path}.new`, 'w', 0o600)
+  await file.writeFile(`${made}\n`)
+  await file.sync()
+  await rename(`${path}.new`, path)
+  return made
+}
