@@ -6,7 +6,7 @@ import { NO_FRAME_FAULTS } from './network.ts'
 import { World } from './world.ts'
 
 const HOUR_US = 3_600_000_000
-const ALL: readonly FaultKind[] = [...ORDINARY_FAULTS, 'full-disks', 'rot']
+const ALL: readonly FaultKind[] = [...ORDINARY_FAULTS, 'full-disks', 'disk-errors', 'rot']
 const MINUTE_US = 60_000_000
 
 function worldWith(seed: number): World {
@@ -58,7 +58,7 @@ test('faults happen while they last; healing ends them, and everybody runs', asy
     const starts = world.processes.map(({ startCount }) => startCount)
     for (const process of world.processes) {
       assert.ok(process.isAlive)
-      assert.deepEqual(process.disk.faults, { slow: 0, isFull: false })
+      assert.deepEqual(process.disk.faults, { slow: 0, isFull: false, errors: 0 })
       assert.equal(process.clockError.offsetMs, 0)
     }
     assert.deepEqual(world.network.faults, NO_FRAME_FAULTS)

@@ -26,6 +26,7 @@ const MEAN_US_MIN = {
   'clock-jumps': 1_000_000,
   'slow-disks': 1_000_000,
   'full-disks': 3_000_000,
+  'disk-errors': 3_000_000,
   rot: 1_000_000,
 } as const
 
@@ -112,6 +113,7 @@ export class Faults {
     for (const process of processes) {
       process.disk.faults.slow = 0
       process.disk.faults.isFull = false
+      process.disk.faults.errors = 0
       process.clockError.offsetMs = 0
       if (!process.isAlive && process.startCount > 0) void process.start()
     }
@@ -157,6 +159,10 @@ export class Faults {
       case 'full-disks':
         process.disk.faults.isFull = true
         this.#later(FULL_US_MAX, random, () => (process.disk.faults.isFull = false))
+        break
+      case 'disk-errors':
+        process.disk.faults.errors = random.fraction()
+        this.#later(FULL_US_MAX, random, () => (process.disk.faults.errors = 0))
         break
       case 'rot':
         process.disk.rot()

@@ -18,6 +18,8 @@ export interface DiskFaults {
   /** How likely it is for a step that it is slow, by up to `SLOW_US_MAX`. */
   slow: number
   isFull: boolean
+  /** How likely it is for a step that it fails with EIO. */
+  errors: number
 }
 
 /** A write and a sync, or a read, of a good drive with a cache that survives the power; each drive is up to so many times slower. */
@@ -29,7 +31,7 @@ const SLOW_US_MAX = 3_000_000
 const BLOCK_BYTES_TOTAL = 1 << 30
 
 export class MachineDisk {
-  readonly faults: DiskFaults = { slow: 0, isFull: false }
+  readonly faults: DiskFaults = { slow: 0, isFull: false, errors: 0 }
   /** Called when a step begins, with its number since the beginning of the world, from 1 on: to end the process just there. */
   onStep: ((number: number) => void) | undefined
   readonly #name: string
@@ -136,11 +138,12 @@ export class MachineDisk {
   }
 
   /** Never ends for a process that has died: what it asked for does not happen. */
-  #wait(life: Life, bytes: number): Promise<void> {
+  async #wait(life: Life, bytes: number): Promise<void> {
     this.onStep?.(++this.#stepCount)
     const random = this.#random
     let us = Math.ceil(random.between(STEP_US_MIN, STEP_US_MAX) * this.#slowness + bytes / BYTES_A_US)
     if (random.happens(this.faults.slow)) us += random.below(SLOW_US_MAX)
-    return this.#timeline.delay(us, life)
+    await this.#timeline.delay(us, life)
+    if (random.happens(this.faults.errors)) throw systemError('fsync', 'EIO')
   }
 }

@@ -145,7 +145,7 @@ test('a killed process, whose machine goes on, has lost nothing that it had writ
   await world.timeline.until('it', story(), HOUR_US)
 })
 
-test('a full disk refuses what needs room and no more; a slow one takes its time', async () => {
+test('a full disk refuses what needs room and no more; a bad one fails, and a slow one takes its time', async () => {
   const world = new World(1)
   const process = world.process('a', (machine) => machine)
   const story = async (): Promise<void> => {
@@ -155,6 +155,9 @@ test('a full disk refuses what needs room and no more; a slow one takes its time
     await assert.rejects(disk.blocks('d').makeDirectory('x'), { code: 'ENOSPC' })
     assert.deepEqual(await disk.blocks('d').list(''), [])
     disk.faults.isFull = false
+    disk.faults.errors = 1
+    await assert.rejects(disk.blocks('d').list(''), { code: 'EIO' })
+    disk.faults.errors = 0
     disk.faults.slow = 1
     const beginUs = world.timeline.nowUs
     for (let at = 1; at <= 10; at++) await disk.journal('other').append(at, entry('entry'))

@@ -80,6 +80,24 @@ test('a run that takes too long, has nothing left to do, or throws, fails and sa
   })
 })
 
+test('what goes on for ever at one time is ended', async () => {
+  const never = new Promise<void>(() => undefined)
+  const still = new Timeline()
+  const again = (): void => still.at(still.nowUs, again)
+  again()
+  await assert.rejects(still.until('it', never, HOUR_US), /Time does not go on/)
+
+  const promises = new Timeline()
+  let isOver = false
+  promises.at(5, () => {
+    void (async () => {
+      while (!isOver) await deep(1)
+    })()
+  })
+  await assert.rejects(promises.until('it', never, HOUR_US), /Promises go on for ever/)
+  isOver = true
+})
+
 test('what is paused happens later, all of it, in its order', async () => {
   const timeline = new Timeline()
   const life: Life = { name: 'a', alive: true, pausedUntilUs: 1000 }

@@ -19,8 +19,9 @@ export class SimulationFailure extends Error {
 }
 
 const EVENTS_A_TURN = 4096
-/** A run of more events goes on for ever. */
-const EVENTS_MAX = 200_000_000
+/** More events than that at one time, or turns of promises after one event, go on for ever. */
+const EVENTS_AT_ONCE_MAX = 1_000_000
+const TURNS_MAX = 1_000_000
 
 interface Run {
   isOver: boolean
@@ -38,6 +39,9 @@ export class Timeline {
   #failure: SimulationFailure | undefined
   #eventCount = 0
   #activitySeen = 0
+  #turns = 0
+  #lastUs = 0
+  #eventsAtOnce = 0
 
   constructor() {
     countPromises()
@@ -122,9 +126,13 @@ export class Timeline {
       const activity = promiseActivity()
       if (activity !== this.#activitySeen) {
         this.#activitySeen = activity
-        queueMicrotask(this.#step)
-        return
+        if (++this.#turns <= TURNS_MAX) {
+          queueMicrotask(this.#step)
+          return
+        }
+        this.fail(new SimulationFailure(`Promises go on for ever at ${this.nowUs / 1e6} s`))
       }
+      this.#turns = 0
       if (this.#failure !== undefined) {
         run.end(this.#failure)
         return
@@ -136,6 +144,14 @@ export class Timeline {
       if (!this.#happen(run)) return
     } while (this.#eventCount % EVENTS_A_TURN !== 0)
     setImmediate(this.#step)
+  }
+
+  #checkTime(): void {
+    const { nowUs } = this
+    if (nowUs !== this.#lastUs) this.#eventsAtOnce = 0
+    this.#lastUs = nowUs
+    if (++this.#eventsAtOnce <= EVENTS_AT_ONCE_MAX) return
+    this.fail(new SimulationFailure(`Time does not go on: ${EVENTS_AT_ONCE_MAX} events at ${nowUs / 1e6} s`))
   }
 
   /** @return whether the run goes on */
@@ -154,7 +170,7 @@ export class Timeline {
       return true
     }
     event.action = undefined
-    if (this.#eventCount > EVENTS_MAX) this.fail(new SimulationFailure(`${run.what}, but in ${EVENTS_MAX} events`))
+    this.#checkTime()
     try {
       action()
     } catch (error) {

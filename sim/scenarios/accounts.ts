@@ -219,7 +219,7 @@ function build(world: World, defect: BankDefect | undefined): Simulation {
 export function accounts(defect?: BankDefect): Scenario {
   return {
     name: 'accounts',
-    faults: [...ORDINARY_FAULTS, 'full-disks'],
+    faults: [...ORDINARY_FAULTS, 'full-disks', 'disk-errors'],
     proceedsWithinMs: PROCEEDS_WITHIN_MS,
     build: (world) => build(world, defect),
   }

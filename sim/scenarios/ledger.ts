@@ -33,7 +33,7 @@ interface Line {
 export function ledger(defect?: Defect): Scenario {
   return {
     name: 'ledger',
-    faults: [...ORDINARY_FAULTS, 'full-disks'],
+    faults: [...ORDINARY_FAULTS, 'full-disks', 'disk-errors'],
     proceedsWithinMs: PROCEEDS_WITHIN_MS,
     build: (world) => build(world, defect),
   }
