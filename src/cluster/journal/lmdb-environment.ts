@@ -9,7 +9,7 @@
  * syncs later and goes back to an older commit after a crash of the machine, was no faster here. The writing is done on a thread of lmdb's
  * own, so that machines go on meanwhile: by measure 30 us of this thread a commit, against 100 to 400 with transactions that wait.
  */
-import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, statfsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import type { Database, RootDatabase } from 'lmdb'
@@ -24,8 +24,8 @@ import type { Key } from './state.ts'
 export type LmdbDatabase = Database<Buffer, Key>
 
 const PAGE_BYTES = 4096
-/** lmdb doubles it as it is needed; it takes addresses, not memory. */
-const MAP_BYTES = 256 << 20
+/** Of addresses, not of memory. lmdb goes beyond it, too, but each step of that stops reads for a while: 60 ms by measure. */
+const MAP_BYTES = 16 * 1024 ** 3
 const CLOSE_MS = 10_000
 /** Of the two pages that the file begins with (struct MDB_meta of lmdb.h's implementation). */
 const META_AT = 24
@@ -54,11 +54,13 @@ const ENCODINGS = {
 
 export class LmdbEnvironment {
   readonly root: RootDatabase<Buffer, Key>
+  readonly #directory: string
   readonly #what: string
   readonly #lock: number
 
-  private constructor(root: RootDatabase<Buffer, Key>, what: string, lock: number) {
+  private constructor(root: RootDatabase<Buffer, Key>, directory: string, what: string, lock: number) {
     this.root = root
+    this.#directory = directory
     this.#what = what
     this.#lock = lock
   }
@@ -83,7 +85,7 @@ export class LmdbEnvironment {
       })
       fsyncSync(lock)
       syncDirectory(dirname(directory))
-      return new LmdbEnvironment(root, what, lock)
+      return new LmdbEnvironment(root, directory, what, lock)
     } catch (error) {
       if (lock !== undefined) closeSync(lock)
       throw failure(`open the ${what} in "${directory}"`, error)
@@ -111,7 +113,7 @@ export class LmdbEnvironment {
         () => error,
         (cause: unknown) => cause,
       )
-      throw failure(`write the ${this.#what}`, reason ?? error)
+      throw failure(`write the ${this.#what}`, reason ?? error, `, with ${this.#freeBytes()} bytes free on its disk`)
     }
   }
 
@@ -121,6 +123,16 @@ export class LmdbEnvironment {
       return reading()
     } catch (error) {
       throw failure(`read the ${this.#what}`, error)
+    }
+  }
+
+  /** lmdb calls the write an input/output error that a full disk has cut short. */
+  #freeBytes(): number | string {
+    try {
+      const { bavail, bsize } = statfsSync(this.#directory)
+      return bavail * bsize
+    } catch (error) {
+      return (error as Error).message
     }
   }
 
@@ -136,11 +148,13 @@ export function queued(write: Promise<unknown>): void {
   write.catch(() => undefined)
 }
 
-function failure(action: string, cause: unknown): OperationError {
+function failure(action: string, cause: unknown, more = ''): OperationError {
   if (isOperationError(cause)) return cause
   const { code, message } = cause as { code?: unknown; message?: string }
   const isDamage = typeof code === 'number' && CODES_OF_DAMAGE.has(code)
-  return new OperationError(isDamage ? 'JOURNAL_CORRUPT' : 'JOURNAL_FAILED', `Cannot ${action}: ${message}`, { cause })
+  return new OperationError(isDamage ? 'JOURNAL_CORRUPT' : 'JOURNAL_FAILED', `Cannot ${action}: ${message}${more}`, {
+    cause,
+  })
 }
 
 function syncDirectory(path: string): void {
