@@ -229,6 +229,7 @@ export class DurableMachine<Entry, Outcome> {
   }
 
   #storeLater(): void {
+    if (this.#isClosed || this.#failure !== undefined) return
     this.#cancelStore ??= this.#clock.after(STORE_MS, () => {
       this.#cancelStore = undefined
       this.#storeNow()

@@ -30,6 +30,8 @@ const log = logger('cluster/shard')
 
 /** How often old answers are forgotten. */
 const FORGET_MS = 60_000
+/** The same while there are more to look at: one a second is a thousand clients a second that come and go. */
+const FORGET_MORE_MS = 1000
 const SECRET_BYTES = 32
 /** Disks in one entry. */
 const LEARN_COUNT = 1024
@@ -78,6 +80,7 @@ export class ShardServer {
   #sequence = 0
   #lastUs: number
   #cancelForget: Cancel | undefined
+  #isClosed = false
 
   private constructor(options: ShardServerOptions, machine: DurableMachine<ShardEntry, Answer>) {
     this.first = options.first
@@ -130,6 +133,7 @@ export class ShardServer {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     this.#cancelForget?.()
     await this.#machine.close()
   }
@@ -209,7 +213,9 @@ export class ShardServer {
   }
 
   #forgetLater(from: string): void {
-    this.#cancelForget = this.#surroundings.clock.after(FORGET_MS, () => {
+    // One may have been under way when the process was told to end.
+    if (this.#isClosed) return
+    this.#cancelForget = this.#surroundings.clock.after(from === '' ? FORGET_MS : FORGET_MORE_MS, () => {
       this.#own(ownMessages.forget, { from }).then(
         ({ next }) => this.#forgetLater(next),
         (error: unknown) => {

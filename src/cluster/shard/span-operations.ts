@@ -10,7 +10,7 @@
  */
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
-import { blockName, makeBlockId, type BlockId } from '#cluster/block/block-id.ts'
+import { BLOCK_EPOCH_MS, blockName, makeBlockId, type BlockId } from '#cluster/block/block-id.ts'
 import {
   erasePermit,
   eraseReceipt,
@@ -50,6 +50,8 @@ import type { shardMessages } from './shard-messages.ts'
 import { checkShard, liveTransient, ownTransient, TRANSIENT_US, type Step } from './step.ts'
 
 const NOTHING = {}
+/** Block ids last until 2089; a year is left for those of a shard that are ahead of its clock. */
+const BLOCK_END_MS = Date.UTC(2088, 0, 1)
 
 type SpanOperations = 'addSpan' | 'certify' | 'removeSpan' | 'certifyRemoval' | 'moveSpan' | 'swapBlocks' | 'swapSpans'
 
@@ -63,6 +65,7 @@ export const spanOperations: OperationsOf<typeof shardMessages, SpanOperations> 
     const again = sameSpan(step, request)
     if (again !== undefined) return { blocks: permitsToWrite(step, layout, again) }
     checkNextSpan(file, record, offset)
+    checkClock(step)
     const disks = chosenDisks(step, layout.data + layout.parity)
     for (const disk of disks) keyOf(step, disk)
     const blocks = disks.map((disk, index) => ({ disk, block: newBlock(step), cells: request.cells[index] ?? [] }))
@@ -271,6 +274,13 @@ function chosenDisks({ chosen }: Step, count: number): readonly DiskId[] {
   if (chosen.length === count) return chosen as readonly DiskId[]
   const detail = `${count} disks are needed, and ${chosen.length} can be written to`
   throw new OperationError('DISKS_MISSING', `Cannot add a span: ${detail}`)
+}
+
+/** @throws CLOCK_SKEWED */
+function checkClock({ timeUs }: Step): void {
+  if (timeUs >= BLOCK_EPOCH_MS * 1000 && timeUs < BLOCK_END_MS * 1000) return
+  const detail = `the clock of the shard says ${new Date(timeUs / 1000).toISOString()}`
+  throw new OperationError('CLOCK_SKEWED', `Cannot make block ids: ${detail}`)
 }
 
 /** Later than every id that the shard gave out. */
