@@ -7,6 +7,12 @@ const LINES_MAX = 800
 const NAMES_FORBIDDEN = new Set(['utils', 'util', 'helpers', 'helper', 'common', 'types', 'shared', 'index', 'misc'])
 /** Written so that this file does not break its own rule. */
 const NOTES_FORBIDDEN = /\b(?:TO[D]O|FIX[M]E|XX[X])\b/
+/** What a process of the cluster has from its surroundings alone, or the simulator could not repeat what it does. */
+const WORLD_CALLS =
+  /(?<![\w.])(?:setTimeout|setInterval|setImmediate|queueMicrotask|process\.nextTick|Date\.now|performance\.now|Math\.random|AbortSignal\.timeout)\b/
+/** Those that are the surroundings, the defaults of real processes, and what runs in a browser. */
+const WORLD_FILES =
+  /^src\/cluster\/(?:system-surroundings|block\/disk|block\/disk-calls|registry\/page-script|wire\/tcp-[a-z-]+|.*-fixture|.*\.test)\.ts$/
 const CODE = /\.(?:ts|js)$/
 
 /** One line for each rule that a file of the project breaks. */
@@ -31,7 +37,11 @@ function brokenBy(path: string, text: string): string[] {
   const isUnitTest = /^(?:src|sim)\//.test(path) && path.endsWith('.test.ts')
   if (!isUnitTest && !opening?.startsWith('/**'))
     broken.push(`${path}: a file opens with a paragraph saying what it answers for`)
+  const isSimulated = path.startsWith('src/cluster/') && !WORLD_FILES.test(path)
   for (const [index, line] of lines.entries()) {
+    if (isSimulated && WORLD_CALLS.test(line)) {
+      broken.push(`${path}:${index + 1}: time and chance of the cluster come from its surroundings`)
+    }
     if (NOTES_FORBIDDEN.test(line)) broken.push(`${path}:${index + 1}: a note of work left undone`)
   }
   return broken
