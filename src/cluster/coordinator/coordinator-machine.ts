@@ -37,7 +37,7 @@ import { askedStep, currentStep, findTransaction, transactionOf, Turn, type Effe
 /** Waiting or under way. */
 export const TRANSACTIONS_MAX = 16_384
 
-const NO_EFFECTS: Effects = { steps: [], answers: [], surprises: [] }
+const NO_EFFECTS: Effects = { steps: [], answers: [], surprises: [], next: '' }
 
 export class CoordinatorMachine implements Machine<CoordinatorEntry, Effects> {
   encode(entry: CoordinatorEntry): Uint8Array {
@@ -59,8 +59,10 @@ export class CoordinatorMachine implements Machine<CoordinatorEntry, Effects> {
       case 'refused':
         return this.#step(batch, entry)
       case 'forget':
-        forgetAnswers(batch, entry.from.toString('latin1'), entry.beforeUs, entry.count)
-        return NO_EFFECTS
+        return {
+          ...NO_EFFECTS,
+          next: forgetAnswers(batch, entry.from.toString('latin1'), entry.beforeUs, entry.count) ?? '',
+        }
     }
   }
 

@@ -9,7 +9,7 @@ import { assert } from '#base/assert.ts'
 import { isOperationError, type OperationError } from '#base/errors.ts'
 import { inodeShard, makeInodeId, SHARDS, type InodeId } from '#cluster/inode-id.ts'
 import { keepAnswer, type Answer } from '#cluster/journal/sessions.ts'
-import type { StateBatch, StateReader } from '#cluster/journal/state.ts'
+import type { Key, StateBatch, StateReader } from '#cluster/journal/state.ts'
 import { decode } from '#cluster/wire/codec.ts'
 import type { RequestId } from '#cluster/wire/envelope.ts'
 import type { AnyMessage } from '#cluster/wire/message.ts'
@@ -59,6 +59,8 @@ export interface Effects {
   readonly steps: readonly Step[]
   readonly answers: readonly Answered[]
   readonly surprises: readonly Surprise[]
+  /** Of `forget`: where to go on; empty at the end. */
+  readonly next: Key
 }
 
 /** A transaction with what it is about. */
@@ -104,7 +106,7 @@ export class Turn {
   readonly #batch: StateBatch
   readonly #timeUs: number
   readonly #self: Self
-  readonly effects = { steps: [] as Step[], answers: [] as Answered[], surprises: [] as Surprise[] }
+  readonly effects = { steps: [] as Step[], answers: [] as Answered[], surprises: [] as Surprise[], next: '' }
   /** First in all of their queues. */
   readonly #ready: TransactionId[] = []
 
