@@ -62,13 +62,13 @@ export interface CallerOptions {
 interface Call {
   readonly target: Target
   readonly message: { readonly kind: number; readonly name: string }
-  readonly id: RequestId
-  readonly isOwnSlot: boolean
-  readonly frame: Buffer
+  readonly frameOf: (id: RequestId) => Buffer
   readonly give: (body: Buffer) => void
   readonly fail: (error: OperationError) => void
   /** By the monotonic clock. */
   readonly endsAt: number
+  /** Once it has a slot. */
+  sending: { readonly id: RequestId; readonly isOwnSlot: boolean; readonly frame: Buffer } | undefined
   /** When to send it (again). */
   dueAt: number
   answerMs: number
@@ -98,7 +98,8 @@ export class Caller {
   /** Of each slot that was used: the number of its last request. */
   readonly #sequences: number[] = []
   readonly #freeSlots: number[] = []
-  readonly #waiting: ((slot: number) => void)[] = []
+  /** For a slot, the first one first. */
+  readonly #waiting = new Set<Call>()
   readonly #calls = new Map<string, Call>()
   readonly #peers = new Map<Address, Peer>()
   #stopSweep: Cancel | undefined
@@ -132,61 +133,54 @@ export class Caller {
   ): void {
     assert(!this.#isClosed, 'a caller that is closed is not asked')
     const { signal, id, deadlineMs = DEADLINE_MS, shard = 0 } = options
-    const endsAt = this.#now() + deadlineMs
-    const begin = (ownSlot: number | undefined): void => {
-      const full = id ?? this.#nextId(ownSlot ?? 0)
-      const facts = { ...full, kind: message.kind, shard, isInternal: this.#isInternal }
-      let onAbort: (() => void) | undefined
-      const finish = (): void => {
-        if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
-      }
-      const call: Call = {
-        target,
-        message,
-        id: full,
-        isOwnSlot: ownSlot !== undefined,
-        frame: encodeRequest(facts, message.request, request),
-        give: (body) => {
-          finish()
-          let reply: R
-          try {
-            reply = decode(message.reply, body)
-          } catch (error) {
-            done(asOperationError(error), undefined)
-            return
-          }
-          done(undefined, reply)
-        },
-        fail: (error) => {
-          finish()
-          done(error, undefined)
-        },
-        endsAt,
-        dueAt: 0,
-        answerMs: ANSWER_MS,
-        pauseMs: PAUSE_MS,
-        peer: undefined,
-        trouble: undefined,
-        isOver: false,
-      }
-      if (signal !== undefined) {
-        onAbort = (): void => this.#end(call, aborted(call))
-        signal.addEventListener('abort', onAbort)
-      }
-      this.#calls.set(keyOf(full), call)
-      if (signal?.aborted === true) this.#surroundings.clock.soon(() => this.#end(call, aborted(call)))
-      else this.#send(call)
-      this.#sweepLater()
+    let onAbort: (() => void) | undefined
+    const end = (error: OperationError | undefined, reply?: R): void => {
+      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
+      done(error, reply)
     }
-    if (id !== undefined) begin(undefined)
-    else this.#takeSlot(begin)
+    const call: Call = {
+      target,
+      message,
+      frameOf: (full) => {
+        const facts = { ...full, kind: message.kind, shard, isInternal: this.#isInternal }
+        return encodeRequest(facts, message.request, request)
+      },
+      give: (body) => {
+        let reply: R
+        try {
+          reply = decode(message.reply, body)
+        } catch (error) {
+          end(asOperationError(error))
+          return
+        }
+        end(undefined, reply)
+      },
+      fail: (error) => end(error),
+      endsAt: this.#now() + deadlineMs,
+      sending: undefined,
+      dueAt: 0,
+      answerMs: ANSWER_MS,
+      pauseMs: PAUSE_MS,
+      peer: undefined,
+      trouble: undefined,
+      isOver: false,
+    }
+    if (signal !== undefined) {
+      onAbort = (): void => this.#end(call, aborted(call))
+      signal.addEventListener('abort', onAbort)
+    }
+    if (signal?.aborted === true) this.#surroundings.clock.soon(() => this.#end(call, aborted(call)))
+    else if (id !== undefined) this.#begin(call, id, false)
+    else this.#takeSlot(call)
+    this.#sweepLater()
   }
 
   /** Gives everything up. */
   close(): void {
     this.#isClosed = true
     this.#stopSweep?.()
-    for (const call of [...this.#calls.values()]) {
+    // Those that wait go first, or they would be begun.
+    for (const call of [...this.#waiting, ...this.#calls.values()]) {
       this.#end(call, new OperationError('ABORTED', `Cannot ask ${call.target.name} to ${call.message.name}: it ends`))
     }
     for (const { link } of this.#peers.values()) link.close()
@@ -197,21 +191,28 @@ export class Caller {
     return this.#surroundings.clock.monotonicMs()
   }
 
-  #takeSlot(use: (slot: number) => void): void {
+  #takeSlot(call: Call): void {
     const free = this.#freeSlots.pop()
-    if (free !== undefined) return use(free)
-    if (this.#sequences.length >= this.#slotsMax) {
-      this.#waiting.push(use)
-      return
-    }
-    this.#sequences.push(0)
-    use(this.#sequences.length - 1)
+    if (free !== undefined) this.#begin(call, this.#nextId(free), true)
+    else if (this.#sequences.length >= this.#slotsMax) this.#waiting.add(call)
+    else this.#begin(call, this.#nextId(this.#sequences.push(0) - 1), true)
   }
 
   #giveSlot(slot: number): void {
-    const next = this.#waiting.shift()
-    if (next === undefined) this.#freeSlots.push(slot)
-    else next(slot)
+    for (const next of this.#waiting) {
+      this.#waiting.delete(next)
+      this.#begin(next, this.#nextId(slot), true)
+      return
+    }
+    this.#freeSlots.push(slot)
+  }
+
+  #begin(call: Call, id: RequestId, isOwnSlot: boolean): void {
+    const key = keyOf(id)
+    assert(!this.#calls.has(key), 'nobody asks twice at a time under one request id')
+    call.sending = { id, isOwnSlot, frame: call.frameOf(id) }
+    this.#calls.set(key, call)
+    this.#send(call)
   }
 
   #nextId(slot: number): RequestId {
@@ -221,6 +222,7 @@ export class Caller {
   }
 
   #send(call: Call): void {
+    assert(call.sending !== undefined, 'what is sent has a slot')
     const address = call.target.address()
     const now = this.#now()
     if (address === undefined) {
@@ -233,7 +235,13 @@ export class Caller {
     peer.calls.add(call)
     call.dueAt = now + call.answerMs
     call.answerMs = Math.min(ANSWER_MS_MAX, call.answerMs * GROWTH)
-    peer.link.send(call.frame)
+    peer.link.send(call.sending.frame)
+  }
+
+  #sendAgain(call: Call, now: number): void {
+    // While the network has not taken all of it yet, a second copy would only make it slower.
+    if (call.peer !== undefined && call.peer.link.bytesWaiting > 0) call.dueAt = now + call.answerMs
+    else this.#send(call)
   }
 
   /** Sends it again after a pause. */
@@ -305,13 +313,17 @@ export class Caller {
 
   #forget(call: Call): void {
     call.isOver = true
+    this.#waiting.delete(call)
+    if (call.sending === undefined) return
+    const { id, isOwnSlot } = call.sending
     call.peer?.calls.delete(call)
-    this.#calls.delete(keyOf(call.id))
-    if (call.isOwnSlot) this.#giveSlot(call.id.slot)
+    this.#calls.delete(keyOf(id))
+    if (isOwnSlot) this.#giveSlot(id.slot)
   }
 
   #sweepLater(): void {
-    if (this.#stopSweep !== undefined || this.#calls.size === 0 || this.#isClosed) return
+    if (this.#stopSweep !== undefined || this.#isClosed) return
+    if (this.#calls.size === 0 && this.#waiting.size === 0) return
     this.#stopSweep = this.#surroundings.clock.after(SWEEP_MS, () => {
       this.#stopSweep = undefined
       this.#sweep()
@@ -321,11 +333,21 @@ export class Caller {
 
   #sweep(): void {
     const now = this.#now()
+    for (const call of [...this.#waiting]) {
+      if (now >= call.endsAt) this.#end(call, noSlot(call))
+    }
     for (const call of [...this.#calls.values()]) {
+      // Ended ones make room for others, which are not looked at here.
+      if (call.isOver) continue
       if (now >= call.endsAt) this.#end(call, call.trouble ?? unreachable(call, undefined))
-      else if (now >= call.dueAt) this.#send(call)
+      else if (now >= call.dueAt) this.#sendAgain(call, now)
     }
   }
+}
+
+function noSlot(call: Call): OperationError {
+  const detail = 'none of the requests that are under way came to an end'
+  return new OperationError('CLUSTER_UNREACHABLE', `Cannot ask ${call.target.name} to ${call.message.name}: ${detail}`)
 }
 
 function unreachable(call: Call, error: Error | undefined): OperationError {
