@@ -9,6 +9,8 @@ import { sectionOf } from '#cli/command.ts'
 import { COMMANDS } from '#cli/commands.ts'
 import { optionUsage, usageOf } from '#cli/help.ts'
 import { type OptionRow, variableOf } from '#cli/options.ts'
+import { OPENAPI_PATH, ROUTES } from '#cluster/registry/http-routes.ts'
+import { openApi } from '#cluster/registry/openapi.ts'
 
 const FOLDER = 'docs/operating'
 const NOTE = 'Generated from the program by `npm run docs`; do not edit.'
@@ -109,10 +111,30 @@ function metricsPage(): string {
   ].join('\n')
 }
 
+function registryApiPage(): string {
+  const rows = ROUTES.map(({ method, path, summary }) => [`\`${method.toUpperCase()} ${path}\``, summary])
+  return [
+    '# The HTTP API of the registry',
+    '',
+    NOTE,
+    '',
+    'Served on the port of the registry (docs/operating/registry.md says to whom), and described by itself at',
+    `\`${OPENAPI_PATH}\` (OpenAPI 3.1), which is:`,
+    '',
+    table(['Request', 'What it does'], rows),
+    '',
+    '```json',
+    JSON.stringify(openApi(), null, 2),
+    '```',
+    '',
+  ].join('\n')
+}
+
 const pages: readonly (readonly [string, string])[] = [
   ['options.md', optionsPage()],
   ['errors.md', errorsPage()],
   ['metrics.md', metricsPage()],
+  ['../formats/registry-api.md', registryApiPage()],
 ]
 const check = process.argv.includes('--check')
 for (const [name, text] of pages) {

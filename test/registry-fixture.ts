@@ -91,8 +91,8 @@ export function diskOf(number: number, facts: Partial<ToldDisk> = {}): ToldDisk 
     fileSystem: 0,
     failure: '',
     capacityBytes: 1000 * GB,
-    usedBytes: 120 * GB * number,
-    freeBytes: (1000 - 120 * number) * GB,
+    usedBytes: 80 * GB * number,
+    freeBytes: (1000 - 80 * number) * GB,
     blocks: 1000 * number,
     ...facts,
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { isOperationError, type OperationError } from '#base/errors.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { MemoryJournal, type MemoryDisk, PROMPT_DISK } from '#cluster/journal/memory-journal.ts'
 import { MemoryState } from '#cluster/journal/memory-state.ts'
@@ -333,7 +333,7 @@ describe('RegistryServer', () => {
       [messages.registerDisks, { process: 1, address: '', location: '', disks: [] }],
     ] as const
     for (const [message, request] of internal) {
-      await assert.rejects(registry.ask(message as Message, request, false), refusedBy('REQUEST_REFUSED'))
+      await assert.rejects(registry.ask<unknown, unknown>(message, request, false), refusedBy('REQUEST_REFUSED'))
     }
   })
 
