@@ -249,6 +249,7 @@ export function putBlock(
   batch.put(blockKey(shard, disk, block), Buffer.from(numberKey(file) + numberKey(offset), 'latin1'))
 }
 
+/** Of a file that has no id yet, it is asked as well. */
 export function isDirectory(inode: InodeId): boolean {
-  return inodeType(inode) === 'directory'
+  return inode !== NO_INODE && inodeType(inode) === 'directory'
 }
