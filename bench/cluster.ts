@@ -3,9 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ERASURE } from './cluster/erasure.ts'
+import { JOURNAL } from './cluster/journal.ts'
 import type { BenchRow, BenchTable } from './table.ts'
 
-const SCENARIOS = [...ERASURE]
+const SCENARIOS = [...ERASURE, ...JOURNAL]
 
 /** Runs the benchmark. */
 export async function run(words: readonly string[]): Promise<BenchTable> {

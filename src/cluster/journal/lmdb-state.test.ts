@@ -9,11 +9,13 @@ import { test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
 import fc from 'fast-check'
+import * as lmdb from 'lmdb'
 
 import { openLmdbState } from './lmdb-state.ts'
 import { MemoryState } from './memory-state.ts'
 import { type Change, KEY_BYTES_MAX, type StateReader } from './state.ts'
 
+const RAW = { encoding: 'binary', keyEncoding: 'binary', overlappingSync: false } as const
 const notRoot = process.getuid?.() === 0 ? false : 'only root makes a small disk'
 
 class Place {
@@ -186,6 +188,39 @@ test('after SIGKILL at any moment it is as of one commit, none before the last t
     assert.ok(state.applied >= acknowledged, `${state.applied} of ${acknowledged}`)
     if (state.applied % 3 !== 0) assert.equal(generationOf(state, count), state.applied)
     await state.close()
+  }
+})
+
+/** Writes into the file as docs/formats/journal.md says, past the code. */
+async function writeLots(file: string, count: number, hasHappened: boolean): Promise<void> {
+  const root = lmdb.open<Buffer, Buffer>({ path: file, noSubdir: true, pageSize: 4096, maxDbs: 4, ...RAW })
+  const [lots, facts] = ['lots', 'facts'].map((name) => root.openDB<Buffer, Buffer>({ name, ...RAW }))
+  for (let index = 0; index < count; index++) {
+    const put = Buffer.concat([Buffer.from([2, 0, 1, 0, 0, 0]), Buffer.from(`p${index}!`)])
+    const removed = Buffer.concat([Buffer.from([2, 0, 255, 255, 255, 255]), Buffer.from(`k${index}`)])
+    await lots?.put(Buffer.from([0, 0, 0, 0, 0, 0, index]), Buffer.concat([put, removed]))
+  }
+  const happened = Buffer.from([0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, count])
+  if (hasHappened) await facts?.put(Buffer.from('lots'), happened)
+  await root.close()
+}
+
+test('a start finishes a commit of many lots that a crash broke off, and drops one that has not happened', async () => {
+  using place = new Place()
+  for (const hasHappened of [false, true]) {
+    const state = await openLmdbState(place.directory)
+    await state.commit(generation(5, 1), 7)
+    await state.close()
+    await writeLots(place.file, 3, hasHappened)
+    // The second start finds it done.
+    for (let start = 0; start < 2; start++) {
+      const next = await openLmdbState(place.directory)
+      assert.equal(next.applied, hasHappened ? 258 : 7)
+      const keys = pairsOf(next).map(([key]) => key)
+      assert.deepEqual(keys, hasHappened ? ['k3', 'k4', 'p0', 'p1', 'p2'] : ['k0', 'k1', 'k2', 'k3', 'k4'])
+      if (hasHappened) assert.equal(next.get('p1')?.toString(), '!')
+      await next.close()
+    }
   }
 })
 
