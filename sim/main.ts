@@ -147,7 +147,7 @@ function print(line: string): void {
 
 try {
   const task = taskOf(process.argv.slice(2))
-  setLogLevel(task.isTraced ? 'debug' : 'silent')
+  setLogLevel(task.isTraced ? 'info' : 'silent')
   const held = task.isHunt ? await hunt(task) : await replay(task)
   process.exitCode = held ? 0 : 1
 } catch (error) {

@@ -290,7 +290,7 @@ export class SimulatedNetwork {
     const isLost = random.happens(faults.loss) || (!from.isAsker && random.happens(faults.answerLoss))
     if (isLost || fate === 'is lost') {
       from.bytesInFlight -= frame.length
-      this.#timeline.note(from.host.name, `loses to ${to.host.name}`, frame)
+      this.#timeline.note(to.host.name, 'never gets from', frame, from.host.name)
       return
     }
     if (random.happens(faults.duplication) || fate === 'comes twice') {
@@ -312,7 +312,7 @@ export class SimulatedNetwork {
         from.bytesInFlight -= frame.length
         // Before it is accepted, nobody has a handler; after it was closed, nobody wants one.
         if (!to.isOpen || to.handler === undefined) return
-        this.#timeline.note(to.host.name, `gets from ${from.host.name}`, frame)
+        this.#timeline.note(to.host.name, 'gets from', frame, from.host.name)
         to.handler.onFrame(frame)
       },
       to.life,

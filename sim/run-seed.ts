@@ -37,7 +37,7 @@ export async function runSeed(scenario: Scenario, seed: number, onLine?: (line: 
   let kinds: readonly FaultKind[] = []
   try {
     const simulation = scenario.build(world)
-    world.timeline.trace.describe = simulation.describe?.bind(simulation)
+    world.timeline.trace.describe = simulation.describe
     const faults = new Faults(world, scenario.faults, (kind, process) => simulation.spares?.(kind, process) === true)
     kinds = faults.kinds
     await live(scenario, simulation, faults, world)

@@ -1,6 +1,7 @@
 /** What is simulated: who takes part, what they do, and what must hold in the end. One file each in `sim/scenarios/`. */
 import type { FaultKind } from './faults.ts'
 import type { Process } from './process.ts'
+import type { Describe } from './trace.ts'
 import type { World } from './world.ts'
 
 export interface Scenario {
@@ -23,6 +24,6 @@ export interface Simulation {
   check(): Promise<void>
   /** Whether a fault must not happen to this process, such as rot to the only copy. */
   spares?(kind: FaultKind, process: Process): boolean
-  /** Puts a frame into words, for traces. */
-  describe?(frame: Uint8Array): string
+  /** Puts a frame into words, for traces (`frame-words.ts`). */
+  readonly describe?: Describe
 }

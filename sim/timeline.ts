@@ -77,8 +77,9 @@ export class Timeline {
     return new Promise((resolve) => this.at(this.#queue.nowUs + us, resolve, life))
   }
 
-  note(who: string, what: string, detail?: string | number | Uint8Array): void {
-    this.trace.note(this.#queue.nowUs, who, what, detail)
+  /** @param other of a frame: its sender */
+  note(who: string, what: string, detail?: string | number | Uint8Array, other?: string): void {
+    this.trace.note(this.#queue.nowUs, who, what, detail, other)
   }
 
   /** Ends a life: nothing that was to happen to it will. */

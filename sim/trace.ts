@@ -12,18 +12,22 @@ const LINES_KEPT = 400
 const BYTES_DENSE = 64
 const BYTES_STRIDE = 61
 
+export type Describe = (frame: Buffer, receiver: string, sender: string) => string
+
 interface Line {
   atUs: number
   who: string
   what: string
   detail: Detail
+  /** Of a frame: its sender. */
+  other: string
 }
 
 export class Trace {
   /** Is given each line as it happens. */
   onLine: ((line: string) => void) | undefined
   /** Puts frames into words; without it only their length is told. */
-  describe: ((bytes: Uint8Array) => string) | undefined
+  describe: Describe | undefined
   readonly #lines: Line[] = []
   #count = 0
   #high = 0x811c9dc5 | 0
@@ -34,8 +38,8 @@ export class Trace {
     return this.#count
   }
 
-  note(atUs: number, who: string, what: string, detail?: Detail): void {
-    let hash = hashText(this.#low, who)
+  note(atUs: number, who: string, what: string, detail?: Detail, other = ''): void {
+    let hash = hashText(hashText(this.#low, who), other)
     hash = hashText(hash ^ (atUs | 0), what)
     if (typeof detail === 'number') hash = Math.imul(hash ^ (detail | 0), 0x01000193)
     else if (typeof detail === 'string') hash = hashText(hash, detail)
@@ -45,12 +49,13 @@ export class Trace {
 
     const slot = this.#count++ % LINES_KEPT
     const line = this.#lines[slot]
-    if (line === undefined) this.#lines.push({ atUs, who, what, detail })
+    if (line === undefined) this.#lines.push({ atUs, who, what, detail, other })
     else {
       line.atUs = atUs
       line.who = who
       line.what = what
       line.detail = detail
+      line.other = other
     }
     if (this.onLine !== undefined) this.onLine(this.#inWords(this.#lines[slot]))
   }
@@ -70,19 +75,20 @@ export class Trace {
 
   #inWords(line: Line | undefined): string {
     if (line === undefined) return ''
-    const { atUs, who, what, detail } = line
+    const { atUs, who, what, detail, other } = line
     const seconds = (atUs / 1e6).toFixed(6).padStart(12)
-    const told = detail instanceof Uint8Array ? this.#bytesInWords(detail) : (detail ?? '')
-    return `${seconds}  ${who.padEnd(14)} ${what} ${told}`.trimEnd()
+    const told = detail instanceof Uint8Array ? this.#frameInWords(detail, who, other) : (detail ?? '')
+    return `${seconds}  ${who.padEnd(14)} ${other === '' ? what : `${what} ${other}`} ${told}`.trimEnd()
   }
 
-  #bytesInWords(bytes: Uint8Array): string {
+  #frameInWords(bytes: Uint8Array, who: string, other: string): string {
     const length = `${bytes.length} bytes`
     if (this.describe === undefined) return length
     try {
-      return `${this.describe(bytes)} (${length})`
+      const frame = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+      return `${this.describe(frame, who, other)} (${length})`
     } catch {
-      // Worlds damage frames, too: what cannot be read is told by its length.
+      // A defect may make frames that nobody can read: those are told by their length.
       return length
     }
   }

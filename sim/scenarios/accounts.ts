@@ -17,6 +17,7 @@ import { Responder } from '#cluster/wire/responder.ts'
 import { acknowledgedSurvives } from '#sim/checkers/acknowledged-survives.ts'
 import { replaysEqually } from '#sim/checkers/replays-equally.ts'
 import { type FaultKind, ORDINARY_FAULTS } from '#sim/faults.ts'
+import { frameWords } from '#sim/frame-words.ts'
 import type { Machine, Process } from '#sim/process.ts'
 import type { Scenario, Simulation } from '#sim/scenario.ts'
 import { SimulationFailure } from '#sim/timeline.ts'
@@ -211,6 +212,7 @@ function build(world: World, defect: BankDefect | undefined): Simulation {
       if (sum !== told.deposited) throw new SimulationFailure(`There is ${sum}, and ${told.deposited} was paid in`)
       replaysEqually(bankMachine, await bank.disk.journal('bank').all(), state)
     },
+    describe: frameWords((host) => (host === 'bank' ? MESSAGES : undefined)),
     // What clients know is in their memory alone.
     spares: (kind: FaultKind, { name }: Process) => (kind === 'kills' || kind === 'power-cuts') && name !== 'bank',
   }

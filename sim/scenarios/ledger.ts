@@ -63,7 +63,7 @@ function build(world: World, defect: Defect | undefined): Simulation {
     },
     // What clients know is in their memory alone.
     spares: (kind: FaultKind, { name }: Process) => (kind === 'kills' || kind === 'power-cuts') && name !== 'server',
-    describe: (frame) => inWords(decodeLine(Buffer.from(frame))),
+    describe: (frame) => inWords(decodeLine(frame)),
   }
 }
 
