@@ -2,6 +2,7 @@
  * Every command, in the order of the overview. Their files are light: each imports what it works with only when it runs.
  */
 import { blockService } from './block-service.ts'
+import { cluster } from './cluster.ts'
 import type { Command } from './command.ts'
 import { doctor } from './doctor.ts'
 import { mount } from './mount.ts'
@@ -24,6 +25,7 @@ export const COMMANDS: readonly Command[] = [
   syncApply,
   syncStatus,
   serveS3,
+  cluster,
   registry,
   shard,
   blockService,

@@ -10,7 +10,14 @@ import { LinuxBlockFiles } from '#cluster/block/linux-block-files.ts'
 import type { ServedDisk } from '#cluster/block/served-disk.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
-import { makeDataDirectory, processIdOf, registryTarget, type Daemon, type RegisteredOptions } from './daemon.ts'
+import {
+  advertisedAddress,
+  makeDataDirectory,
+  processIdOf,
+  registryTarget,
+  type Daemon,
+  type RegisteredOptions,
+} from './daemon.ts'
 
 export interface DiskOptions {
   readonly path: string
@@ -28,7 +35,6 @@ export interface BlockDaemonOptions extends RegisteredOptions {
 /** Resolves when the registry knows of it. @throws DISK_UNUSABLE, ADDRESS_UNUSABLE */
 export async function startBlockService(options: BlockDaemonOptions): Promise<Daemon> {
   const { data, listen, registry, location, reserveBytes } = options
-  makeDataDirectory(data)
   const surroundings = systemSurroundings(options.network)
   const disks: ServedDisk[] = []
   try {
@@ -37,9 +43,10 @@ export async function startBlockService(options: BlockDaemonOptions): Promise<Da
     await Promise.all(disks.map(({ disk }) => disk.close()))
     throw error
   }
+  // After the disks, as it may lie in one, and a new disk is an empty directory.
+  makeDataDirectory(data)
   const server = new BlockServer({ surroundings, disks })
-  const listening = await server.listen(listen)
-  const address = options.advertise ?? listening
+  const address = advertisedAddress(await server.listen(listen), options.advertiseHost)
   await server.register(registryTarget(registry), { process: await processIdOf(data), address, location })
   return { address, close: () => server.close() }
 }

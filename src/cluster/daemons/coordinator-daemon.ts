@@ -1,6 +1,4 @@
 /** The coordinator on a real machine: its journal and state in its directory, its port, its registration. */
-import { join } from 'node:path'
-
 import { isOperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { ClusterMap } from '#cluster/client/cluster-map.ts'
@@ -12,7 +10,14 @@ import { registryMessages } from '#cluster/registry/registry-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { Caller } from '#cluster/wire/caller.ts'
 
-import { makeDataDirectory, processIdOf, registryTarget, type Daemon, type RegisteredOptions } from './daemon.ts'
+import {
+  advertisedAddress,
+  makeDataDirectory,
+  processIdOf,
+  registryTarget,
+  type Daemon,
+  type RegisteredOptions,
+} from './daemon.ts'
 
 const log = logger('cluster/coordinator')
 const HEARTBEAT_MS = 10_000
@@ -25,12 +30,12 @@ export async function startCoordinator(options: RegisteredOptions): Promise<Daem
   const caller = new Caller(surroundings, { isInternal: true })
   const map = new ClusterMap(surroundings, caller, registry)
   await map.start(Number.POSITIVE_INFINITY)
-  const journal = await openLmdbJournal(join(data, 'journal'))
-  const stored = await openLmdbState(join(data, 'state'))
+  const journal = await openLmdbJournal(data)
+  const stored = await openLmdbState(data)
   const shardTarget = (shard: number) => map.shard(shard)
   const server = await CoordinatorServer.open({ surroundings, journal, stored, caller, shardTarget, onFailed })
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
-  const address = options.advertise ?? listener.address
+  const address = advertisedAddress(listener.address, options.advertiseHost)
   const facts = { process: await processIdOf(data), address, location }
   const known = Promise.withResolvers<void>()
   let isCutOff = false

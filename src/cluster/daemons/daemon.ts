@@ -15,8 +15,8 @@ export interface DaemonOptions {
   readonly data: string
   /** Where it listens; port 0 takes a free one. */
   readonly listen: Address
-  /** At which others reach it, where that is not the address that it listens at. */
-  readonly advertise?: Address | undefined
+  /** The host at which others reach it, where that is not the one that it listens at. */
+  readonly advertiseHost?: string | undefined
   readonly network?: Pick<TcpNetworkOptions, 'secret' | 'tls'>
   /** It cannot go on: the process is to end. */
   readonly onFailed: (error: OperationError) => void
@@ -34,6 +34,13 @@ export interface Daemon {
   readonly address: Address
   /** Everything is durable when it resolves. */
   close(): Promise<void>
+}
+
+/** Where others reach what listens at `address`. */
+export function advertisedAddress(address: Address, host: string | undefined): Address {
+  if (host === undefined) return address
+  const port = address.slice(address.lastIndexOf(':') + 1)
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }
 
 /** The registry, which has one address. */

@@ -1,13 +1,11 @@
 /** The registry on a real machine: its journal and state in its directory, and its port for processes, programs and people alike. */
-import { join } from 'node:path'
-
 import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import { RegistryHttp } from '#cluster/registry/http-api.ts'
 import { RegistryServer } from '#cluster/registry/registry-server.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
-import { makeDataDirectory, type Daemon, type DaemonOptions } from './daemon.ts'
+import { advertisedAddress, makeDataDirectory, type Daemon, type DaemonOptions } from './daemon.ts'
 
 export interface RegistryDaemonOptions extends DaemonOptions {
   /** Who is silent for so long is stale. */
@@ -21,14 +19,14 @@ export async function startRegistry(options: RegistryDaemonOptions): Promise<Dae
   // Nobody connects before the server is there.
   const faces: { http?: RegistryHttp } = {}
   const surroundings = systemSurroundings({ ...network, foreign: (socket) => faces.http?.handle(socket) })
-  const journal = await openLmdbJournal(join(data, 'journal'))
-  const stored = await openLmdbState(join(data, 'state'))
+  const journal = await openLmdbJournal(data)
+  const stored = await openLmdbState(data)
   const patience = staleMs === undefined ? {} : { staleMs }
   const server = await RegistryServer.open({ surroundings, journal, stored, onFailed, ...patience })
   faces.http = new RegistryHttp({ server, clock: surroundings.clock, secret: network?.secret })
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
   return {
-    address: options.advertise ?? listener.address,
+    address: advertisedAddress(listener.address, options.advertiseHost),
     async close() {
       faces.http?.close()
       await listener.close()

@@ -1,13 +1,18 @@
 /** A shard process on a real machine: its journal and state in its directory, its port, its registration. */
-import { join } from 'node:path'
-
 import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import { ShardRegistration } from '#cluster/shard/shard-registration.ts'
 import { ShardServer } from '#cluster/shard/shard-server.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
-import { makeDataDirectory, processIdOf, registryTarget, type Daemon, type RegisteredOptions } from './daemon.ts'
+import {
+  advertisedAddress,
+  makeDataDirectory,
+  processIdOf,
+  registryTarget,
+  type Daemon,
+  type RegisteredOptions,
+} from './daemon.ts'
 
 export interface ShardDaemonOptions extends RegisteredOptions {
   /** Of the 256 shards: which are here. */
@@ -20,11 +25,11 @@ export async function startShard(options: ShardDaemonOptions): Promise<Daemon> {
   const { data, listen, first, last, registry, location, onFailed } = options
   makeDataDirectory(data)
   const surroundings = systemSurroundings(options.network)
-  const journal = await openLmdbJournal(join(data, 'journal'))
-  const stored = await openLmdbState(join(data, 'state'))
+  const journal = await openLmdbJournal(data)
+  const stored = await openLmdbState(data)
   const server = await ShardServer.open({ surroundings, journal, stored, first, last, onFailed })
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
-  const address = options.advertise ?? listener.address
+  const address = advertisedAddress(listener.address, options.advertiseHost)
   const facts = { process: await processIdOf(data), address, location }
   const registration = new ShardRegistration(surroundings, registryTarget(registry), server, facts)
   await registration.start()
