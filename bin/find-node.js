@@ -9,6 +9,12 @@ import { delimiter, join } from 'node:path'
 
 const NODE_MAJOR_MIN = 24
 const F_SETFD = 2
+/**
+ * Calls to disks wait in threads of libuv, whose number is read once, before anything runs: four for each disk of a block service, so that
+ * one that hangs keeps none from the others.
+ */
+const DISK_COMMANDS = new Set(['cluster', 'block-service'])
+const DISK_THREADS = '64'
 
 /** Whether the running Node is new enough. */
 function runningNodeFits() {
@@ -40,6 +46,7 @@ function findNode() {
  * execve(2), so that signals, exit codes, the terminal and the process id are those of the program itself.
  */
 export async function runUnderNode(file, args) {
+  if (DISK_COMMANDS.has(args[0])) process.env.UV_THREADPOOL_SIZE ??= DISK_THREADS
   if (runningNodeFits()) {
     process.argv.splice(1, process.argv.length, file, ...args)
     await import(file)
