@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { ERRNO, ERRORS } from '#base/errors.ts'
 import { METRICS } from '#base/metrics.ts'
-import { sectionOf } from '#cli/command.ts'
+import { groupOf, sectionOf } from '#cli/command.ts'
 import { COMMANDS } from '#cli/commands.ts'
 import { optionUsage, usageOf } from '#cli/help.ts'
 import { type OptionRow, variableOf } from '#cli/options.ts'
@@ -23,7 +23,9 @@ function table(heads: readonly string[], rows: readonly (readonly string[])[]): 
 
 function optionsPage(): string {
   const sections = COMMANDS.map((command) => {
-    const rows = Object.entries(command.options).map(([key, row]) => [
+    const group = COMMANDS.find(({ name }) => name === groupOf(command.name))
+    const own = Object.entries(command.options).filter(([key]) => group?.options[key] === undefined)
+    const rows = own.map(([key, row]) => [
       `\`${optionUsage(key, row)}\``,
       row.secret ? '' : `\`${variableOf(key)}\``,
       row.secret || key === 'config' ? '' : `\`${key}\``,
@@ -37,8 +39,8 @@ function optionsPage(): string {
       '',
       `Section in eider.json: \`${sectionOf(command.name)}\`.`,
       '',
-      table(['Option', 'Variable', 'Key', 'Default', 'Meaning'], rows),
-      '',
+      ...(rows.length === 0 ? [] : [table(['Option', 'Variable', 'Key', 'Default', 'Meaning'], rows), '']),
+      ...(group === undefined ? [] : [`And those of \`eider ${group.name}\`.`, '']),
     ].join('\n')
   })
   return [

@@ -5,7 +5,7 @@
 import { Command as Parser, CommanderError, Option } from 'commander'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
-import { type Command, EXIT, type ExitCode, sectionOf } from './command.ts'
+import { type Command, EXIT, type ExitCode, groupOf, sectionOf } from './command.ts'
 import { COMMANDS } from './commands.ts'
 import { extended } from './extension.ts'
 import { failureOf, reportFailure } from './failure.ts'
@@ -38,7 +38,7 @@ async function dispatch(typed: readonly string[], commands: readonly Command[]):
   if (first === undefined || isHelp(first) || (first === 'help' && (argv[1] === undefined || isHelp(argv[1])))) {
     const text = overview(
       VERSION,
-      commands.map((command) => [usageOf(command), command.summary]),
+      commands.filter(({ name }) => groupOf(name) === undefined).map((each) => [usageOf(each), each.summary]),
     )
     ;(first === undefined ? process.stderr : process.stdout).write(text)
     return first === undefined ? EXIT.usage : EXIT.done
@@ -73,8 +73,10 @@ async function run(found: Command, argv: readonly string[], { commands, fake }: 
   const sources: ValueSources = { flags: parsed.flags, ...surroundings }
   const config = readConfig(sources)
   if (config !== undefined) {
-    const tables = new Map(commands.map(({ name, options }) => [sectionOf(name), options]))
-    tables.set(sectionOf(command.name), command.options)
+    const tables = new Map<string, OptionTable>()
+    for (const { name, options } of [...commands, command]) {
+      tables.set(sectionOf(name), { ...tables.get(sectionOf(name)), ...options })
+    }
     // Which keys an extension knows is asked only for the command that runs.
     const others = commands.filter(({ name, extend }) => extend !== undefined && name !== command.name)
     checkConfig(config, tables, new Set(others.map(({ name }) => sectionOf(name))))
@@ -137,16 +139,30 @@ function findCommand(
   for (const words of [2, 1]) {
     const name = argv.slice(0, words).join(' ')
     const command = commands.find((candidate) => candidate.name === name)
-    if (command !== undefined) return { command, rest: argv.slice(words) }
+    if (command !== undefined && !isUnknownVerb(argv, words, commands)) return { command, rest: argv.slice(words) }
   }
   const names = commands.map(({ name }) => name)
   const typed = argv.slice(0, 2).filter((word) => !word.startsWith('-'))
   const group = names.filter((name) => name.startsWith(`${typed[0]} `))
+  if (typed[1] !== undefined && groupOf(typed.join(' ')) !== undefined) {
+    const verbs = group.map((name) => name.slice(name.indexOf(' ') + 1))
+    throw new OperationError(
+      'USAGE',
+      `Cannot run "${typed.join(' ')}": "${typed[0]}" has no such verb${suggestionText(typed[1], verbs)}`,
+      { hint: `See "eider ${typed[0]} --help".` },
+    )
+  }
   if (group.length > 0) {
     throw new OperationError('USAGE', `Cannot run "${typed.join(' ')}": one of ${group.join(', ')} is expected`)
   }
   const word = argv[0] ?? ''
   throw new OperationError('USAGE', `Cannot run "${word}": there is no such command${suggestionText(word, names)}`)
+}
+
+/** Whether the first word has verbs, and the second one is meant as one, and is none. */
+function isUnknownVerb(argv: readonly string[], words: number, commands: readonly Command[]): boolean {
+  const [group = '', verb = '-'] = argv
+  return words === 1 && !verb.startsWith('-') && commands.some(({ name }) => groupOf(name) === group)
 }
 
 interface Parsed {
@@ -192,11 +208,11 @@ export function parse(command: Command, argv: readonly string[]): Parsed | 'help
 
 function checkArguments(command: Command, args: readonly string[]): void {
   const missing = command.arguments[args.length]
-  if (missing !== undefined) {
+  if (missing !== undefined && missing.optional !== true) {
     throw new OperationError('USAGE', `Cannot run "eider ${command.name}": ${missing.name} is missing: ${missing.help}`)
   }
   const extra = args[command.arguments.length]
-  if (extra !== undefined && command.arguments.at(-1)?.many !== true) {
+  if (extra !== undefined && !command.arguments.some(({ many }) => many)) {
     throw new OperationError('USAGE', `Cannot use "${extra}": "${usageOf(command)}" takes no more arguments`)
   }
 }

@@ -13,8 +13,10 @@ export interface Argument {
   /** In capitals, as `--help` shows it. */
   readonly name: string
   readonly help: string
-  /** One or more of them; only of the last argument. */
+  /** One or more of them; only of one argument. */
   readonly many?: boolean
+  /** May be left out, with all that follow it. */
+  readonly optional?: boolean
 }
 
 export interface Example {
@@ -73,7 +75,17 @@ export function command<const T extends OptionTable>(parts: CommandParts<T>): Co
   }
 }
 
-/** The key of a command's object in `eider.json`: `serveS3` for `serve s3`. */
+/** Commands with many verbs, each of which is a command of two words: the overview shows them as one, and so does `eider.json`. */
+const GROUPS: readonly string[] = ['fs']
+
+/** The command with many verbs that `name` is one of; undefined for any other. */
+export function groupOf(name: string): string | undefined {
+  return GROUPS.find((group) => name.startsWith(`${group} `))
+}
+
+/** The key of a command's object in `eider.json`: `serveS3` for `serve s3`, `fs` for all verbs of `fs`. */
 export function sectionOf(name: string): string {
+  const group = groupOf(name)
+  if (group !== undefined) return group
   return name.replaceAll(/[ -]([a-z])/g, (_, letter: string) => letter.toUpperCase())
 }

@@ -47,8 +47,9 @@ export function usageOf(command: Pick<Command, 'name' | 'arguments'>): string {
   return ['eider', command.name, ...command.arguments.map(argumentUsage)].join(' ')
 }
 
-function argumentUsage({ name, many = false }: Argument): string {
-  return many ? `${name}...` : name
+function argumentUsage({ name, many = false, optional = false }: Argument): string {
+  const shown = many ? `${name}...` : name
+  return optional ? `[${shown}]` : shown
 }
 
 /** Headings in the order in which options name them first, the common one last. */
