@@ -71,7 +71,7 @@ export interface DiskLimits {
 }
 
 /**
- * Reads hold what they ask for, up to 4 MiB, and have one call under way each. Writes hold 512 KiB at most, and mostly wait for
+ * Reads hold what they ask for, up to 4 MiB, and have one call under way each. Writes hold 1 MiB at most, and mostly wait for
  * their bytes. Few checks: they read whole blocks, and nobody waits for them.
  */
 const LIMITS: DiskLimits = { reads: 16, writes: 32, erasures: 4, checks: 2, waiting: 256 }
