@@ -79,7 +79,7 @@ export class LmdbEnvironment {
       checkHead(path, what)
       const root = lmdb.open<Buffer, Key>({
         ...{ path, noSubdir: true, ...ENCODINGS, maxDbs: 4, mapSize: MAP_BYTES, pageSize: PAGE_BYTES },
-        ...{ overlappingSync: false, noMemInit: true },
+        overlappingSync: false,
         // Batches are made here; lmdb's own, of each turn, have promises that nobody can wait for, and that reject on a full disk.
         eventTurnBatching: false,
       })
@@ -97,7 +97,10 @@ export class LmdbEnvironment {
     return this.root.openDB<Buffer, Key>({ name, ...ENCODINGS })
   }
 
-  /** Does the puts and removes that `changes` queues by `queued` in one transaction; resolves when they are durable. */
+  /**
+   * Does the puts and removes that `changes` calls in one transaction; resolves when they are durable. How they end is told by the batch:
+   * within one, lmdb gives for each put and remove the same promise, which is fulfilled already.
+   */
   batch(changes: () => void): Promise<void> {
     return this.committed(this.root.batch(changes))
   }
@@ -141,11 +144,6 @@ export class LmdbEnvironment {
     await withDeadline(`close the ${this.#what}`, this.root.close(), CLOSE_MS)
     closeSync(this.#lock)
   }
-}
-
-/** Within a batch, one of its writes. How it ends is told by the batch; its own promise would be an unhandled rejection. */
-export function queued(write: Promise<unknown>): void {
-  write.catch(() => undefined)
 }
 
 function failure(action: string, cause: unknown, more = ''): OperationError {

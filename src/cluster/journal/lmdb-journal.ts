@@ -12,7 +12,7 @@ import { crc32c } from '#cluster/erasure/crc32c.ts'
 
 import { numberKey, numberOfKey } from './keys.ts'
 import type { Journal } from './journal.ts'
-import { LmdbEnvironment, queued } from './lmdb-environment.ts'
+import { LmdbEnvironment } from './lmdb-environment.ts'
 import type { Key } from './state.ts'
 
 const FORMAT = 'eider journal 1\n'
@@ -120,7 +120,7 @@ class LmdbJournal implements Journal {
       const gone = this.#starts.splice(0, Math.min(kept, TRIMMED_AT_ONCE))
       if (gone.length === 0) return
       await this.#environment.batch(() => {
-        for (const start of gone) queued(this.#environment.root.remove(keyOf(start)))
+        for (const start of gone) void this.#environment.root.remove(keyOf(start))
       })
     }
   }

@@ -13,7 +13,7 @@ import type { Transaction } from 'lmdb'
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 
-import { LmdbEnvironment, type LmdbDatabase, queued } from './lmdb-environment.ts'
+import { LmdbEnvironment, type LmdbDatabase } from './lmdb-environment.ts'
 import { NUMBER_BYTES, numberKey, numberOfKey } from './keys.ts'
 import { type Change, type EachPair, type Key, KEY_BYTES_MAX, type StoredState } from './state.ts'
 
@@ -131,7 +131,7 @@ class LmdbState implements StoredState {
     const keys = this.#read(() => [...this.#lots.getKeys({ start: '', end: lotKey(Number.MAX_SAFE_INTEGER) })])
     if (keys.length === 0) return
     await this.#environment.batch(() => {
-      for (const key of keys) queued(this.#lots.remove(key))
+      for (const key of keys) void this.#lots.remove(key)
     })
   }
 
@@ -147,10 +147,10 @@ class LmdbState implements StoredState {
       for (const lot of lots.slice(0, -1)) await this.#environment.batch(() => this.#queue(lot))
       await this.#environment.batch(() => {
         this.#queue(lots.at(-1) ?? [])
-        queued(this.#facts.put('applied', Buffer.from(numberKey(applied), 'latin1')))
+        void this.#facts.put('applied', Buffer.from(numberKey(applied), 'latin1'))
         if (lots.length < 2) return
-        queued(this.#facts.remove('lots'))
-        for (const index of lots.keys()) queued(this.#lots.remove(lotKey(index)))
+        void this.#facts.remove('lots')
+        for (const index of lots.keys()) void this.#lots.remove(lotKey(index))
       })
     } catch (error) {
       // The commit has happened, and the next start will finish it; until then reads go on as before it.
@@ -163,7 +163,7 @@ class LmdbState implements StoredState {
   }
 
   #queue(lot: readonly Change[]): void {
-    for (const [key, value] of lot) queued(value === null ? this.#pairs.remove(key) : this.#pairs.put(key, value))
+    for (const [key, value] of lot) void (value === null ? this.#pairs.remove(key) : this.#pairs.put(key, value))
   }
 
   #each(options: Parameters<LmdbDatabase['getRange']>[0], each: EachPair): void {
