@@ -9,7 +9,7 @@ import { coordinatorMessages } from '#cluster/coordinator/coordinator-messages.t
 import { inodeShard, inodeType, ROOT_INODE, shownInode, type InodeId } from '#cluster/inode-id.ts'
 import { PAGE_ENTRIES_MAX, shardMessages } from '#cluster/shard/shard-messages.ts'
 import type { Address, Surroundings } from '#cluster/surroundings.ts'
-import { Caller, DEADLINE_MS } from '#cluster/wire/caller.ts'
+import { Caller, type CallOptions, DEADLINE_MS, type Target } from '#cluster/wire/caller.ts'
 import type { ValueOf } from '#cluster/wire/codec.ts'
 import {
   ANYTHING,
@@ -34,6 +34,8 @@ export interface ClusterClientOptions {
   readonly location?: string
   /** For how long a request is tried, and the registry looked for at the start. */
   readonly deadlineMs?: number
+  /** For how long instead the registry is looked for at the start, and later what it has never heard of. */
+  readonly contactMs?: number
 }
 
 export type NewAttributes = ValueOf<typeof newAttributes>
@@ -67,11 +69,14 @@ export class ClusterClient {
   readonly location: string
   readonly surroundings: Surroundings
   readonly #deadlineMs: number
+  readonly #contactMs: number
 
-  private constructor({ surroundings, registry, location = '', deadlineMs = DEADLINE_MS }: ClusterClientOptions) {
+  private constructor(options: ClusterClientOptions) {
+    const { surroundings, registry, location = '', deadlineMs = DEADLINE_MS, contactMs = deadlineMs } = options
     this.surroundings = surroundings
     this.location = location
     this.#deadlineMs = deadlineMs
+    this.#contactMs = contactMs
     this.caller = new Caller(surroundings)
     this.blocks = new BlockCaller(surroundings)
     this.map = new ClusterMap(surroundings, this.caller, registry)
@@ -81,7 +86,7 @@ export class ClusterClient {
   static async connect(options: ClusterClientOptions): Promise<ClusterClient> {
     const client = new ClusterClient(options)
     try {
-      await client.map.start(client.#deadlineMs)
+      await client.map.start(client.#contactMs)
     } catch (error) {
       client.close()
       throw error
@@ -101,13 +106,17 @@ export class ClusterClient {
   }
 
   askShard<Q, R>(shard: number, message: Message<Q, R>, request: Q, { signal }: Options = {}): Promise<R> {
-    const options = { shard, deadlineMs: this.#deadlineMs, ...(signal === undefined ? {} : { signal }) }
-    return this.caller.call(this.map.shard(shard), message, request, options)
+    const target = this.map.shard(shard)
+    return this.caller.call(target, message, request, { shard, ...this.#patience(target, signal) })
   }
 
   askCoordinator<Q, R>(message: Message<Q, R>, request: Q, { signal }: Options = {}): Promise<R> {
-    const options = { deadlineMs: this.#deadlineMs, ...(signal === undefined ? {} : { signal }) }
-    return this.caller.call(this.map.coordinator, message, request, options)
+    return this.caller.call(this.map.coordinator, message, request, this.#patience(this.map.coordinator, signal))
+  }
+
+  #patience(target: Target, signal: AbortSignal | undefined): CallOptions {
+    const deadlineMs = target.address() === undefined ? this.#contactMs : this.#deadlineMs
+    return signal === undefined ? { deadlineMs } : { deadlineMs, signal }
   }
 
   /** What a path leads to; as of a time, what it led to then. @throws NAME_NOT_FOUND, DIRECTORY_EXPECTED */
