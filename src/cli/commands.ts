@@ -4,6 +4,7 @@
 import { blockService } from './block-service.ts'
 import { cluster } from './cluster.ts'
 import type { Command } from './command.ts'
+import { coordinator } from './coordinator.ts'
 import { doctor } from './doctor.ts'
 import { mount } from './mount.ts'
 import { registry } from './registry.ts'
@@ -28,6 +29,7 @@ export const COMMANDS: readonly Command[] = [
   cluster,
   registry,
   shard,
+  coordinator,
   blockService,
   doctor,
 ]
