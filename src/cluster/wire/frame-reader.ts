@@ -3,7 +3,8 @@
  * four), its bytes, and their MAC where the connection has keys.
  *
  * A frame that lies in one chunk is given out as a view of it: nothing is copied. One that begins in a chunk and ends in another gets a
- * buffer of its length at once, so its bytes are copied once however many chunks they come in. A length is believed only up to a bound.
+ * buffer of its length at once, so its bytes are copied once however many chunks they come in; who can read into a given buffer reads the
+ * rest of it straight into its place (`room`), and then not even once. A length is believed only up to a bound.
  */
 import { OperationError } from '#base/errors.ts'
 
@@ -23,6 +24,9 @@ export const PING = 1
 /** The last frame, which says why. */
 export const FAREWELL = 2
 export type FrameKind = typeof MESSAGE | typeof PING | typeof FAREWELL
+
+/** Less than this is not worth a read of its own. */
+const ROOM_BYTES_MIN = 64 * 1024
 
 /** As a code's index and a text. */
 export const FAREWELL_BYTES_MAX = 256
@@ -65,6 +69,21 @@ export class FrameReader {
   stop(): void {
     this.#stopped = true
     this.#partial = undefined
+  }
+
+  /** Where the next bytes may be read into, for `took`, instead of being pushed; the rest of a large frame. */
+  get room(): Buffer | undefined {
+    const partial = this.#partial
+    if (partial === undefined || partial.bytes.length - partial.filled < ROOM_BYTES_MIN) return undefined
+    return partial.bytes.subarray(partial.filled)
+  }
+
+  /** The next bytes are the first so many of `room`. @throws as `push` */
+  took(count: number): void {
+    const partial = this.#partial
+    // Stopped meanwhile.
+    if (partial === undefined) return
+    this.#add(partial, partial.bytes.subarray(partial.filled, partial.filled + count))
   }
 
   /**
@@ -110,19 +129,23 @@ export class FrameReader {
   }
 
   #continue(partial: Partial, chunk: Buffer, at: number): number {
-    const { kind, length, bytes, filled, mac } = partial
+    const { bytes, filled } = partial
     const count = Math.min(bytes.length - filled, chunk.length - at)
     chunk.copy(bytes, filled, at, at + count)
-    partial.filled += count
-    // Now, while the processor has them at hand.
-    const ofFrame = Math.min(count, length - filled)
-    if (ofFrame > 0) mac?.add(chunk.subarray(at, at + ofFrame))
-    if (partial.filled === bytes.length) {
-      this.#partial = undefined
-      if (mac !== undefined && !isMac(mac.finish(), bytes, length)) throw refused()
-      this.#options.onFrame(kind, bytes.subarray(0, length))
-    }
+    this.#add(partial, bytes.subarray(filled, filled + count))
     return at + count
+  }
+
+  /** `added` has come into its place. */
+  #add(partial: Partial, added: Buffer): void {
+    const { kind, length, bytes, filled, mac } = partial
+    partial.filled += added.length
+    // Now, while the processor has them at hand.
+    if (filled < length) mac?.add(added.subarray(0, length - filled))
+    if (partial.filled < bytes.length) return
+    this.#partial = undefined
+    if (mac !== undefined && !isMac(mac.finish(), bytes, length)) throw refused()
+    this.#options.onFrame(kind, bytes.subarray(0, length))
   }
 }
 

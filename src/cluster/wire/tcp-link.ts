@@ -31,6 +31,10 @@ export const SILENT_TICKS_MAX = 3
 const LINGER_MS_MAX = 2000
 /** What waits in a turn beyond this is written at once, so that the kernel sends while more is made. */
 const BATCH_BYTES_MAX = 1024 * 1024
+/** What is read at once where no large frame is coming. */
+const READ_BYTES = 64 * 1024
+/** A read below this is copied out of the buffer, so that its frames do not hold on to all of it. */
+const KEPT_BYTES_MIN = READ_BYTES / 2
 
 const log = logger('cluster/wire')
 
@@ -58,6 +62,8 @@ export class TcpLink implements Link {
   #sendSeal: FrameSeal | undefined
   #cancelTimer: Cancel
   #isFlushDue = false
+  #readBuffer: Buffer | undefined
+  #isRoom = false
   #hasHeard = false
   #hasSpoken = false
   #silentTicks = 0
@@ -126,16 +132,32 @@ export class TcpLink implements Link {
     socket.resume()
   }
 
+  /** Where a socket that can do so reads its next bytes into, for `hasRead`. */
+  readBuffer(): Buffer {
+    const room = this.#reader?.room
+    this.#isRoom = room !== undefined
+    return room ?? (this.#readBuffer ??= Buffer.allocUnsafeSlow(READ_BYTES))
+  }
+
+  /** So many bytes were read into the buffer that `readBuffer` gave last. */
+  hasRead(count: number, buffer: Buffer): void {
+    if (this.#isRoom) {
+      this.#onBytes(() => this.#reader?.took(count))
+    } else if (count < KEPT_BYTES_MIN) {
+      this.#onData(Buffer.from(buffer.subarray(0, count)))
+    } else {
+      this.#readBuffer = undefined
+      this.#onData(buffer.subarray(0, count))
+    }
+  }
+
   #unreachable(detail: string, cause?: unknown): OperationError {
     const what = this.#phase === 'opening' ? `reach ${this.peer}` : `talk to ${this.peer} any more`
     return new OperationError('CLUSTER_UNREACHABLE', `Cannot ${what}: ${detail}`, cause === undefined ? {} : { cause })
   }
 
   #onData(chunk: Buffer): void {
-    // What comes after the end is read and thrown away: a socket with unread bytes is reset, and the peer would lose our last words.
-    if (this.#phase === 'closed') return
-    this.#hasHeard = true
-    try {
+    this.#onBytes(() => {
       if (this.#reader !== undefined) {
         this.#reader.push(chunk)
         return
@@ -144,6 +166,15 @@ export class TcpLink implements Link {
       if (rest === undefined) return
       const reader = this.#stand(this.#handshake?.keys)
       if (rest.length > 0) reader.push(rest)
+    })
+  }
+
+  #onBytes(take: () => void): void {
+    // What comes after the end is read and thrown away: a socket with unread bytes is reset, and the peer would lose our last words.
+    if (this.#phase === 'closed') return
+    this.#hasHeard = true
+    try {
+      take()
     } catch (error) {
       if (!(error instanceof OperationError)) throw error
       this.#refuse(error)

@@ -6,7 +6,7 @@
  * than ours is handed on.
  */
 import { lookup } from 'node:dns/promises'
-import { connect, isIP, type Socket } from 'node:net'
+import { connect, isIP, type OnReadOpts, type Socket } from 'node:net'
 import { connect as connectTls, type ConnectionOptions, type SecureContext, TLSSocket } from 'node:tls'
 
 import { assert } from '#base/assert.ts'
@@ -95,7 +95,8 @@ export class TcpNetwork implements Network {
   #open(link: TcpLink, { host, port }: HostPort): void {
     const { secret } = this.#options
     const to = { host, port }
-    const socket = this.#context === undefined ? connect(to) : connectTls(this.#secured(to))
+    const socket =
+      this.#context === undefined ? connect({ ...to, onread: readInto(link) }) : connectTls(this.#secured(to))
     let hasTcp = false
     socket.once('connect', () => {
       hasTcp = true
@@ -135,6 +136,17 @@ export class TcpNetwork implements Network {
       nonce: this.#chance.bytes(NONCE_BYTES),
       binding: socket instanceof TLSSocket ? bindingOf(socket) : undefined,
     }
+  }
+}
+
+/** For a plain socket of ours; those of a server cannot be told where to read to. */
+function readInto(link: TcpLink): OnReadOpts {
+  return {
+    buffer: () => link.readBuffer(),
+    callback(count, buffer) {
+      link.hasRead(count, Buffer.from(buffer.buffer, buffer.byteOffset, buffer.byteLength))
+      return true
+    },
   }
 }
 
