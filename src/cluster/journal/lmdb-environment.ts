@@ -84,7 +84,8 @@ export class LmdbEnvironment {
         eventTurnBatching: false,
       })
       fsyncSync(lock)
-      syncDirectory(dirname(directory))
+      // Those above it may have been made just now, too: a file whose name is lost at a crash is lost.
+      for (const above of [dirname(directory), dirname(dirname(directory))]) syncDirectory(above)
       return new LmdbEnvironment(root, directory, what, lock)
     } catch (error) {
       if (lock !== undefined) closeSync(lock)
