@@ -3,10 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ERASURE } from './cluster/erasure.ts'
+import { METADATA } from './cluster/metadata.ts'
 import { JOURNAL } from './cluster/journal.ts'
 import type { BenchRow, BenchTable } from './table.ts'
 
-const SCENARIOS = [...ERASURE, ...JOURNAL]
+const SCENARIOS = [...ERASURE, ...METADATA, ...JOURNAL]
 
 /** Runs the benchmark. */
 export async function run(words: readonly string[]): Promise<BenchTable> {

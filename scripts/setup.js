@@ -46,6 +46,8 @@ const PACKAGES = {
     'ca-certificates',
     // Small disks of their own, that fill up.
     'e2fsprogs',
+    // A browser that looks at pages.
+    'chromium-headless-shell',
     // Processes that write and read beside each other.
     'python3-minimal',
   ],
@@ -58,6 +60,9 @@ PACKAGES.bench = [
   'lsyncd',
   // Codes and checksums in assembler, against which those of the cluster are measured.
   'libisal2',
+  // An engine for metadata, against which shards are measured.
+  'redis-server',
+  'redis-tools',
 ]
 
 function fail(message) {
