@@ -67,11 +67,15 @@ export class Browser {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
     })
     const ended = new Promise<void>((resolve) => {
-      child.on('close', () => resolve())
+      child.on('exit', () => resolve())
     })
     const browser = new Browser(child.stdio[3] as Writable, child.stdio[4] as Readable, async () => {
-      child.kill('SIGKILL')
+      // Told to, it ends its own processes, too; they would outlive it where it is killed.
+      await Promise.race([browser.send('Browser.close', {}).catch(() => undefined), ended])
+      const patience = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS)
       await ended
+      clearTimeout(patience)
+      for (const stream of child.stdio) stream?.destroy()
       rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
     })
     await browser.send('Browser.getVersion', {})
@@ -108,8 +112,9 @@ export class Browser {
     })
   }
 
-  close(): Promise<void> {
-    return this.#end()
+  async close(): Promise<void> {
+    await this.#end()
+    for (const { reject } of this.#waiting.values()) reject(new Error('the browser has ended'))
   }
 
   #take(reply: Reply): void {
@@ -145,6 +150,7 @@ export class Page {
     const features = [{ name: 'prefers-color-scheme', value: isDark ? 'dark' : 'light' }]
     await this.#send('Emulation.setEmulatedMedia', { features })
     await this.#send('Page.navigate', { url })
+    await this.until(`location.href !== 'about:blank' && document.readyState === 'complete'`)
   }
 
   told(method: string, params: Params): void {
