@@ -2,5 +2,6 @@
 import type { Scenario } from './scenario.ts'
 import { accounts } from './scenarios/accounts.ts'
 import { ledger } from './scenarios/ledger.ts'
+import { shardFiles } from './scenarios/shard-files.ts'
 
-export const SCENARIOS: readonly Scenario[] = [ledger(), accounts()]
+export const SCENARIOS: readonly Scenario[] = [ledger(), accounts(), shardFiles()]
