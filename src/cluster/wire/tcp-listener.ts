@@ -16,7 +16,7 @@ import { malformed } from './codec.ts'
 import { type Handshake, MAGIC, preambleOf } from './handshake.ts'
 import { type HostPort, shownAddress } from './tcp-address.ts'
 import { detailOf, logRefusal, OPENING_MS_MAX, type TcpLink } from './tcp-link.ts'
-import { TLS_VERSION_MIN, type TlsOptions } from './tcp-tls.ts'
+import { isOfNetwork, TLS_VERSION_MIN, type TlsOptions } from './tcp-tls.ts'
 
 /** The type of the record that a TLS connection begins with; no text does. */
 const TLS_HANDSHAKE = 0x16
@@ -57,7 +57,8 @@ export class TcpListener implements Listener {
     })
     this.#tlsServer.on('tlsClientError', (error, socket) => {
       const message = `Cannot talk to ${peerOf(socket)}: ${error.message}`
-      logRefusal(new OperationError('WIRE_REFUSED', message, { cause: error }))
+      const code = isOfNetwork(error) ? 'CLUSTER_UNREACHABLE' : 'WIRE_REFUSED'
+      logRefusal(new OperationError(code, message, { cause: error }))
       socket.destroy()
     })
   }
@@ -135,6 +136,8 @@ export class TcpListener implements Listener {
     } else if (foreign === undefined) {
       this.#refuse(socket, malformed(`${peer} speaks another protocol`))
     } else {
+      // Of HTTP, whoever has asked may close that half, and still gets the answer.
+      socket.allowHalfOpen = true
       socket.unshift(first)
       foreign(socket)
       // Who listens for its data does not set a socket going that was stopped by somebody else.

@@ -457,6 +457,10 @@ test('HTTP is served on the same port', IN_TIME, async () => {
     link.send(frameOf(10))
   }
   await handler.got(3)
+  // Who has asked may close that half.
+  const half = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  half.end('GET /half HTTP/1.0\r\n\r\n')
+  assert.match(await text(half), /GET \/half 0$/)
   // As little as a byte tells that it is none of ours.
   const slow = connect(port, '127.0.0.1')
   slow.setNoDelay(true)

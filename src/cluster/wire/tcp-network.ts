@@ -18,7 +18,7 @@ import { clientHandshake, type HandshakeSide, NONCE_BYTES, serverHandshake } fro
 import { type HostPort, isLoopback, parsedAddress } from './tcp-address.ts'
 import { detailOf, TcpLink } from './tcp-link.ts'
 import { TcpListener } from './tcp-listener.ts'
-import { bindingOf, secureContextOf, type TlsOptions } from './tcp-tls.ts'
+import { bindingOf, isOfNetwork, secureContextOf, type TlsOptions } from './tcp-tls.ts'
 
 /** Two of the largest frames and more: beyond that a peer does not read. */
 export const WAITING_BYTES_MAX = 256 * 1024 * 1024
@@ -171,9 +171,4 @@ function untrusted(peer: string, error: Error): OperationError {
     cause: error,
     hint: 'Both sides need TLS, and the certificate of the other has to name its host and be signed by the authority given here.',
   })
-}
-
-/** Whether an error before TLS stands is one of the connection, not of what was said in it. */
-function isOfNetwork(error: Error): boolean {
-  return 'syscall' in error || ('code' in error && error.code === 'ECONNRESET')
 }

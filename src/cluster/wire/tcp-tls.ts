@@ -41,3 +41,8 @@ export function secureContextOf({ key, cert, ca }: TlsOptions): SecureContext {
 export function bindingOf(socket: TLSSocket): Buffer {
   return socket.exportKeyingMaterial(BINDING_BYTES, EXPORTER_LABEL, Buffer.alloc(0))
 }
+
+/** Whether an error before TLS stands is one of the connection, not of what was said in it. */
+export function isOfNetwork(error: Error): boolean {
+  return 'syscall' in error || ('code' in error && error.code === 'ECONNRESET')
+}
