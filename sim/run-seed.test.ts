@@ -4,44 +4,14 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 
 import { failureReport } from './report.ts'
-import { type Outcome, runSeed } from './run-seed.ts'
-import type { Scenario } from './scenario.ts'
-import { type Defect, ledger } from './scenarios/ledger.ts'
-
-/** Found in a few dozen, in the mean; of what is rarer than that, no gate finds anything. */
-const SEEDS_MAX = 60
+import { runSeed } from './run-seed.ts'
+import { firstFailure } from './scenario-suite.ts'
+import { ledger } from './scenarios/ledger.ts'
 
 const execute = promisify(execFile)
 
-async function firstFailure(scenario: Scenario): Promise<Outcome | undefined> {
-  for (let seed = 0; seed < SEEDS_MAX; seed++) {
-    const outcome = await runSeed(scenario, seed)
-    if (outcome.failure !== undefined) return outcome
-  }
-  return undefined
-}
-
-const DEFECTS: Record<Defect, RegExp> = {
-  'answers before durable': /was acknowledged and is not there/,
-  'does a request again': /is there \d times/,
-  'never asks again': /work after the faults did not end/,
-  'forgets its clients': /is there \d times/,
-}
-
-for (const [defect, complaint] of Object.entries(DEFECTS) as [Defect, RegExp][]) {
-  test(`a server that ${defect} is found, and its seed fails again in the same way`, async () => {
-    const found = await firstFailure(ledger(defect))
-    assert.match(String(found?.failure), complaint)
-    assert.ok(found !== undefined)
-    const again = await runSeed(ledger(defect), found.seed)
-    assert.equal(again.hash, found.hash)
-    assert.deepEqual(again.lastLines, found.lastLines)
-    assert.equal(String(again.failure), String(found.failure))
-  })
-}
-
 test('a failure is told with its seed, its faults, what happened last and the command that replays it', async () => {
-  const found = await firstFailure(ledger('does a request again'))
+  const found = await firstFailure(ledger('does a request again'), 30)
   assert.ok(found !== undefined)
   const report = failureReport(found, false)
   const text = report.join('\n')

@@ -1,29 +1,13 @@
 import assert from 'node:assert/strict'
-import { before, test } from 'node:test'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
 
-import { setLogLevel } from '#base/log.ts'
-
-import { failureReport } from './report.ts'
-import { runSeed } from './run-seed.ts'
 import { SCENARIOS } from './scenarios.ts'
 
-const SEEDS = 300
-const SEEDS_TWICE = 5
-
-// What daemons log when they are killed a thousand times helps nobody.
-before(() => setLogLevel('silent'))
-
-for (const scenario of SCENARIOS) {
-  test(`all holds in ${SEEDS} worlds of ${scenario.name}`, async () => {
-    for (let seed = 0; seed < SEEDS; seed++) {
-      const outcome = await runSeed(scenario, seed)
-      if (outcome.failure !== undefined) assert.fail(failureReport(outcome, false).join('\n'))
-    }
-  })
-
-  test(`two runs of a world of ${scenario.name} are the same`, async () => {
-    for (let seed = 0; seed < SEEDS_TWICE; seed++) {
-      assert.equal((await runSeed(scenario, seed)).hash, (await runSeed(scenario, seed)).hash)
-    }
-  })
-}
+test('each scenario has a name of its own, and a file of tests by that name', () => {
+  assert.equal(new Set(SCENARIOS.map(({ name }) => name)).size, SCENARIOS.length)
+  for (const { name } of SCENARIOS) {
+    assert.ok(existsSync(join(import.meta.dirname, 'scenarios', `${name}.test.ts`)), `${name} has no tests`)
+  }
+})

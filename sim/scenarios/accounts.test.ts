@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { type Outcome, runSeed } from '#sim/run-seed.ts'
+import { firstFailure, testScenario } from '#sim/scenario-suite.ts'
 
 import { accounts, type BankDefect } from './accounts.ts'
 
 const SEEDS_MAX = 300
+
+testScenario(accounts())
 
 const DEFECTS: Record<BankDefect, RegExp> = {
   'tells what is not durable': /Order \d+ was that of number \d+, and now it is that of \d+/,
@@ -14,10 +16,7 @@ const DEFECTS: Record<BankDefect, RegExp> = {
 
 for (const [defect, complaint] of Object.entries(DEFECTS) as [BankDefect, RegExp][]) {
   test(`a bank that ${defect} is found`, async () => {
-    let found: Outcome | undefined
-    for (let seed = 0; seed < SEEDS_MAX && found?.failure === undefined; seed++) {
-      found = await runSeed(accounts(defect), seed)
-    }
+    const found = await firstFailure(accounts(defect), SEEDS_MAX)
     assert.match(String(found?.failure), complaint)
   })
 }

@@ -1,18 +1,17 @@
 import assert from 'node:assert/strict'
-import { before, test } from 'node:test'
+import { test } from 'node:test'
 
-import { setLogLevel } from '#base/log.ts'
 import type { Answer } from '#cluster/journal/sessions.ts'
 import type { EachPair, Key, StateBatch } from '#cluster/journal/state.ts'
 import type { ShardEntry } from '#cluster/shard/shard-entry.ts'
 import { ShardMachine } from '#cluster/shard/shard-machine.ts'
-import { type Outcome, runSeed } from '#sim/run-seed.ts'
+import { firstFailure, testScenario } from '#sim/scenario-suite.ts'
 
 import { shardFiles } from './shard-files.ts'
 
 const SEEDS_MAX = 100
 
-before(() => setLogLevel('silent'))
+testScenario(shardFiles())
 
 /** Takes each request for a new one, since no two entries have the same time. */
 class Forgetful extends ShardMachine {
@@ -67,10 +66,7 @@ const DEFECTS: readonly [name: string, machine: ShardMachine, complaint: RegExp]
 
 for (const [name, machine, complaint] of DEFECTS) {
   test(`a shard that ${name} is found`, async () => {
-    let found: Outcome | undefined
-    for (let seed = 0; seed < SEEDS_MAX && found?.failure === undefined; seed++) {
-      found = await runSeed(shardFiles(machine), seed)
-    }
+    const found = await firstFailure(shardFiles(machine), SEEDS_MAX)
     assert.match(String(found?.failure), complaint)
   })
 }
