@@ -221,6 +221,48 @@ describe('the registry by HTTP', () => {
     assert((JSON.parse(text) as { disks: { id: number }[] }).disks.some(({ id }) => id === 9))
   })
 
+  it('tells so many at a time of changes, and others that it is busy', async () => {
+    const followers = await Promise.all(
+      Array.from(
+        { length: 64 },
+        () =>
+          new Promise<IncomingMessage>((resolve) => {
+            httpRequest(`${registry.url}/api/v1/events`, { agent: false }, resolve).end()
+          }),
+      ),
+    )
+    const busy = await ask(`${registry.url}/api/v1/events`)
+    assert.deepEqual([busy.status, (JSON.parse(busy.text) as Json)['code']], [503, 'CLUSTER_BUSY'])
+    for (const each of followers) each.destroy()
+    // One of them, once it is seen that the others are gone.
+    for (;;) {
+      const again = await new Promise<IncomingMessage>((resolve) => {
+        httpRequest(`${registry.url}/api/v1/events`, { agent: false }, resolve).end()
+      })
+      again.destroy()
+      if (again.statusCode === 200) break
+    }
+  })
+
+  it('goes on after those who ask and do not wait for the answer', async () => {
+    const port = Number(registry.address.split(':')[1])
+    const head = 'POST /api/v1/disks/1/resume HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n'
+    const closed = Array.from({ length: 50 }, async (_, index) => {
+      const socket = connect(port, '127.0.0.1')
+      // Half of them go before all of their body is there.
+      socket
+        .on('error', () => undefined)
+        .write(`${head}content-length: ${index % 2 === 0 ? 2 : 20}\r\n\r\n{}`, () => {
+          socket.destroy()
+        })
+      await new Promise((resolve) => {
+        socket.on('close', resolve)
+      })
+    })
+    await Promise.all(closed)
+    assert.equal((await ask(`${registry.url}/api/v1/health`)).status, 200)
+  })
+
   it('goes on after connections that are no HTTP, and with hundreds that say nothing', async () => {
     const { address } = registry
     const port = Number(address.split(':')[1])

@@ -94,7 +94,7 @@ describe(
             `10.0.0.${number}:8601`,
             `rack-${number}`,
             '2',
-            `${80 * number}${number === 1 ? '.0' : ''} GB of 1.00 TB`,
+            `${80 * number} GB of 1 TB`,
             'Drain',
           ]),
         )

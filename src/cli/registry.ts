@@ -1,7 +1,10 @@
-/** `eider registry`: where the parts of a cluster find each other. What serves is `registry-process.ts`. */
-import { CLUSTER_OPTIONS } from './cluster-options.ts'
+/** `eider registry`: where the parts of a cluster find each other. */
+import { join } from 'node:path'
+
+import { CLUSTER_OPTIONS, clusterSecurity } from './cluster-options.ts'
 import { command } from './command.ts'
-import { duration, hostPort, path } from './options.ts'
+import { duration, formatHostPort, hostPort, path } from './options.ts'
+import { stateDirectory } from './places.ts'
 
 /** The options of `registry` alone. */
 export const REGISTRY_OPTIONS = {
@@ -41,7 +44,18 @@ export const registry = command({
     },
   ],
   run: async (_, values) => {
-    const { serveRegistry } = await import('./registry-process.ts')
-    return serveRegistry(values)
+    const { runDaemon } = await import('./daemon-process.ts')
+    const { startRegistry } = await import('#cluster/daemons/registry-daemon.ts')
+    const { registry: metrics } = await import('#base/metrics.ts')
+    const { collectDefaultMetrics } = await import('prom-client')
+    const network = await clusterSecurity(values)
+    return runDaemon(values, async (onFailed) => {
+      const data = values.data ?? join(stateDirectory(), 'registry')
+      const listen = formatHostPort(values.listen)
+      const daemon = await startRegistry({ data, listen, network, onFailed, staleMs: values.staleAfter })
+      collectDefaultMetrics({ register: metrics })
+      const page = `${network.tls === undefined ? 'http' : 'https'}://${daemon.address}/`
+      return { ...daemon, announcement: `Registry at ${daemon.address}; its page is ${page}`, facts: { page } }
+    })
   },
 })

@@ -24,7 +24,13 @@ export async function startRegistry(options: RegistryDaemonOptions): Promise<Dae
   const patience = staleMs === undefined ? {} : { staleMs }
   const server = await RegistryServer.open({ surroundings, journal, stored, onFailed, ...patience })
   faces.http = new RegistryHttp({ server, clock: surroundings.clock, secret: network?.secret })
-  const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
+  const listener = await surroundings.network
+    .listen(listen, (link) => server.accept(link))
+    .catch(async (error: unknown) => {
+      // Its timers would keep the process from ending.
+      await server.close()
+      throw error
+    })
   return {
     address: advertisedAddress(listener.address, options.advertiseHost),
     async close() {

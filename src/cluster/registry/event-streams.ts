@@ -76,7 +76,8 @@ export class EventStreams {
 
   #tell(stream: Stream): void {
     const { revision } = this.#view
-    if (stream.told === revision || stream.response.writableLength > UNREAD_BYTES_MAX) return
+    const { destroyed, writableLength } = stream.response
+    if (destroyed || stream.told === revision || writableLength > UNREAD_BYTES_MAX) return
     const kind = stream.told === -1 ? 'all' : 'change'
     const shown = shownCluster(this.#view, this.#clock.nowMs(), stream.told)
     stream.told = revision
@@ -86,7 +87,9 @@ export class EventStreams {
   #pingLater(): void {
     this.#cancelPing ??= this.#clock.after(PING_MS, () => {
       this.#cancelPing = undefined
-      for (const { response } of this.#streams) if (response.writableLength === 0) response.write(': there\n\n')
+      for (const { response } of this.#streams) {
+        if (!response.destroyed && response.writableLength === 0) response.write(': there\n\n')
+      }
       this.#pingLater()
     })
   }

@@ -100,6 +100,10 @@ export class RegistryHttp {
   }
 
   #fail(response: ServerResponse, error: unknown): void {
+    if (response.destroyed) {
+      log.debug({ err: error }, 'who asked by HTTP is gone')
+      return
+    }
     if (isOperationError(error) && !response.headersSent) {
       return sendError(response, ERRORS[error.code].status, error)
     }
@@ -143,6 +147,8 @@ const SPECIAL = new Map<string, Special>(
 export const PATHS: readonly string[] = [...SPECIAL.keys(), ...ROUTES.map(({ path }) => path)]
 
 function sendJson(response: ServerResponse, status: number, body: unknown, headers = {}): void {
+  // Who asked may be gone by now.
+  if (response.destroyed) return
   const text = `${JSON.stringify(body)}\n`
   response.writeHead(status, { ...HEADERS, ...headers, 'content-type': 'application/json' }).end(text)
 }

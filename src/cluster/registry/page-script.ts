@@ -36,7 +36,7 @@ function bytes(value) {
   const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB']
   let at = 0
   while (value >= 999.5 && at < units.length - 1) { value /= 1000; at++ }
-  return (at === 0 || value >= 99.95 ? Math.round(value) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2)) + ' ' + units[at]
+  return Number(value.toPrecision(3)).toLocaleString('en') + ' ' + units[at]
 }
 function count(value, one, many) { return value.toLocaleString('en') + ' ' + (value === 1 ? one : many) }
 function ago(time) {

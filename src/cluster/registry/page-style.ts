@@ -56,7 +56,7 @@ td .sub { display: block; color: var(--faint); font-size: 12px; overflow-wrap: a
 .status { display: inline-flex; align-items: center; gap: 7px; white-space: nowrap; }
 .status b { font-weight: 500; }
 td.why .sub { max-width: 30ch; }
-.room { min-width: 150px; }
+.room { min-width: 150px; } .room > span:last-child, time { white-space: nowrap; }
 .meter { display: block; height: 6px; border-radius: 3px; background: var(--track); overflow: hidden; }
 .meter i { display: block; height: 100%; background: var(--accent); border-radius: 3px 0 0 3px; min-width: 1px; }
 .meter.tight i { background: var(--warn); }

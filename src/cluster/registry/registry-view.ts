@@ -75,6 +75,8 @@ export class RegistryView {
   readonly #now: () => Moment
   readonly #startedAt: number
   readonly #disks = new Map<DiskId, DiskState>()
+  /** Of the same disks; undefined after one has come. */
+  #inOrder: readonly DiskState[] | undefined
   readonly #shards = new Map<number, ProcessState<ShardsRecord>>()
   #coordinator: ProcessState<CoordinatorRecord> | undefined
   #starts = 0
@@ -100,7 +102,7 @@ export class RegistryView {
 
   /** In order of ids. */
   get disks(): readonly KnownDisk[] {
-    return [...this.#disks.values()].sort((a, b) => a.record.disk - b.record.disk)
+    return (this.#inOrder ??= [...this.#disks.values()].sort((a, b) => a.record.disk - b.record.disk))
   }
 
   disk(id: DiskId): KnownDisk | undefined {
@@ -133,6 +135,7 @@ export class RegistryView {
       if (known === undefined) {
         const made = { record, room: undefined, failure: '', isFull: false, ...this.#unheard() }
         this.#disks.set(record.disk, made)
+        this.#inOrder = undefined
       } else known.record = record
       this.#changed(this.#disks.get(record.disk))
     }
