@@ -110,6 +110,10 @@ describe(
           'good Live',
         )
         await screenshot(page, 'desktop')
+        // Locations are told once there are two.
+        assert(!(await page.ask<string>(`document.body.innerText`)).includes('hall-b'))
+        await registry.heartbeat('registerCoordinator', { process: 3, address: '10.0.0.1:8620', location: 'hall-b' })
+        await page.until(`document.querySelector('#processes tr').innerText.includes('hall-b')`)
         assert.deepEqual(page.complaints, [])
       }))
 

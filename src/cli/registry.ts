@@ -7,7 +7,7 @@ import { duration, formatHostPort, hostPort, path } from './options.ts'
 import { stateDirectory } from './places.ts'
 
 /** The options of `registry` alone. */
-export const REGISTRY_OPTIONS = {
+const REGISTRY_OPTIONS = {
   listen: hostPort({
     help: 'Where to listen, for the cluster, and for browsers and tools by HTTP; port 0 takes a free one',
     group: 'Registry',

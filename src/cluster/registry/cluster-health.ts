@@ -115,20 +115,29 @@ function shardsTrouble({ shards }: RegistryView): string | undefined {
 
 /** How new files are kept where no policy says otherwise, by the failure domains of each class that take blocks. */
 function redundancyOf(view: RegistryView, files: string): { readonly words: string; readonly canWrite: boolean } {
-  const byClass = Map.groupBy(view.writableRooms(), (disk) => disk.class)
-  if (byClass.size === 0) return { words: 'No disk takes new blocks.', canWrite: false }
-  const kept = [...byClass]
+  const writable = view.disks.filter((disk) => diskStatus(disk) === 'ok')
+  if (writable.length === 0) return { words: 'No disk takes new blocks.', canWrite: false }
+  const kept = [...Map.groupBy(writable, ({ record }) => record.class)]
     .sort(([a], [b]) => a - b)
     .map(([storageClass, disks]) => ({
       storageClass,
-      words: keptAs(new Set(disks.map(({ domain }) => domain)).size),
+      words: keptAs(new Set(disks.map(({ record }) => record.domain)).size),
     }))
   const [only] = kept
-  if (only !== undefined && new Set(kept.map(({ words }) => words)).size === 1) {
-    return { words: `${files} are kept as ${only.words}.`, canWrite: true }
-  }
-  const parts = kept.map(({ storageClass, words }) => `those of class ${storageClass} as ${words}`)
-  return { words: `${files} are kept by class: ${parts.join('; ')}.`, canWrite: true }
+  const isAlike = new Set(kept.map(({ words }) => words)).size === 1
+  const words =
+    only !== undefined && isAlike
+      ? `as ${only.words}`
+      : `by class: ${kept.map((each) => `those of class ${each.storageClass} as ${each.words}`).join('; ')}`
+  return { words: `${files} are kept ${words}${sharedFate(writable)}.`, canWrite: true }
+}
+
+/** Directories on one disk of a machine are failure domains by name alone. */
+function sharedFate(disks: readonly KnownDisk[]): string {
+  const [first] = disks
+  const isShared = first !== undefined && disks.length > 1 && first.record.fileSystem !== 0
+  if (!isShared || disks.some(({ record }) => record.fileSystem !== first.record.fileSystem)) return ''
+  return ', though not the one file system that all disks are on'
 }
 
 function keptAs(domains: number): string {

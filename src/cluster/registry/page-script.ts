@@ -22,6 +22,8 @@ let cluster
 let clockAheadMs = 0
 let source
 let shownAll = false
+// Where all is in one place, nobody needs to read its name in each row.
+let tellsLocations = false
 
 function element(tag, name, text) {
   const made = document.createElement(tag)
@@ -129,7 +131,7 @@ function showDisk(parts, disk) {
   setText(parts.path, disk.path)
   setText(parts.address, disk.address)
   setText(parts.domain, disk.domain || '–')
-  setText(parts.location, disk.location)
+  setText(parts.location, tellsLocations ? disk.location : '')
   setText(parts.class, String(disk.class))
   showStatus(parts.status, disk.status)
   setText(parts.failure, disk.failure)
@@ -218,7 +220,7 @@ function showProcesses() {
     setText(parts.name, name)
     showStatus(parts.status, process === null ? 'missing' : process.status)
     setText(parts.address, process === null ? '–' : process.address)
-    setText(parts.location, process === null ? '' : process.location)
+    setText(parts.location, process !== null && tellsLocations ? process.location : '')
     if (process === null) setText(parts.time, '–')
     else showTime(parts.time, process.lastHeard)
     return parts.row
@@ -253,6 +255,8 @@ function take(next, isAll) {
     if (known) known.disk = disk
     else disks.set(disk.id, { disk })
   }
+  const places = [...[...disks.values()].map((each) => each.disk), ...next.shards, ...(next.coordinator ? [next.coordinator] : [])]
+  tellsLocations = new Set(places.map(({ location }) => location)).size > 1
   showHealth()
   showDisks()
   showProcesses()

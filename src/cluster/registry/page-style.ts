@@ -58,7 +58,7 @@ td .sub { display: block; color: var(--faint); font-size: 12px; overflow-wrap: a
 td.why .sub { max-width: 30ch; }
 .room { min-width: 150px; } .room > span:last-child, time { white-space: nowrap; }
 .meter { display: block; height: 6px; border-radius: 3px; background: var(--track); overflow: hidden; }
-.meter i { display: block; height: 100%; background: var(--accent); border-radius: 3px 0 0 3px; min-width: 1px; }
+.meter i { display: block; height: 100%; background: var(--accent); border-radius: 3px 0 0 3px; }
 .meter.tight i { background: var(--warn); }
 .room .meter { margin-bottom: 4px; }
 .actions { text-align: right; white-space: nowrap; }

@@ -13,7 +13,7 @@ export const DISKS_MAX = 65_536
 const FAILURE_BYTES_MAX = 1024
 
 /** What an operator or the registry itself says of a disk. */
-export const diskFlag = choice('stale', 'no-read', 'no-write', 'decommissioned')
+const diskFlag = choice('stale', 'no-read', 'no-write', 'decommissioned')
 const room = { capacityBytes: u53, usedBytes: u53, freeBytes: u53, blocks: u53 }
 
 /** What everybody may know of a disk. */

@@ -407,6 +407,19 @@ describe('the health of the whole', () => {
     )
   })
 
+  it('says where failure domains lie on one file system', async () => {
+    const registry = await Registry.start()
+    await registry.shards()
+    await registry.coordinator()
+    await registry.disks(1, disk(1, { fileSystem: 5 }), disk(2, { fileSystem: 5 }), disk(3, { fileSystem: 5 }))
+    assert.deepEqual(registry.health, [
+      'good',
+      'All 3 disks, 256 shards and the coordinator are there. Files are kept as 2+1: any one failure domain may fail, though not the one file system that all disks are on.',
+    ])
+    await registry.disks(4, disk(4, { fileSystem: 6 }))
+    assert.match(registry.health[1], /any one failure domain may fail\.$/)
+  })
+
   it('counts free bytes that disks share once', async () => {
     const registry = await Registry.start()
     await registry.disks(1, disk(1, { fileSystem: 5 }), disk(2, { fileSystem: 5 }), disk(3))

@@ -22,7 +22,7 @@ import { diskStatus, isSameRecord, type KnownDisk, RegistryView } from './regist
 const log = logger('cluster/registry')
 
 /** Who is silent for so long is stale: far more than a few heartbeats that got lost. */
-export const STALE_MS = 180_000
+const STALE_MS = 180_000
 /** A disk that another process was heard of having in this time is still there: two heartbeats and more. */
 const HELD_MS = 25_000
 /** How often those who are silent are looked for, at most. */
