@@ -22,6 +22,8 @@ export interface Codec<T> {
 export type ValueOf<C> = C extends Codec<infer T> ? T : never
 
 const TWO_32 = 2 ** 32
+const SCRATCH_BYTES = 16_384
+const SCRATCH_BYTES_MAX = 1 << 20
 
 /** Bytes that grow as they are written. */
 export class ByteWriter {
@@ -58,6 +60,16 @@ export class ByteWriter {
   finish(): Buffer {
     return this.#bytes.subarray(0, this.#length)
   }
+
+  /** What was written, in memory of just that size; the writer can be used again. */
+  take(): Buffer {
+    const taken = Buffer.allocUnsafe(this.#length)
+    this.#bytes.copy(taken, 0, 0, this.#length)
+    this.#length = 0
+    // One large value must not keep its memory for ever.
+    if (this.#bytes.length > SCRATCH_BYTES_MAX) this.#bytes = Buffer.allocUnsafe(SCRATCH_BYTES)
+    return taken
+  }
 }
 
 /** Bytes that are read from their start to their end. */
@@ -90,10 +102,22 @@ export class ByteReader {
   }
 }
 
+/** Used again and again: most values are much smaller than what would have to be reserved for them. */
+let scratch: ByteWriter | undefined
+
+/** What `write` writes, in memory of just that size. */
+export function written(write: (to: ByteWriter) => void): Buffer {
+  const writer = scratch ?? new ByteWriter(SCRATCH_BYTES)
+  // Where `write` fails, the half of it is left behind with the writer.
+  scratch = undefined
+  write(writer)
+  const bytes = writer.take()
+  scratch = writer
+  return bytes
+}
+
 export function encode<T>(codec: Codec<T>, value: T): Buffer {
-  const writer = new ByteWriter()
-  codec.write(writer, value)
-  return writer.finish()
+  return written((writer) => codec.write(writer, value))
 }
 
 /** @throws OperationError `WIRE_MALFORMED` where the bytes are not just such a value */

@@ -10,7 +10,7 @@
  */
 import { OperationError, ERRORS, type ErrorCode } from '#base/errors.ts'
 
-import { ByteReader, ByteWriter, encode, malformed, struct, text, u53, type Codec } from './codec.ts'
+import { ByteReader, ByteWriter, encode, malformed, struct, text, u53, written, type Codec } from './codec.ts'
 
 export const WIRE_VERSION = 1
 export const HEADER_BYTES = 23
@@ -73,17 +73,17 @@ export interface RequestFacts extends RequestId {
 }
 
 export function encodeRequest<T>(facts: RequestFacts, codec: Codec<T>, value: T): Buffer {
-  const writer = new ByteWriter()
-  writeHeader(writer, facts.isInternal ? INTERNAL : REQUEST, facts.kind, facts.shard, facts)
-  codec.write(writer, value)
-  return writer.finish()
+  return written((writer) => {
+    writeHeader(writer, facts.isInternal ? INTERNAL : REQUEST, facts.kind, facts.shard, facts)
+    codec.write(writer, value)
+  })
 }
 
 export function encodeReply<T>(kind: number, id: RequestId, codec: Codec<T>, value: T): Buffer {
-  const writer = new ByteWriter()
-  writeHeader(writer, REPLY, kind, 0, id)
-  codec.write(writer, value)
-  return writer.finish()
+  return written((writer) => {
+    writeHeader(writer, REPLY, kind, 0, id)
+    codec.write(writer, value)
+  })
 }
 
 /** The header alone of a request whose body goes beside it, in parts. */
@@ -110,10 +110,10 @@ export function replyFrame(kind: number, id: RequestId, body: Uint8Array): Buffe
 }
 
 export function encodeRefusal(kind: number, id: RequestId, error: OperationError): Buffer {
-  const writer = new ByteWriter()
-  writeHeader(writer, REFUSAL, kind, 0, id)
-  refusal.write(writer, { code: error.code, message: cut(error.message), hint: cut(error.hint) })
-  return writer.finish()
+  return written((writer) => {
+    writeHeader(writer, REFUSAL, kind, 0, id)
+    refusal.write(writer, { code: error.code, message: cut(error.message), hint: cut(error.hint) })
+  })
 }
 
 /** The body of a refusal. */
