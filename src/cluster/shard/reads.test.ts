@@ -50,7 +50,7 @@ describe('listings', () => {
         const shard = new TestShard()
         shard.isStrict = false
         for (const name of names) shard.create(name)
-        const expected = [...names].sort(byBytes)
+        const expected = names.toSorted(byBytes)
         assert.deepEqual(listed(shard, limit), expected)
         assert.deepEqual(listed(shard, limit, shard.nowUs), expected)
         // The same with history between the names.
@@ -84,11 +84,11 @@ describe('listings', () => {
             if (shard.names().includes(changed)) shard.unlink(changed)
             else shard.create(changed)
           }
-          assert.deepEqual(seen, [...seen].sort(byBytes))
+          assert.deepEqual(seen, seen.toSorted(byBytes))
           assert.equal(new Set(seen).size, seen.length)
           assert.deepEqual(
             seen.filter((name) => staying.includes(name)),
-            [...staying].sort(byBytes),
+            staying.toSorted(byBytes),
           )
         },
       ),
@@ -142,13 +142,13 @@ describe('history', () => {
       all.map(({ name, state }) => `${name} ${state}`),
       ['a owned', 'a current', 'ab owned', 'ab removed', 'b owned', 'b owned', 'b removed', 'b current'],
     )
-    assert.deepEqual(shard.read('history', whole(true)).edges, [...all].reverse())
+    assert.deepEqual(shard.read('history', whole(true)).edges, all.toReversed())
   })
 
   test('can be taken up anywhere, in both directions, in pages of any size', () => {
     const { shard, all } = newShard()
     for (const isBackwards of [false, true]) {
-      const expected = isBackwards ? [...all].reverse() : all
+      const expected = isBackwards ? all.toReversed() : all
       for (let limit = 1; limit <= all.length + 1; limit++) {
         const found: Edge[] = []
         let request = whole(isBackwards, limit)

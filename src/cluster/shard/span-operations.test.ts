@@ -181,7 +181,7 @@ describe('a span in blocks', () => {
     }
     assert.deepEqual(
       ids,
-      [...ids].sort((a, b) => a - b),
+      ids.toSorted((a, b) => a - b),
     )
     assert.equal(new Set(ids).size, 120)
   })
@@ -248,7 +248,7 @@ describe('receipts', () => {
     }
     assert.equal(blocksOn(shard, 1).length, 2)
     shard.refuses('TRANSIENT_EXPIRED', m.certify, { ...own, offset: 0, receipts: receiptsOf(SPAN, blocks) })
-    shard.write(m.certifyRemoval, { ...own, offset: 0, receipts: [...good].reverse() })
+    shard.write(m.certifyRemoval, { ...own, offset: 0, receipts: good.toReversed() })
     shard.write(m.certifyRemoval, { ...own, offset: 0, receipts: [] })
     assert.equal(blocksOn(shard, 1).length, 1)
     assert.deepEqual(spansOf(shard, own.file), [])
