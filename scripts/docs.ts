@@ -9,8 +9,14 @@ import { groupOf, sectionOf } from '#cli/command.ts'
 import { COMMANDS } from '#cli/commands.ts'
 import { optionUsage, usageOf } from '#cli/help.ts'
 import { type OptionRow, variableOf } from '#cli/options.ts'
+import { BLOCK_MESSAGES } from '#cluster/block/block-messages.ts'
+import { COORDINATOR_MESSAGES } from '#cluster/coordinator/coordinator-messages.ts'
+import { REGISTRY_MESSAGES } from '#cluster/registry/registry-messages.ts'
 import { OPENAPI_PATH, ROUTES } from '#cluster/registry/http-routes.ts'
 import { openApi } from '#cluster/registry/openapi.ts'
+import { SHARD_MESSAGES } from '#cluster/shard/shard-messages.ts'
+import type { Codec, StructCodec } from '#cluster/wire/codec.ts'
+import { WIRE_VERSION } from '#cluster/wire/envelope.ts'
 
 const FOLDER = 'docs/operating'
 const NOTE = 'Generated from the program by `npm run docs`; do not edit.'
@@ -132,11 +138,60 @@ function registryApiPage(): string {
   ].join('\n')
 }
 
+/** Fields of a message, one a line; those of a struct within it as they are. */
+function fieldsOf(codec: Codec<unknown>): string {
+  if (!('fields' in codec)) return codec.form
+  const fields = Object.entries((codec as StructCodec<unknown>).fields)
+  return fields.length === 0 ? 'nothing' : fields.map(([name, { form }]) => `**${name}**: ${form}`).join('<br>')
+}
+
+function messagesPage(): string {
+  const sections = [REGISTRY_MESSAGES, SHARD_MESSAGES, COORDINATOR_MESSAGES, BLOCK_MESSAGES].map((messages) => {
+    const rows = messages.messages.map(({ kind, name, does, isInternal, meaning, request, reply }) => [
+      `0x${kind.toString(16).padStart(2, '0')}`,
+      `\`${name}\``,
+      `${meaning}${does === 'write' ? '' : ' Changes nothing.'}${isInternal ? ' For processes of the cluster alone.' : ''}`,
+      fieldsOf(request),
+      fieldsOf(reply),
+    ])
+    return [`## ${messages.title}`, '', table(['Kind', 'Name', 'Meaning', 'Request', 'Reply'], rows), ''].join('\n')
+  })
+  return [
+    '# Messages of the cluster',
+    '',
+    NOTE,
+    '',
+    'What the frames of [wire.md](wire.md) carry. A message begins with this header, and goes on with its fields, one after the other:',
+    '',
+    table(
+      ['Offset', 'Form', 'What'],
+      [
+        ['0', 'u8', '1 request, 2 reply, 3 refusal, 4 request of a process of the cluster'],
+        ['1', 'u8', `version: ${WIRE_VERSION}`],
+        ['2', 'u16', 'kind: the row of the tables below, by who is asked'],
+        ['4', 'u8', 'of a request to a shard process: which shard; otherwise 0'],
+        ['5', 'u53', 'client: random, for each start of one, never 0'],
+        ['13', 'u16', 'slot of the client'],
+        ['15', 'u53', 'sequence: the number of the request in its slot, from 1 on'],
+      ],
+    ),
+    '',
+    'Client, slot and sequence are the id of a request. A request that is sent again has the same id and is done once: who answers writes keeps the',
+    'last answer of each slot, gives it again, and refuses smaller numbers with `REQUEST_STALE`. So a client has one request at a time in a slot. A refusal has three texts:',
+    'code (at most 64 bytes), message and hint (at most 4,096 each); the codes are those of [errors.md](../operating/errors.md).',
+    '',
+    'All numbers are little-endian. u53 is a whole number below 2^53 in eight bytes. A text or a list has its count before it (u8 for texts of at most 255 bytes, otherwise u32).',
+    '',
+    ...sections,
+  ].join('\n')
+}
+
 const pages: readonly (readonly [string, string])[] = [
   ['options.md', optionsPage()],
   ['errors.md', errorsPage()],
   ['metrics.md', metricsPage()],
   ['../formats/registry-api.md', registryApiPage()],
+  ['../formats/messages.md', messagesPage()],
 ]
 const check = process.argv.includes('--check')
 for (const [name, text] of pages) {
