@@ -22,7 +22,7 @@ import type { Surroundings } from '#cluster/surroundings.ts'
 import type { BlocksBody, Span } from '#cluster/wire/forms.ts'
 
 import type { BlockCaller } from './block-caller.ts'
-import { type Disks, diskTarget, doubtOf, inOrder } from './disk-choice.ts'
+import { type Disks, diskTarget, inOrder } from './disk-choice.ts'
 import { Codes } from './span-encoding.ts'
 import { type LostBlock, SpansLostError } from './spans-lost.ts'
 import { type BlockRange, readUnit } from './unit-read.ts'
@@ -221,7 +221,6 @@ export class SpanReader {
       return { index, disk: known, isSuspect, busyBytes: known === undefined ? 0 : blocks.bytesUnderWay(known.address) }
     })
     const order = inOrder(candidates, layout.data, location)
-    const doubtful = order.filter(({ disk, isSuspect }) => isSuspect || doubtOf(disk) > 0)
     const found = await readUnit(
       {
         layout,
@@ -230,7 +229,6 @@ export class SpanReader {
         clock: surroundings.clock,
         hedgeMs,
         order: order.map(({ index }) => index),
-        doubtful: new Set(doubtful.map(({ index }) => index)),
         fetch: (index, range, given) => this.#fetch(body, index, range, given),
         onBad: (index, why) => this.#suspect(body, index, why),
         signal,

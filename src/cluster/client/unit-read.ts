@@ -33,10 +33,8 @@ export interface UnitReadOptions {
   readonly clock: Clock
   /** After which a block is slow. */
   readonly hedgeMs: number
-  /** The blocks, those to be asked first before the others; asked once. */
+  /** The blocks, those to be asked first before the others: what is needed of others than the first D is computed from these. */
   readonly order: readonly number[]
-  /** Those of them that may well not answer. */
-  readonly doubtful: ReadonlySet<number>
   readonly fetch: (block: number, range: BlockRange, signal: AbortSignal) => Promise<FetchReply>
   /** A block has failed, or was slow. */
   readonly onBad: (block: number, why: 'slow' | OperationError) => void
@@ -58,6 +56,8 @@ interface BlockState {
   readonly needed: BlockRange | undefined
   good: Fetched | undefined
   pending: BlockRange | undefined
+  /** There are enough that are better. */
+  isSpare: boolean
   isSlow: boolean
   failure: OperationError | undefined
 }
@@ -88,6 +88,7 @@ class UnitRead {
       needed: needed.get(index),
       good: undefined,
       pending: undefined,
+      isSpare: options.order.indexOf(index) >= options.layout.data,
       isSlow: false,
       failure: undefined,
     }))
@@ -99,18 +100,14 @@ class UnitRead {
   }
 
   async run(): Promise<Buffer[] | UnitLost> {
-    const { signal, doubtful } = this.#options
+    const { signal } = this.#options
     const onAbort = (): void => {
       if (signal !== undefined) this.#result.reject(abortedError('read a span', signal))
     }
     signal?.addEventListener('abort', onAbort)
     try {
       if (signal?.aborted === true) onAbort()
-      else {
-        // Who may well not answer is not waited for.
-        for (const state of this.#states) if (doubtful.has(state.index)) state.isSlow = true
-        this.#advance()
-      }
+      else this.#advance()
       return await this.#result.promise
     } finally {
       this.#isOver = true
@@ -128,7 +125,7 @@ class UnitRead {
       this.#settle(new Map())
       return
     }
-    const hopeless = missing.filter(({ failure, isSlow }) => failure !== undefined || isSlow)
+    const hopeless = missing.filter(({ failure, isSlow, isSpare }) => failure !== undefined || isSlow || isSpare)
     if (hopeless.length === 0 && this.#options.layout.data > 1) {
       for (const state of missing) this.#ask(state, state.needed)
       return
