@@ -3,5 +3,6 @@ import type { Scenario } from './scenario.ts'
 import { accounts } from './scenarios/accounts.ts'
 import { ledger } from './scenarios/ledger.ts'
 import { shardFiles } from './scenarios/shard-files.ts'
+import { tree } from './scenarios/tree.ts'
 
-export const SCENARIOS: readonly Scenario[] = [ledger(), accounts(), shardFiles()]
+export const SCENARIOS: readonly Scenario[] = [ledger(), accounts(), shardFiles(), tree()]

@@ -5,6 +5,7 @@ import type { Answer } from '#cluster/journal/sessions.ts'
 import type { EachPair, Key, StateBatch } from '#cluster/journal/state.ts'
 import type { ShardEntry } from '#cluster/shard/shard-entry.ts'
 import { ShardMachine } from '#cluster/shard/shard-machine.ts'
+import { ForgetfulShard } from '#sim/forgetful-shard.ts'
 import { firstFailure, testScenario } from '#sim/scenario-suite.ts'
 
 import { shardFiles } from './shard-files.ts'
@@ -12,13 +13,6 @@ import { shardFiles } from './shard-files.ts'
 const SEEDS_MAX = 100
 
 testScenario(shardFiles())
-
-/** Takes each request for a new one, since no two entries have the same time. */
-class Forgetful extends ShardMachine {
-  override apply(batch: StateBatch, entry: ShardEntry): Answer {
-    return super.apply(batch, { ...entry, header: { ...entry.header, client: entry.timeUs } })
-  }
-}
 
 /** Keeps no history. */
 class WithoutPast extends ShardMachine {
@@ -60,7 +54,7 @@ class PastlessBatch implements StateBatch {
 }
 
 const DEFECTS: readonly [name: string, machine: ShardMachine, complaint: RegExp][] = [
-  ['does a request again', new Forgetful(), /was acknowledged|is missing|should be|Cannot/],
+  ['does a request again', new ForgetfulShard(), /was acknowledged|is missing|should be|Cannot/],
   ['loses its history', new WithoutPast(), /nothing owns it|should be/],
 ]
 
