@@ -1,14 +1,18 @@
 /** `eider registry` as a process: what it keeps over its end and over a kill, its secret, and what keeps it from serving. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { get } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { after, test } from 'node:test'
 
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { Caller } from '#cluster/wire/caller.ts'
 import type { Message } from '#cluster/wire/message.ts'
+import type { TcpNetworkOptions } from '#cluster/wire/tcp-network.ts'
 
 import { eider, type Running, startEider } from './eider-process.ts'
 import { disksOf } from './registry-fixture.ts'
@@ -39,8 +43,13 @@ async function end(registry: Running, signal: NodeJS.Signals): Promise<number | 
   return registry.ended
 }
 
-async function ask<Q, R>(address: string, message: Message<Q, R>, request: Q, secret?: Buffer): Promise<R> {
-  const caller = new Caller(systemSurroundings(secret === undefined ? {} : { secret }), { isInternal: true })
+async function ask<Q, R>(
+  address: string,
+  message: Message<Q, R>,
+  request: Q,
+  security: TcpNetworkOptions = {},
+): Promise<R> {
+  const caller = new Caller(systemSurroundings(security), { isInternal: true })
   try {
     return await caller.call({ name: 'the registry', address: () => address }, message, request)
   } finally {
@@ -89,7 +98,7 @@ test('with a secret, processes and changes need it', async () => {
   const secret = Buffer.from('the-secret-of-this-cluster')
   const registry = start('secret-data', '--secret-file', file)
   const [, address = '', page = ''] = await registry.shows(SERVING)
-  await ask(address, registryMessages.registerDisks, disksOf(1), secret)
+  await ask(address, registryMessages.registerDisks, disksOf(1), { secret })
   await assert.rejects(ask(address, registryMessages.registerDisks, disksOf(2)), { code: 'WIRE_REFUSED' })
   const drain = (authorization: string): Promise<Response> => {
     const headers = { 'content-type': 'application/json', authorization }
@@ -99,6 +108,24 @@ test('with a secret, processes and changes need it', async () => {
   assert.equal((await drain(`Bearer ${secret.toString()}`)).status, 200)
   assert.equal(await end(registry, 'SIGTERM'), 0)
   assert(!registry.stderr.includes(secret.toString()) && !registry.stdout.includes(secret.toString()))
+})
+
+test('with TLS, processes and browsers speak by it, and nothing goes in the clear', async () => {
+  const [key, cert] = [join(scratch, 'key.pem'), join(scratch, 'cert.pem')]
+  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1']
+  const names = ['-subj', '/CN=registry', '-addext', 'subjectAltName=IP:127.0.0.1']
+  execFileSync('openssl', [...request, ...names, '-keyout', key, '-out', cert], { stdio: 'ignore' })
+  const registry = start('tls-data', '--tls-key', key, '--tls-cert', cert)
+  const [, address = '', page = ''] = await registry.shows(SERVING)
+  assert.match(page, /^https:/)
+  const ca = readFileSync(cert, 'utf8')
+  await ask(address, registryMessages.registerDisks, disksOf(1), { tls: { ca } })
+  const health = await new Promise<string>((resolve, reject) => {
+    get(`${page}api/v1/health`, { ca, agent: false }, (response) => resolve(text(response))).on('error', reject)
+  })
+  assert.match(health, /"disks":1/)
+  await assert.rejects(fetch(page.replace('https', 'http')))
+  assert.equal(await end(registry, 'SIGTERM'), 0)
 })
 
 test('what keeps it from serving is one sentence', async () => {
@@ -111,7 +138,14 @@ test('what keeps it from serving is one sentence', async () => {
   }
   const other = join(scratch, 'other')
   await refused(/^eider: Cannot listen at /m, 1, '--data', other, '--listen', address)
-  await refused(/^eider: Cannot open the journal in .*: process \d+ uses it/m, 1, '--data', join(scratch, 'busy'), '--listen', '127.0.0.1:0')
+  await refused(
+    /^eider: Cannot open the journal in .*: process \d+ uses it/m,
+    1,
+    '--data',
+    join(scratch, 'busy'),
+    '--listen',
+    '127.0.0.1:0',
+  )
   await refused(
     /^eider: Cannot listen at 0\.0\.0\.0:0: .*there is no secret\n {2}hint: /m,
     1,
