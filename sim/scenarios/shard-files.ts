@@ -27,9 +27,9 @@ const ADDRESS = 'shard:7000'
 const SHARD: Target = { name: 'the shard', address: () => ADDRESS }
 const CLIENTS = 3
 const WORKERS_EACH = 2
-const STEPS_EACH = 30
+const STEPS_EACH = 25
 const THINK_MS_MAX = 2000
-const CHECKPOINTS = 25
+const CHECKPOINTS = 12
 const PROCEEDS_WITHIN_MS = 90_000
 const ATTRIBUTES = { mode: 0o644, uid: 0, gid: 0, mtime: undefined, atime: undefined }
 /** Whose order by bytes of UTF-8 is not that of their UTF-16 units. */
@@ -182,7 +182,7 @@ async function pages<T>(
 ): Promise<T[]> {
   const all: T[] = []
   for (;;) {
-    const { found, isLast } = await ask(all.at(-1), random.between(1, 9))
+    const { found, isLast } = await ask(all.at(-1), random.between(1, 20))
     all.push(...found)
     if (isLast) return all
   }
