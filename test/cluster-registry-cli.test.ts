@@ -1,12 +1,13 @@
 /** `eider registry` as a process: what it keeps over its end and over a kill, its secret, and what keeps it from serving. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { get } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { after, test } from 'node:test'
+import { promisify } from 'node:util'
 
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
@@ -20,6 +21,7 @@ import { disksOf } from './registry-fixture.ts'
 const SERVING = /^Registry at (\S+); its page is (http\S+)\n/
 const scratch = mkdtempSync(join(tmpdir(), 'eider-cli-registry-'))
 const running = new Set<Running>()
+const run = promisify(execFile)
 
 after(async () => {
   for (const each of running) {
@@ -114,7 +116,7 @@ test('with TLS, processes and browsers speak by it, and nothing goes in the clea
   const [key, cert] = [join(scratch, 'key.pem'), join(scratch, 'cert.pem')]
   const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1']
   const names = ['-subj', '/CN=registry', '-addext', 'subjectAltName=IP:127.0.0.1']
-  execFileSync('openssl', [...request, ...names, '-keyout', key, '-out', cert], { stdio: 'ignore' })
+  await run('openssl', [...request, ...names, '-keyout', key, '-out', cert])
   const registry = start('tls-data', '--tls-key', key, '--tls-cert', cert)
   const [, address = '', page = ''] = await registry.shows(SERVING)
   assert.match(page, /^https:/)
