@@ -6,6 +6,7 @@ import { cluster } from './cluster.ts'
 import type { Command } from './command.ts'
 import { coordinator } from './coordinator.ts'
 import { doctor } from './doctor.ts'
+import { FS_COMMANDS } from './fs.ts'
 import { mount } from './mount.ts'
 import { registry } from './registry.ts'
 import { serveS3 } from './serve-s3.ts'
@@ -31,5 +32,6 @@ export const COMMANDS: readonly Command[] = [
   shard,
   coordinator,
   blockService,
+  ...FS_COMMANDS,
   doctor,
 ]

@@ -1,0 +1,243 @@
+/**
+ * `cp`: files and trees into the cluster, out of it, and within it. A path with a colon before it is one of the cluster, as with scp; `-` is
+ * standard input or output; every other one is of this machine.
+ *
+ * A directory is made before what lies in it is copied, and gets its attributes after that. So many entries are under way at a time,
+ * in the order of the tree; what fails is told, and the rest goes on.
+ */
+import { basename, resolve } from 'node:path'
+import { posix } from 'node:path'
+
+import { isOperationError, OperationError } from '#base/errors.ts'
+
+import type { ExitCode } from './command.ts'
+import { ClusterEnd } from './fs-copy-cluster.ts'
+import { type CopyExtras, type CopyNode, type CopySource, type CopyTarget, NO_XATTRS } from './fs-copy-end.ts'
+import { LocalEnd } from './fs-copy-local.ts'
+import { CopyProgress } from './fs-copy-progress.ts'
+import { named } from './fs-names.ts'
+import { clusterPath } from './fs-place.ts'
+import { exitOf, type FsSession, ownAttributes, tellFailure } from './fs-session.ts'
+import { parseTime } from './fs-time.ts'
+import { mapAhead } from './fs-walk.ts'
+
+/** Small files wait for disks and networks most of the time; the memory for large ones is bounded elsewhere. */
+const ENTRIES_AT_ONCE = 32
+
+export interface CopyOptions {
+  readonly recursive: boolean
+  readonly metadata: boolean
+  readonly asOf: string | undefined
+}
+
+/** Something to be copied, and where it goes. */
+interface CopyEntry {
+  readonly from: string
+  readonly to: string
+  readonly node: CopyNode
+  /** Whether the directory in which it comes to lie is there. */
+  readonly parent: Promise<boolean>
+  /** Of a directory: whether it is there. */
+  readonly made?: Promise<boolean>
+}
+
+/** `cp SOURCE... TARGET` */
+export async function copy(session: FsSession, args: readonly string[], options: CopyOptions): Promise<ExitCode> {
+  const [target = '', ...reversed] = args.toReversed()
+  const sources = reversed.toReversed()
+  checkEnds(sources, target, options)
+  if (target === '-') return copyOut(session, sources, options)
+  const progress = new CopyProgress(session)
+  try {
+    const run = new CopyRun(session, options, progress)
+    for (const source of sources) await run.copy(source, target, sources.length > 1)
+    const exit = exitOf(progress.failed, progress.failed + progress.done)
+    if (session.isJson) await session.out.json({ ...progress.totals, failed: progress.failed })
+    return exit
+  } finally {
+    progress.end()
+  }
+}
+
+function checkEnds(sources: readonly string[], target: string, { asOf }: CopyOptions): void {
+  const isInCluster = (path: string): boolean => path.startsWith(':')
+  const refuse = (
+    detail: string,
+    hint = 'Paths of the cluster have a colon before them: eider fs cp ./file :/path',
+  ): never => {
+    throw new OperationError('USAGE', `Cannot copy to "${target}": ${detail}`, { hint })
+  }
+  if (sources.length > 1 && sources.includes('-')) refuse('standard input is one file, and the only source')
+  for (const source of sources) {
+    if (!isInCluster(source) && !isInCluster(target)) refuse(`neither that nor "${source}" is in the cluster`)
+    if (asOf !== undefined && !isInCluster(source)) refuse(`"${source}" is not in the cluster, and has no history`)
+  }
+}
+
+/** To standard output, one after the other. */
+async function copyOut(session: FsSession, sources: readonly string[], { asOf }: CopyOptions): Promise<ExitCode> {
+  const { concatenate } = await import('./fs-reading.ts')
+  return concatenate(session, sources, asOf)
+}
+
+class CopyRun {
+  readonly #session: FsSession
+  readonly #options: CopyOptions
+  readonly #progress: CopyProgress
+
+  constructor(session: FsSession, options: CopyOptions, progress: CopyProgress) {
+    this.#session = session
+    this.#options = options
+    this.#progress = progress
+  }
+
+  async copy(sourceText: string, targetText: string, isOneOfMany: boolean): Promise<void> {
+    const { asOf } = this.#options
+    const target: CopyTarget = targetText.startsWith(':') ? new ClusterEnd(this.#session) : new LocalEnd()
+    const to = targetText.startsWith(':') ? posix.normalize(clusterPath(targetText)) : resolve(targetText)
+    const isInto = (await target.kindAt(withoutSlash(to))) === 'directory'
+    const mustBeDirectory = isOneOfMany || targetText.endsWith('/')
+    if (!isInto && mustBeDirectory) {
+      throw new OperationError('DIRECTORY_EXPECTED', `Cannot copy to "${targetText}": it is no directory`)
+    }
+    if (sourceText === '-') {
+      if (isInto)
+        throw new OperationError('FILE_EXPECTED', `Cannot copy standard input to "${targetText}": it is a directory`)
+      await this.#copyStdin(target, withoutSlash(to))
+      return
+    }
+    const isInCluster = sourceText.startsWith(':')
+    const time = asOf === undefined ? undefined : parseTime(asOf)
+    const source: CopySource = isInCluster ? new ClusterEnd(this.#session, time) : new LocalEnd()
+    const from = isInCluster ? withoutSlash(posix.normalize(clusterPath(sourceText))) : resolve(sourceText)
+    // As cp has it: what lies in the directory, and not the directory itself.
+    const isContent = /(?:^|[/:])\.$/.test(sourceText) || from === '/'
+    const place = isInto && !isContent ? target.below(withoutSlash(to), basename(from)) : withoutSlash(to)
+    await this.#copyTree(source, from, target, place)
+  }
+
+  async #copyStdin(target: CopyTarget, to: string): Promise<void> {
+    const { mode, uid, gid } = ownAttributes(0o666)
+    const node = { kind: 'file', size: 0, mode, uid, gid, mtime: Date.now() * 1000 } as const
+    const more = { keepsOwner: false, xattrs: NO_XATTRS, signal: this.#session.signal }
+    await named(`write ${target.shown(to)}`, () =>
+      target.writeFile(to, node, this.#progress.counted(process.stdin), more),
+    )
+    this.#progress.finish('file')
+  }
+
+  async #copyTree(source: CopySource, from: string, target: CopyTarget, to: string): Promise<void> {
+    const node = await source.node(from)
+    if (node.kind === 'directory') {
+      if (!this.#options.recursive) {
+        throw new OperationError('FILE_EXPECTED', `Cannot copy ${source.shown(from)}: it is a directory`, {
+          hint: 'With --recursive (-r) it is copied with all that lies in it.',
+        })
+      }
+      checkNotWithin(source, from, target, to)
+    }
+    const directories: CopyEntry[] = []
+    const entries = this.#entries(source, target, { from, to, node, parent: Promise.resolve(true) }, directories)
+    for await (const _ of mapAhead(entries, ENTRIES_AT_ONCE, (entry) => this.#copyEntry(source, target, entry)));
+    const finish = async (entry: CopyEntry): Promise<void> => {
+      await this.#attempt(`finish ${target.shown(entry.to)}`, async () => {
+        await target.finishDirectory(entry.to, entry.node, await this.#extras(source, entry))
+      })
+    }
+    // The deepest first: what is done in a directory changes its times.
+    for await (const _ of mapAhead(arrayOf(directories.toReversed()), ENTRIES_AT_ONCE, finish));
+  }
+
+  /** All of a tree, each directory before what lies in it, and being made when it is given out. */
+  async *#entries(
+    source: CopySource,
+    target: CopyTarget,
+    top: CopyEntry,
+    directories: CopyEntry[],
+  ): AsyncGenerator<CopyEntry> {
+    if (top.node.kind !== 'directory') {
+      yield top
+      return
+    }
+    const made = this.#makeDirectory(target, top, directories)
+    yield { ...top, made }
+    const names = source.names(top.from)[Symbol.asyncIterator]()
+    for (;;) {
+      const next = await this.#attempt(`list ${source.shown(top.from)}`, () => names.next())
+      if (next === undefined || next.done === true) return
+      const from = source.below(top.from, next.value)
+      const node = await this.#attempt(`copy ${source.shown(from)}`, () => source.node(from))
+      const to = await this.#attempt(`copy ${source.shown(from)}`, async () => target.below(top.to, next.value))
+      if (node === undefined || to === undefined) continue
+      const entry = { from, to, node, parent: made }
+      yield* this.#entries(source, target, entry, directories)
+    }
+  }
+
+  async #makeDirectory(target: CopyTarget, entry: CopyEntry, directories: CopyEntry[]): Promise<boolean> {
+    const { to, node, parent } = entry
+    const isMade = await this.#attempt(`make directory ${target.shown(to)}`, async () => {
+      if (!(await parent)) return false
+      await target.makeDirectory(to, node)
+      this.#progress.finish('directory')
+      directories.push(entry)
+      return true
+    })
+    return isMade === true
+  }
+
+  async #copyEntry(source: CopySource, target: CopyTarget, entry: CopyEntry): Promise<void> {
+    const { from, to, node } = entry
+    if (entry.made !== undefined) {
+      await entry.made
+      return
+    }
+    await this.#attempt(`copy ${source.shown(from)}`, async () => {
+      // Why there is no directory for it was told once.
+      if (!(await entry.parent)) {
+        this.#progress.failed++
+        return
+      }
+      const more = await this.#extras(source, entry)
+      if (node.kind === 'symlink') await target.makeSymlink(to, node, await source.linkTarget(from), more)
+      else await target.writeFile(to, node, this.#progress.counted(source.read(from, more.signal)), more)
+      this.#progress.finish(node.kind)
+    })
+  }
+
+  async #extras(source: CopySource, { from, node }: CopyEntry): Promise<CopyExtras> {
+    const { metadata } = this.#options
+    const xattrs = metadata && node.kind !== 'symlink' ? await source.xattrs(from) : NO_XATTRS
+    return { keepsOwner: metadata, xattrs, signal: this.#session.signal }
+  }
+
+  /** Tells a failure, and goes on; undefined then. */
+  async #attempt<T>(action: string, work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await named(action, work)
+    } catch (error) {
+      if (!isOperationError(error) || error.code === 'ABORTED') throw error
+      this.#progress.failed++
+      this.#progress.above(() => tellFailure(error))
+      return undefined
+    }
+  }
+}
+
+/** @throws DIRECTORY_LOOP where the copy would be copied itself */
+function checkNotWithin(source: CopySource, from: string, target: CopyTarget, to: string): void {
+  const isSameEnd = source instanceof ClusterEnd === target instanceof ClusterEnd
+  if (!isSameEnd || !(to === from || to.startsWith(from === '/' ? '/' : `${from}/`))) return
+  throw new OperationError(
+    'DIRECTORY_LOOP',
+    `Cannot copy ${source.shown(from)} to ${target.shown(to)}, which lies within it`,
+  )
+}
+
+function withoutSlash(path: string): string {
+  return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path
+}
+
+async function* arrayOf<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items
+}

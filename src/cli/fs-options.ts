@@ -1,0 +1,53 @@
+/** What every verb of `eider fs` has as options, and how a verb is declared: it runs with the cluster connected. */
+import type { FsSession } from './fs-session.ts'
+import { CLUSTER_OPTIONS } from './cluster-options.ts'
+import { type Argument, command, type Command, EXIT, type Example, type ExitCode } from './command.ts'
+import { boolean, duration, hostPort, type OptionTable, type OptionValues } from './options.ts'
+
+export const FS_OPTIONS = {
+  registry: hostPort({ help: 'Where the registry is', group: 'Cluster', default: '127.0.0.1:8600' }),
+  timeout: duration({
+    help: 'For how long the registry, and what it has not heard of yet, is waited for',
+    group: 'Cluster',
+    default: 5000,
+    min: 1,
+  }),
+  ...CLUSTER_OPTIONS,
+  json: boolean({ help: 'Tells everything as lines of JSON', group: 'Output' }),
+} as const
+
+export type FsValues = OptionValues<typeof FS_OPTIONS>
+
+interface VerbParts<T extends OptionTable> {
+  readonly name: string
+  readonly summary: string
+  readonly description: string
+  readonly arguments: readonly Argument[]
+  readonly options?: T
+  readonly examples?: readonly Example[]
+  /** Gives nothing where all is done. */
+  readonly run: (
+    session: FsSession,
+    args: readonly string[],
+    values: OptionValues<T & typeof FS_OPTIONS>,
+  ) => Promise<ExitCode | void>
+}
+
+/** A verb of `eider fs`. */
+export function verb<const T extends OptionTable = Record<never, never>>(parts: VerbParts<T>): Command {
+  const { name, summary, description, arguments: args, examples = [] } = parts
+  return command({
+    name: `fs ${name}`,
+    summary,
+    description,
+    arguments: args,
+    examples,
+    options: { ...parts.options, ...FS_OPTIONS },
+    run: async (given, values) => {
+      const { inSession } = await import('./fs-session.ts')
+      const own = values as OptionValues<T & typeof FS_OPTIONS>
+      const fs: FsValues = values as FsValues
+      return (await inSession(fs, (session) => parts.run(session, given, own))) ?? EXIT.done
+    },
+  })
+}
