@@ -40,13 +40,15 @@ class Reader extends EventEmitter {
   }
 }
 
-function setting(): {
-  view: RegistryView
-  streams: EventStreams
-  reader: Reader
-  timers: Set<() => void>
-  run(): void
-} {
+interface Setting {
+  readonly view: RegistryView
+  readonly streams: EventStreams
+  readonly reader: Reader
+  readonly timers: Set<() => void>
+  readonly run: () => void
+}
+
+function setting(): Setting {
   const timers = new Set<() => void>()
   const clock: Clock = {
     nowMs: () => 0,
