@@ -342,7 +342,7 @@ export function struct<F extends Fields>(fields: F): StructCodec<StructOf<F>> {
       for (const [name, codec] of entries) value[name] = codec.read(from)
       return value as StructOf<F>
     },
-    form: entries.map(([name, codec]) => `${name}: ${codec.form}`).join('; '),
+    form: entries.map(([name, codec]) => `${name}: ${inWords(codec)}`).join('; '),
     fields,
   }
 }
