@@ -2,12 +2,13 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DATA } from './cluster/data.ts'
 import { ERASURE } from './cluster/erasure.ts'
 import { METADATA } from './cluster/metadata.ts'
 import { JOURNAL } from './cluster/journal.ts'
 import type { BenchRow, BenchTable } from './table.ts'
 
-const SCENARIOS = [...ERASURE, ...METADATA, ...JOURNAL]
+const SCENARIOS = [...ERASURE, ...METADATA, ...JOURNAL, ...DATA]
 
 /** Runs the benchmark. */
 export async function run(words: readonly string[]): Promise<BenchTable> {
