@@ -6,8 +6,7 @@ import { DAEMON_OPTIONS } from './daemon-options.ts'
 import { path } from './options.ts'
 import { stateDirectory } from './places.ts'
 
-/** The options of `coordinator` alone. */
-export const COORDINATOR_OPTIONS = {
+const COORDINATOR_OPTIONS = {
   data: path({
     help: 'Where it keeps its journal and its state',
     group: 'Coordinator',

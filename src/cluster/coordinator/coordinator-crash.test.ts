@@ -2,256 +2,20 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 
-import { OperationError, type ErrorCode } from '#base/errors.ts'
-import { ROOT_INODE, type InodeId } from '#cluster/inode-id.ts'
-import { MemoryJournal, type MemoryDisk } from '#cluster/journal/memory-journal.ts'
-import { MemoryState } from '#cluster/journal/memory-state.ts'
-import type { Clock, Link, LinkHandler, Surroundings } from '#cluster/surroundings.ts'
-import type { Caller } from '#cluster/wire/caller.ts'
-import { decode, type ValueOf } from '#cluster/wire/codec.ts'
-import { bodyOf, decodeError, encodeRequest, readHeader, type RequestId } from '#cluster/wire/envelope.ts'
-import { ANYTHING, NOTHING } from '#cluster/wire/forms.ts'
-import type { Message } from '#cluster/wire/message.ts'
+import fc from 'fast-check'
 
-import { ATTRIBUTES, openRecords, ShardWorld, type Request } from './coordinator-fixture.ts'
+import type { ErrorCode } from '#base/errors.ts'
+import { ROOT_INODE, type InodeId } from '#cluster/inode-id.ts'
+import { decode } from '#cluster/wire/codec.ts'
+import type { RequestId } from '#cluster/wire/envelope.ts'
+import { ANYTHING, NOTHING } from '#cluster/wire/forms.ts'
+
+import { ATTRIBUTES, type Request } from './coordinator-fixture.ts'
 import { coordinatorMessages } from './coordinator-messages.ts'
-import { CoordinatorServer } from './coordinator-server.ts'
+import { FATES, Scene, until, type Fate, type Kill } from './killed-fixture.ts'
 
 const { makeDirectory, removeDirectory, moveFile, moveDirectory, hardUnlinkDirectory, hardUnlinkFile } =
   coordinatorMessages
-
-const TURNS_MAX = 1000
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve)
-  })
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let turn = 0; turn < TURNS_MAX; turn++) {
-    if (condition()) return
-    // oxlint-disable-next-line no-await-in-loop -- turn after turn
-    await nextTurn()
-  }
-  assert.fail('it never comes to that')
-}
-
-/** Timers never fire: nothing here depends on time. */
-const clock: Clock = {
-  nowMs: () => 1e12,
-  monotonicMs: () => 0,
-  after: () => () => undefined,
-  soon: (action) => void setImmediate(action),
-}
-const surroundings: Surroundings = {
-  clock,
-  chance: { bytes: (count) => Buffer.alloc(count, 5), below: () => 0 },
-  network: {
-    listen: () => assert.fail('the test has no network'),
-    connect: () => assert.fail('the test has no network'),
-  },
-}
-
-/** What befalls the answers of shards. */
-type Fate = 'answered' | 'lost once' | 'doubled' | 'late copies'
-const FATES: readonly Fate[] = ['answered', 'lost once', 'doubled', 'late copies']
-
-/** When the process is killed. */
-interface Kill {
-  readonly at: 'write' | 'step'
-  readonly number: number
-  /** Whether a write that was not acknowledged is there afterwards. */
-  readonly isKept: boolean
-}
-
-type Asked = Parameters<ShardWorld['answer']>[0]
-
-class Cluster {
-  readonly world = new ShardWorld()
-  readonly fate: Fate
-  kill: Kill | undefined
-  isKilled = false
-  /** Since the last `count`. */
-  writes = 0
-  steps = 0
-  #journal: MemoryJournal
-  #stored: MemoryState
-  #server: CoordinatorServer | undefined
-  #life = 0
-  readonly #asked: Asked[] = []
-  readonly #replies = new Map<string, Buffer>()
-  readonly #disk: MemoryDisk = { write: () => this.#write() }
-  #slot = 0
-
-  constructor(fate: Fate) {
-    this.fate = fate
-    this.#journal = new MemoryJournal(this.#disk)
-    this.#stored = new MemoryState()
-  }
-
-  async start(): Promise<void> {
-    this.#life++
-    this.isKilled = false
-    this.#server = await CoordinatorServer.open({
-      surroundings,
-      journal: this.#journal,
-      stored: this.#stored,
-      caller: this.#caller(this.#life),
-      shardTarget: (shard) => ({ name: `shard ${shard}`, address: () => undefined }),
-      onFailed: (error) => assert.fail(error),
-    })
-  }
-
-  /** What the next process finds. */
-  restart(isKept: boolean): Promise<void> {
-    this.kill = undefined
-    this.#journal = this.#journal.crash(isKept, this.#disk)
-    this.#stored = this.#stored.crash(isKept)
-    return this.start()
-  }
-
-  count(kill?: Kill): void {
-    this.kill = kill
-    this.writes = this.steps = 0
-  }
-
-  get open(): string[] {
-    return openRecords(this.#running.state)
-  }
-
-  newId(): RequestId {
-    return { client: 8, slot: this.#slot++, sequence: 1 }
-  }
-
-  /** Sends the request; what comes back is kept under its id. */
-  send({ message, request }: Request, id: RequestId): void {
-    const link: Link = {
-      peer: 'test',
-      bytesWaiting: 0,
-      send: (...parts) => {
-        const frame = Buffer.concat(parts)
-        const header = readHeader(frame)
-        this.#replies.set(keyOf(header), frame)
-      },
-      close: () => assert.fail('the link is fine'),
-    }
-    const handler: LinkHandler = this.#running.accept(link)
-    handler.onFrame(encodeRequest({ ...id, kind: message.kind, shard: 0, isInternal: false }, message.request, request))
-  }
-
-  hasReply(id: RequestId): boolean {
-    return this.#replies.has(keyOf(id))
-  }
-
-  /** The body of the reply, or the code of the refusal. */
-  reply(id: RequestId): Buffer | ErrorCode {
-    const frame = this.#replies.get(keyOf(id))
-    assert.ok(frame)
-    return readHeader(frame).what === 'reply' ? bodyOf(frame) : decodeError(bodyOf(frame)).code
-  }
-
-  async run<Q, R>(message: Message<Q, R>, request: Q): Promise<R> {
-    const id = this.newId()
-    this.send({ message, request }, id)
-    await until(() => this.hasReply(id))
-    const reply = this.reply(id)
-    assert.ok(typeof reply !== 'string', `done, not ${String(reply)}`)
-    return decode(message.reply, reply)
-  }
-
-  get #running(): CoordinatorServer {
-    assert.ok(this.#server)
-    return this.#server
-  }
-
-  #write(): Promise<void> {
-    this.writes++
-    if (this.kill?.at === 'write' && this.kill.number === this.writes) this.isKilled = true
-    return this.isKilled ? new Promise(() => undefined) : Promise.resolve()
-  }
-
-  /** Asks the shards of this world, without a network between them. Of a process that is killed nothing is asked any more. */
-  #caller(life: number): Pick<Caller, 'start'> {
-    return {
-      start: (_, message, request, { shard = 0, id }, done) => {
-        assert.ok(id)
-        const asked: Asked = { shard, message, request, id }
-        setImmediate(() => {
-          if (this.isKilled || this.#life !== life) return
-          if (this.fate === 'late copies') this.#lateCopies()
-          this.#asked.push(asked)
-          let answer = this.world.answer(asked)
-          this.steps++
-          if (this.kill?.at === 'step' && this.kill.number === this.steps) {
-            this.isKilled = true
-            return
-          }
-          // The answer was lost, and it is asked again.
-          if (this.fate === 'lost once') answer = this.world.answer(asked)
-          const tell = (): void => {
-            if (this.isKilled || this.#life !== life) return
-            if ('refusal' in answer) done(answer.refusal, undefined)
-            else done(undefined, decode(message.reply, answer.body))
-          }
-          tell()
-          if (this.fate !== 'doubled') return
-          tell()
-          setImmediate(tell)
-          setImmediate(() => setImmediate(tell))
-        })
-      },
-    }
-  }
-
-  /** All that was ever asked comes to the shards once more. */
-  #lateCopies(): void {
-    for (const asked of this.#asked) {
-      try {
-        this.world.answer(asked)
-      } catch (error) {
-        assert.ok(error instanceof OperationError && error.code === 'REQUEST_STALE')
-      }
-    }
-  }
-}
-
-function keyOf({ client, slot, sequence }: RequestId): string {
-  return `${client}:${slot}:${sequence}`
-}
-
-/** `/a`, `/b`, `/a/deep`, `/a/deep/leaf`, the file `/a/file`, a file of the history of `/a`, and `dead`, a directory of the history. */
-class Scene extends Cluster {
-  a: InodeId = ROOT_INODE
-  b: InodeId = ROOT_INODE
-  deep: InodeId = ROOT_INODE
-  leaf: InodeId = ROOT_INODE
-  dead: InodeId = ROOT_INODE
-
-  async setUp(): Promise<void> {
-    await this.start()
-    const make = async (owner: InodeId, name: string): Promise<InodeId> =>
-      (await this.run(makeDirectory, { owner, name, attributes: ATTRIBUTES })).inode
-    this.a = await make(ROOT_INODE, 'a')
-    this.b = await make(ROOT_INODE, 'b')
-    this.deep = await make(this.a, 'deep')
-    this.leaf = await make(this.deep, 'leaf')
-    this.dead = await make(this.b, 'dead')
-    await this.run(removeDirectory, this.removal(this.b, 'dead', this.dead))
-    this.world.makeFile(this.a, 'file')
-    this.world.makeFile(this.b, 'taken')
-    this.count()
-  }
-
-  removal(owner: InodeId, name: string, directory: InodeId): ValueOf<typeof removeDirectory.request> {
-    return { owner, name, directory, created: this.world.edge(owner, name).created }
-  }
-
-  move(fromName: string, toName: string, guard = ANYTHING, to = this.b): ValueOf<typeof moveFile.request> {
-    const { inode, created } = this.world.edge(this.a, fromName)
-    return { inode, from: this.a, fromName, created, to, toName, guard }
-  }
-}
 
 interface Scenario {
   readonly what: string
@@ -388,4 +152,66 @@ suite('a coordinator that is killed', () => {
       })
     }
   }
+})
+
+const asked = fc.record({ kind: fc.nat(4), from: fc.nat(4), to: fc.nat(4), name: fc.constantFrom('x', 'y', 'z') })
+type Asked = typeof asked extends fc.Arbitrary<infer T> ? T : never
+
+function requestOf(scene: Scene, { kind, from, to, name }: Asked): Request {
+  const places = [ROOT_INODE, scene.a, scene.b, scene.deep, scene.leaf]
+  const owner = places[from] ?? ROOT_INODE
+  // What has the name in the first directory that has it: as a client sees it at the time.
+  const at = places.find((each) => scene.world.tree(each).includes(`/${name}`)) ?? scene.a
+  const known = scene.world.tree(at).includes(`/${name}`)
+    ? scene.world.edge(at, name)
+    : { inode: scene.leaf, created: 1 }
+  const { inode, created } = known
+  const move = { inode, from: at, fromName: name, created, to: places[to] ?? ROOT_INODE, toName: name, guard: NOTHING }
+  if (kind === 0) return { message: moveDirectory, request: move }
+  if (kind === 1) return { message: removeDirectory, request: { owner: at, name, directory: inode, created } }
+  return { message: makeDirectory, request: { owner, name, attributes: ATTRIBUTES } }
+}
+
+suite('a coordinator that is killed with much under way', () => {
+  const kill = fc.record({ number: fc.integer({ min: 1, max: 12 }), isKept: fc.boolean(), isStep: fc.boolean() })
+  const rounds = fc.array(fc.record({ requests: fc.array(asked, { maxLength: 12 }), kill }), {
+    maxLength: 6,
+    size: 'max',
+  })
+
+  test('does all of it in the end, once', async () => {
+    await fc.assert(
+      fc.asyncProperty(rounds, fc.constantFrom(...FATES), async (given, fate) => {
+        const scene = new Scene(fate)
+        await scene.setUp()
+        const sent: { request: Request; id: RequestId }[] = []
+        const made = new Set<InodeId>()
+        for (const { requests, kill: each } of given) {
+          scene.count({ at: each.isStep ? 'step' : 'write', number: each.number, isKept: each.isKept })
+          for (const item of requests) {
+            const one = { request: requestOf(scene, item), id: scene.newId() }
+            sent.push(one)
+            scene.send(one.request, one.id)
+          }
+          const isDone = (): boolean => sent.every(({ id }) => scene.hasReply(id))
+          await until(() => scene.isKilled || isDone())
+          if (!scene.isKilled) continue
+          await scene.restart(each.isKept)
+          for (const { request, id } of sent) if (!scene.hasReply(id)) scene.send(request, id)
+        }
+        await until(() => sent.every(({ id }) => scene.hasReply(id)) && scene.open.length === 0)
+        for (const { request, id } of sent) {
+          const reply = scene.reply(id)
+          if (typeof reply === 'string') continue
+          if (request.message === makeDirectory) made.add(decode(makeDirectory.reply, reply).inode)
+          if (request.message === removeDirectory) made.delete((request.request as { directory: InodeId }).directory)
+        }
+        for (const line of scene.world.tree()) assert.ok(!line.includes(' '), `all is as it should be: ${line}`)
+        const owners = scene.world.owners()
+        for (const [inode, count] of owners) assert.equal(count, 1, `inode ${inode} has one owner`)
+        for (const inode of made) assert.ok(owners.has(inode), 'what was acknowledged is there')
+      }),
+      { seed: 20_261_121, numRuns: 60 },
+    )
+  })
 })

@@ -106,8 +106,8 @@ export class ShardWorld {
     return this.ask(directory, shardMessages.lookup, { directory, name })
   }
 
-  /** Every current edge as `/a/b`, with its state where that is another; then directories that no edge leads to. */
-  tree(): string[] {
+  /** Every current edge as `/a/b`, with its state where that is another; then directories that no edge leads to, where it is the whole tree. */
+  tree(top = ROOT_INODE): string[] {
     const edges = new Map<number, { name: string; inode: InodeId; state: string }[]>()
     this.state.range('e', 'f', (key, value) => {
       const directory = readNumber(Buffer.from(key.slice(1, NAME_AT), 'latin1'), 0)
@@ -125,7 +125,8 @@ export class ShardWorld {
         walk(inode, path)
       }
     }
-    walk(ROOT_INODE, '')
+    walk(top, '')
+    if (top !== ROOT_INODE) return found
     for (const directory of edges.keys()) found.push(`lost ${shownInode(directory as InodeId)}`)
     return found
   }

@@ -117,10 +117,8 @@ const ends = struct({ first: transactionId, last: transactionId })
 const freeSlot = struct({ sequence: u53, below: u32 })
 const parent = struct({ parent: inode })
 
-export const SELF_KEY: Key = 'm'
 export const TRANSACTIONS = 't'
 const slotKey = (slot: number): string => String.fromCharCode(slot >>> 8, slot & 0xff)
-export const transactionKey = (id: TransactionId): Key => TRANSACTIONS + numberKey(id)
 
 /** One kind of record. */
 class Kind<T, K extends readonly unknown[]> {
@@ -146,8 +144,8 @@ class Kind<T, K extends readonly unknown[]> {
   }
 }
 
-export const SELF = new Kind(self, () => SELF_KEY)
-export const TRANSACTION = new Kind(transactionRecord, transactionKey)
+export const SELF = new Kind(self, () => 'm')
+export const TRANSACTION = new Kind(transactionRecord, (id: TransactionId) => TRANSACTIONS + numberKey(id))
 export const PARENT = new Kind(parent, (directory: InodeId) => `d${numberKey(directory)}`)
 export const RUNNING = new Kind(
   running,
