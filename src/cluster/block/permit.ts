@@ -7,9 +7,10 @@
  * passes for another kind, nor for another disk, block, size or checksum. A permit can be used again as long as the id's
  * age allows (`disk.ts`): the same write twice is the same block.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
 
 import { assert } from '#base/assert.ts'
+import { shortHmac } from '#cluster/short-hmac.ts'
 
 import type { BlockId } from './block-id.ts'
 import { writeSafeInteger } from './safe-integer.ts'
@@ -93,5 +94,5 @@ function messageOf(kind: Kind, disk: DiskId, id: BlockId, more: number): Buffer 
 
 function seal(key: Uint8Array, message: Buffer): Uint8Array {
   assert(key.length === KEY_BYTES, 'the key of a disk has 32 bytes')
-  return createHmac('sha256', key).update(message).digest().subarray(0, PERMIT_BYTES)
+  return shortHmac(key, message, PERMIT_BYTES)
 }

@@ -12,6 +12,7 @@ import { Caller } from '#cluster/wire/caller.ts'
 
 import {
   advertisedAddress,
+  closedUnless,
   makeDataDirectory,
   processIdOf,
   registryTarget,
@@ -46,21 +47,19 @@ export async function startCoordinator(options: RegisteredOptions): Promise<Daem
       known.resolve()
     } catch (error) {
       if (!isOperationError(error)) throw error
+      if (error.code === 'REGISTRATION_REFUSED') known.reject(error)
       // Once for each time that it is away.
       if (!isCutOff && error.code !== 'ABORTED') log.warn({ err: error }, 'Cannot speak with the registry')
       isCutOff = true
     }
   })
   heartbeat.now()
-  await known.promise
-  return {
-    address,
-    async close() {
-      heartbeat.stop()
-      map.stop()
-      await listener.close()
-      await server.close()
-      caller.close()
-    },
+  const close = async (): Promise<void> => {
+    heartbeat.stop()
+    map.stop()
+    await listener.close()
+    await server.close()
+    caller.close()
   }
+  return closedUnless(known.promise, { address, close })
 }

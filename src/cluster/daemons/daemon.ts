@@ -36,6 +36,17 @@ export interface Daemon {
   close(): Promise<void>
 }
 
+/** The daemon, once it is ready; where that fails, it is closed. */
+export async function closedUnless(ready: Promise<void>, daemon: Daemon): Promise<Daemon> {
+  try {
+    await ready
+    return daemon
+  } catch (error) {
+    await daemon.close()
+    throw error
+  }
+}
+
 /** Where others reach what listens at `address`. */
 export function advertisedAddress(address: Address, host: string | undefined): Address {
   if (host === undefined) return address

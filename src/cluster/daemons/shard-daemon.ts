@@ -7,6 +7,7 @@ import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
 import {
   advertisedAddress,
+  closedUnless,
   makeDataDirectory,
   processIdOf,
   registryTarget,
@@ -32,13 +33,10 @@ export async function startShard(options: ShardDaemonOptions): Promise<Daemon> {
   const address = advertisedAddress(listener.address, options.advertiseHost)
   const facts = { process: await processIdOf(data), address, location }
   const registration = new ShardRegistration(surroundings, registryTarget(registry), server, facts)
-  await registration.start()
-  return {
-    address,
-    async close() {
-      registration.stop()
-      await listener.close()
-      await server.close()
-    },
+  const close = async (): Promise<void> => {
+    registration.stop()
+    await listener.close()
+    await server.close()
   }
+  return closedUnless(registration.start(), { address, close })
 }

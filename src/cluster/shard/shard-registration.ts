@@ -1,5 +1,5 @@
 /** How a shard process makes itself known to the registry, and hears from it of the disks. */
-import { isOperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { Heartbeat } from '#cluster/heartbeat.ts'
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
@@ -42,8 +42,10 @@ export class ShardRegistration {
     this.#disks = new Heartbeat(surroundings, DISKS_MS, () => this.#told(() => this.#learn()))
   }
 
-  /** Resolves when the registry knows of the shards. */
+  /** Resolves when the registry knows of the shards. @throws REGISTRATION_REFUSED where another process has them; ABORTED where it is stopped */
   start(): Promise<void> {
+    // Nobody needs to wait for it.
+    this.#known.promise.catch(() => undefined)
     this.#heartbeat.now()
     this.#disks.now()
     return this.#known.promise
@@ -51,6 +53,7 @@ export class ShardRegistration {
 
   stop(): void {
     this.#isStopped = true
+    this.#known.reject(new OperationError('ABORTED', 'Cannot register the shards: the process ends'))
     this.#heartbeat.stop()
     this.#disks.stop()
     this.#caller.close()
@@ -76,6 +79,7 @@ export class ShardRegistration {
       this.#isCutOff = false
     } catch (error) {
       if (!isOperationError(error)) throw error
+      if (error.code === 'REGISTRATION_REFUSED') this.#known.reject(error)
       // Once for each time that it is away.
       if (!this.#isCutOff && !this.#isStopped) log.warn({ err: error }, 'Cannot speak with the registry')
       this.#isCutOff = true

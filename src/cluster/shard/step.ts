@@ -1,5 +1,5 @@
 /** One entry being applied: the state, the time, the shard, and what every operation asks first. An operation checks all before it changes anything. */
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
 
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
@@ -13,6 +13,7 @@ import {
   type InodeType,
 } from '#cluster/inode-id.ts'
 import type { StateBatch, StateReader } from '#cluster/journal/state.ts'
+import { shortHmac } from '#cluster/short-hmac.ts'
 import { COOKIE_BYTES, NO_INODE } from '#cluster/wire/forms.ts'
 
 import {
@@ -97,7 +98,7 @@ export function liveTransient(step: Step, file: InodeId, cookie: Buffer): Transi
 export function cookieOf(state: StateReader, file: InodeId): Buffer {
   const secret = state.get(SECRET_KEY)
   assert(secret !== undefined, 'a shard has a secret from its first entry on')
-  return createHmac('sha256', secret).update(numberValue(file)).digest().subarray(0, COOKIE_BYTES)
+  return shortHmac(secret, numberValue(file), COOKIE_BYTES)
 }
 
 /** An id that was never given out. */
