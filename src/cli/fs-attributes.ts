@@ -104,11 +104,10 @@ export async function policy(session: FsSession, args: readonly string[]): Promi
 async function showPolicy({ client, out, isJson }: FsSession, text: string): Promise<void> {
   const path = clusterPath(text)
   const names = path.split('/').filter((name) => name !== '')
-  let { inode, parent } = await client.find(path)
-  if (inodeType(inode) !== 'directory') {
-    names.pop()
-    inode = parent
-  }
+  const place = await client.find(path)
+  const isDirectory = inodeType(place.inode) === 'directory'
+  if (!isDirectory) names.pop()
+  const inode = isDirectory ? place.inode : place.parent
   const found = new Map<string, { readonly value: string; readonly from: string }>()
   for (let at = inode; at !== NO_INODE; names.pop()) {
     const { policy: own = EMPTY_POLICY, owner } = await client.stat(at)

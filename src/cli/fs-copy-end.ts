@@ -1,4 +1,6 @@
 /** What `cp` copies from and to: a tree, on this machine or in the cluster, named by paths that only the end itself takes apart. */
+import type { OperationError } from '#base/errors.ts'
+
 export type CopyKind = 'file' | 'directory' | 'symlink'
 
 /** What there is at a path. Times are microseconds since 1970. */
@@ -16,8 +18,8 @@ export interface CopySource {
   shown(path: string): string
   /** @throws NAME_NOT_FOUND, LOCAL_FAILED where there is nothing, or nothing that can be copied */
   node(path: string): Promise<CopyNode>
-  /** The names in a directory. @throws the same */
-  names(path: string): AsyncIterable<string>
+  /** The names in a directory; an error for one that nothing can be called elsewhere. @throws the same */
+  names(path: string): AsyncIterable<string | OperationError>
   below(path: string, name: string): string
   /** A chunk is used up when the next one is asked for. */
   read(path: string, signal: AbortSignal): AsyncIterable<Uint8Array>

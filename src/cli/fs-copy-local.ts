@@ -4,24 +4,14 @@
  * one that was named.
  */
 import { randomBytes } from 'node:crypto'
-import { constants } from 'node:fs'
-import {
-  chmod,
-  lchown,
-  lstat,
-  lutimes,
-  mkdir,
-  open,
-  opendir,
-  readlink,
-  rename,
-  symlink,
-  unlink,
-  utimes,
-} from 'node:fs/promises'
+import { closeSync, constants, openSync } from 'node:fs'
+import { chmod, lchown, lstat, mkdir, open, opendir, readlink, rename, symlink, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
+import { timestamp } from '#base/time.ts'
+import { O_PATH } from '#os/at.ts'
+import { changeTimes } from '#os/inode.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { xattrGet, xattrNames, xattrSet } from '#os/xattr.ts'
 
@@ -91,7 +81,7 @@ export class LocalEnd implements CopySource, CopyTarget {
     }
   }
 
-  async *names(path: string): AsyncGenerator<string> {
+  async *names(path: string): AsyncGenerator<string | OperationError> {
     const directory = await local(`read "${path}"`, () => opendir(path, { encoding: 'buffer' as BufferEncoding }))
     for await (const entry of directory) {
       // Declared as text, and bytes since they are asked for so.
@@ -170,7 +160,7 @@ export class LocalEnd implements CopySource, CopyTarget {
       await symlink(target, partial)
       try {
         if (keepsOwner && process.getuid?.() === 0) await lchown(partial, node.uid, node.gid)
-        await lutimes(partial, node.mtime / 1e6, node.mtime / 1e6)
+        setTime(partial, node.mtime)
         await rename(partial, path)
       } catch (error) {
         await unlink(partial).catch(() => undefined)
@@ -188,16 +178,28 @@ export class LocalEnd implements CopySource, CopyTarget {
     for (const [name, value] of xattrs) xattrSet(path, name, value)
     if (keepsOwner && process.getuid?.() === 0) await lchown(path, uid, gid)
     await chmod(path, mode)
-    await utimes(path, mtime / 1e6, mtime / 1e6)
+    setTime(path, mtime)
   }
 }
 
-function nameOf(directory: string, bytes: Buffer): string {
+/** To the microsecond, which Node's own call loses. */
+function setTime(path: string, mtime: number): void {
+  const seconds = Math.floor(mtime / 1e6)
+  const time = timestamp(seconds, (mtime - seconds * 1e6) * 1000)
+  const fd = openSync(path, O_PATH | constants.O_NOFOLLOW)
+  try {
+    changeTimes(fd, undefined, time)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function nameOf(directory: string, bytes: Buffer): string | OperationError {
   try {
     return UTF8.decode(bytes)
   } catch (error) {
     const shown = JSON.stringify(bytes.toString('latin1'))
-    throw new OperationError('STORE_NAME_INVALID', `Cannot copy ${shown} of "${directory}": its name is no UTF-8`, {
+    return new OperationError('STORE_NAME_INVALID', `Cannot copy ${shown} of "${directory}": its name is no UTF-8`, {
       cause: error,
     })
   }

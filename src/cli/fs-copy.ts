@@ -165,12 +165,16 @@ class CopyRun {
     for (;;) {
       const next = await this.#attempt(`list ${source.shown(top.from)}`, () => names.next())
       if (next === undefined || next.done === true) return
-      const from = source.below(top.from, next.value)
-      const node = await this.#attempt(`copy ${source.shown(from)}`, () => source.node(from))
-      const to = await this.#attempt(`copy ${source.shown(from)}`, async () => target.below(top.to, next.value))
-      if (node === undefined || to === undefined) continue
-      const entry = { from, to, node, parent: made }
-      yield* this.#entries(source, target, entry, directories)
+      const name = next.value
+      if (typeof name !== 'string') {
+        this.#fail(name)
+        continue
+      }
+      const from = source.below(top.from, name)
+      const found = await this.#attempt(`copy ${source.shown(from)}`, async () => {
+        return { node: await source.node(from), to: target.below(top.to, name) }
+      })
+      if (found !== undefined) yield* this.#entries(source, target, { from, ...found, parent: made }, directories)
     }
   }
 
@@ -217,10 +221,14 @@ class CopyRun {
       return await named(action, work)
     } catch (error) {
       if (!isOperationError(error) || error.code === 'ABORTED') throw error
-      this.#progress.failed++
-      this.#progress.above(() => tellFailure(error))
+      this.#fail(error)
       return undefined
     }
+  }
+
+  #fail(error: OperationError): void {
+    this.#progress.failed++
+    this.#progress.above(() => tellFailure(error))
   }
 }
 

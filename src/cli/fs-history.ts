@@ -52,8 +52,8 @@ export async function history({ client, out, isJson }: FsSession, text: string):
     described(client, each),
   )) {
     count++
-    const { edge, until, next, status } = version
-    const end = endOf(next)
+    const { edge, until, status } = version
+    const end = endOf(version)
     if (isJson)
       await out.json({
         ...edgeJson(edge),
@@ -73,9 +73,13 @@ function versionLine({ edge, until, status }: Version, end: string): string {
 }
 
 /** What became of a version. */
-function endOf(next: Edge | undefined): string {
+function endOf({ edge, next, status }: Version): string {
   if (next === undefined) return 'current'
-  return next.inode === NO_INODE ? 'removed or moved' : `replaced by ${shownInode(next.inode)}`
+  if (next.inode !== NO_INODE) return `replaced by ${shownInode(next.inode)}`
+  if (edge.state === 'owned') return 'removed'
+  if (inodeType(edge.inode) === 'directory') return status?.owner === NO_INODE ? 'removed' : 'moved'
+  // It was removed or replaced here, and somebody has brought it back.
+  return 'moved or undeleted'
 }
 
 /** Each edge that leads to something, with the one after it. */

@@ -123,7 +123,7 @@ function longLine({ name, inode }: Listed, status: Status | undefined, target: s
 
 /** `rwxr-xr-x` */
 function permissions(mode: number): string {
-  const letters = [...'rwxrwxrwx'].map((letter, index) => ((mode >> (8 - index)) & 1 ? letter : '-'))
+  const letters = Array.from('rwxrwxrwx', (letter, index) => ((mode >> (8 - index)) & 1 ? letter : '-'))
   const special = [
     [0o4000, 2, 's'],
     [0o2000, 5, 's'],

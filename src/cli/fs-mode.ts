@@ -29,9 +29,9 @@ function clauseOf(text: string, clause: string): ModeChange {
   }
   const [, who = '', how, what = ''] = match
   // As chmod has it: for whom nobody is named, the umask keeps what it forbids.
-  const whom = who === '' ? 0o7777 & ~process.umask() : [...who].reduce((bits, each) => bits | (WHO[each] ?? 0), 0)
+  const whom = who === '' ? 0o7777 & ~process.umask() : who.split('').reduce((bits, each) => bits | (WHO[each] ?? 0), 0)
   return (mode, isDirectory) => {
-    const bits = [...what].reduce((all, each) => {
+    const bits = what.split('').reduce((all, each) => {
       if (each !== 'X') return all | (WHAT[each] ?? 0)
       return isDirectory || (mode & 0o111) !== 0 ? all | 0o111 : all
     }, 0)

@@ -176,12 +176,15 @@ export async function link(
   await tell(session, path, written.inode)
 }
 
+/** What this machine refuses is told with its path anyway. */
+const OF_THIS_MACHINE = ['LOCAL_FAILED', 'STAGING_NO_SPACE', 'OPERATION_NOT_PERMITTED'] as const
+
 /** Says of what path a failure is, where it speaks of inodes and names. */
 export async function named<T>(action: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {
-    if (!isOperationError(error) || error.code === 'ABORTED' || error.code === 'USAGE') throw error
+    if (!isOperationError(error) || isOperationError(error, 'ABORTED', 'USAGE', ...OF_THIS_MACHINE)) throw error
     throw new OperationError(error.code, `Cannot ${action}: ${error.message}`, { cause: error, hint: error.hint })
   }
 }

@@ -34,7 +34,7 @@ interface VerbParts<T extends OptionTable> {
 }
 
 /** A verb of `eider fs`. */
-export function verb<const T extends OptionTable = Record<never, never>>(parts: VerbParts<T>): Command {
+export function verb<const T extends OptionTable>(parts: VerbParts<T>): Command {
   const { name, summary, description, arguments: args, examples = [] } = parts
   return command({
     name: `fs ${name}`,
@@ -46,8 +46,7 @@ export function verb<const T extends OptionTable = Record<never, never>>(parts: 
     run: async (given, values) => {
       const { inSession } = await import('./fs-session.ts')
       const own = values as OptionValues<T & typeof FS_OPTIONS>
-      const fs: FsValues = values as FsValues
-      return (await inSession(fs, (session) => parts.run(session, given, own))) ?? EXIT.done
+      return (await inSession(values, (session) => parts.run(session, given, own))) ?? EXIT.done
     },
   })
 }

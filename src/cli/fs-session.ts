@@ -92,12 +92,14 @@ async function connect(values: FsValues): Promise<ClusterClient> {
 }
 
 /** Says aloud what is less safe than it should be. */
-export function warnOfSpan({ warn }: FsSession, { isSingleCopy, isDegraded, data, parity }: SpanForm): void {
+export function warnOfSpan(session: FsSession, { isSingleCopy, isDegraded, data, parity }: SpanForm): void {
   if (isSingleCopy) {
-    warn('only one copy is kept of what is written, as there is only one failure domain with room: its loss loses it')
+    session.warn(
+      'only one copy is kept of what is written, as there is only one failure domain with room: its loss loses it',
+    )
   } else if (isDegraded) {
     const copies = data === 1 ? `${parity + 1} copies` : `${data}+${parity} blocks`
-    warn(
+    session.warn(
       `too few failure domains take blocks: what is written is kept as ${copies} for now, fewer than the policy says`,
     )
   }
