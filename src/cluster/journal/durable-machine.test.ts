@@ -77,10 +77,10 @@ interface Setting {
   readonly machine: DurableMachine<string, number>
   readonly failures: OperationError[]
   readonly told: string[]
-  submit(entry: string): void
-  read(): void
+  readonly submit: (entry: string) => void
+  readonly read: () => void
   /** All that can go on without the disk. */
-  settle(): Promise<void>
+  readonly settle: () => Promise<void>
 }
 
 async function open(journal?: MemoryJournal, stored = new MemoryState()): Promise<Setting> {
