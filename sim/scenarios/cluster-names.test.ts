@@ -1,0 +1,5 @@
+import { testScenario } from '#sim/scenario-suite.ts'
+
+import { clusterNames } from './cluster-names.ts'
+
+testScenario(clusterNames())

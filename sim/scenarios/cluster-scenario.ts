@@ -1,0 +1,253 @@
+/**
+ * What the scenarios of whole clusters have in common: clients with workers that change one tree, killed and started again like everybody else, and
+ * in the end all that must hold of the tree, its history, the coordinator, the journals and the blocks.
+ */
+import { isOperationError } from '#base/errors.ts'
+import { ClusterClient } from '#cluster/client/cluster-client.ts'
+import { ClusterFiles } from '#cluster/client/cluster-files.ts'
+import { ROOT_INODE, type InodeId } from '#cluster/inode-id.ts'
+import type { StateReader } from '#cluster/journal/state.ts'
+import { REGISTRY_MACHINE } from '#cluster/registry/registry-machine.ts'
+import { shardMessages } from '#cluster/shard/shard-messages.ts'
+import { NOTHING } from '#cluster/wire/forms.ts'
+import { asOfEquals, type NameEvent } from '#sim/checkers/as-of-equals.ts'
+import { coordinatorRests } from '#sim/checkers/coordinator-rests.ts'
+import { historyExplained } from '#sim/checkers/history-explained.ts'
+import { noLockLeft } from '#sim/checkers/no-lock-left.ts'
+import { oneOwner } from '#sim/checkers/one-owner.ts'
+import { oneTree } from '#sim/checkers/one-tree.ts'
+import { readsWereTrue } from '#sim/checkers/reads-were-true.ts'
+import { replaysEqually } from '#sim/checkers/replays-equally.ts'
+import type { FaultKind } from '#sim/faults.ts'
+import type { Machine, Process } from '#sim/process.ts'
+import type { Random } from '#sim/random.ts'
+import type { Simulation } from '#sim/scenario.ts'
+import { SimulationFailure } from '#sim/timeline.ts'
+import { TreeLog } from '#sim/workloads/tree-log.ts'
+import { chunksOf, type TreeShape, TreeWorker } from '#sim/workloads/tree-worker.ts'
+import type { World } from '#sim/world.ts'
+
+import { type ClusterContents, contentsOf } from './cluster-contents.ts'
+import { ClusterWorld, describeCluster, type ClusterShape, type Plants, REGISTRY_ADDRESS } from './cluster-world.ts'
+
+/** Something fresh must succeed in so long, once all faults are over. */
+const FRESH_US_MAX = 60_000_000
+const SETTLED_US_MAX = 120_000_000
+const POLL_US = 20_000
+const PAGE_ENTRIES_MAX = 5
+
+export interface ClusterWork {
+  readonly cluster: ClusterShape
+  readonly tree: TreeShape
+  readonly clients: number
+  readonly workersEach: number
+  /** Of all workers of a client together. */
+  readonly stepsEach: number
+  readonly thinkMsMax: number
+  /** How long clients try: some give up soon, and never hear what became of what they asked for. */
+  readonly patienceMs: readonly number[]
+  /** Times as of which each directory is compared. */
+  readonly checkpoints: number
+}
+
+/** A client, over all lives of its process. */
+interface Job {
+  stepsLeft: number
+  readonly patienceMs: number
+  readonly done: PromiseWithResolvers<void>
+}
+
+/** What a client's process runs. */
+interface RunningClient {
+  readonly client: ClusterClient
+  readonly files: ClusterFiles
+}
+
+export class ClusterSimulation implements Simulation {
+  readonly describe = describeCluster
+  readonly #world: World
+  readonly #work: ClusterWork
+  readonly #cluster: ClusterWorld
+  readonly #log = new TreeLog()
+  readonly #jobs: readonly Job[]
+  readonly #clients: readonly Process<RunningClient>[]
+  /** Of somebody who looks at everything in the end. */
+  readonly #auditor: Process<RunningClient>
+
+  constructor(world: World, work: ClusterWork, plants: Plants = {}) {
+    this.#world = world
+    this.#work = work
+    const random = world.random.named('work')
+    this.#cluster = new ClusterWorld(world, work.cluster, plants)
+    this.#jobs = Array.from({ length: work.clients }, () => ({
+      stepsLeft: work.stepsEach,
+      patienceMs: random.pick(work.patienceMs),
+      done: Promise.withResolvers<void>(),
+    }))
+    this.#clients = this.#jobs.map((job, index) =>
+      world.process(`client-${index}`, (machine) => this.#startClient(machine, job)),
+    )
+    this.#auditor = world.process('auditor', (machine) => connect(machine, Infinity))
+  }
+
+  async run(isUp: () => void): Promise<void> {
+    await this.#cluster.start()
+    await Promise.all([...this.#clients, this.#auditor].map((client) => client.start()))
+    isUp()
+    await Promise.all(this.#jobs.map(({ done }) => done.promise))
+  }
+
+  async check(): Promise<void> {
+    const cluster = this.#cluster
+    // Whoever looks after disks starts a service again whose disk has failed; and what was not durable shows.
+    for (const process of cluster.processes) process.kill()
+    const [shards, coordinator] = await Promise.all([
+      Promise.all(cluster.shards.map((shard) => ClusterWorld.running(this.#world, shard))),
+      ClusterWorld.running(this.#world, cluster.coordinator),
+      ...cluster.blockServices.map((service) => ClusterWorld.running(this.#world, service)),
+    ])
+    await this.#within('what clients have left to the coordinator', SETTLED_US_MAX, async () => {
+      while (coordinator.openTransactions > 0) await this.#world.timeline.delay(POLL_US)
+    })
+    const contents = contentsOf(shards.map(({ state }) => state))
+    this.#checkNames(contents, coordinator.state)
+    const auditor = await ClusterWorld.running(this.#world, this.#auditor)
+    await this.#checkDirectories(auditor.client, contents)
+    await this.#checkFiles(auditor, contents)
+    await this.#within('something fresh', FRESH_US_MAX, () => this.#doSomethingFresh(auditor))
+    await this.#checkJournals()
+  }
+
+  spares(_kind: FaultKind, { name }: Process): boolean {
+    return name === 'auditor'
+  }
+
+  async #startClient(machine: Machine, job: Job): Promise<RunningClient> {
+    const running = await connect(machine, job.patienceMs)
+    const { workersEach } = this.#work
+    const workers = Array.from({ length: workersEach }, () => this.#workOn(machine, running, job))
+    Promise.all(workers).then(() => job.done.resolve(), job.done.reject)
+    return running
+  }
+
+  async #workOn({ surroundings: { clock, chance } }: Machine, running: RunningClient, job: Job): Promise<void> {
+    const { tree, thinkMsMax } = this.#work
+    const worker = new TreeWorker(running.client, running.files, this.#log, tree)
+    while (job.stepsLeft > 0) {
+      job.stepsLeft--
+      if (chance.below(3) === 0) await new Promise<void>((resolve) => clock.after(chance.below(thinkMsMax), resolve))
+      await worker.step()
+    }
+  }
+
+  async #within<T>(what: string, us: number, work: () => Promise<T>): Promise<T> {
+    const { timeline } = this.#world
+    const late = timeline.delay(us).then(() => {
+      throw new SimulationFailure(`${what} took longer than ${us / 1e6} s`)
+    })
+    return Promise.race([work(), late])
+  }
+
+  #checkNames(contents: ClusterContents, coordinator: StateReader): void {
+    const { edges, files, owners, makers } = contents
+    noLockLeft(contents)
+    coordinatorRests(coordinator, owners)
+    oneTree(contents)
+    oneOwner(files, edges)
+    historyExplained(this.#log.operations, edges, makers)
+    readsWereTrue(this.#log.reads, edges)
+  }
+
+  /** What clients are told of directories, now, then, and while they were changed, is what there is. */
+  async #checkDirectories(client: ClusterClient, { edges, owners }: ClusterContents): Promise<void> {
+    const random = this.#world.random.named('check')
+    const events = new Map<InodeId, NameEvent[]>()
+    for (const { directory, name, inode, created } of edges.toSorted((a, b) => a.created - b.created)) {
+      const event = { stampUs: created, name, inode: inode === 0 ? undefined : inode }
+      const ofDirectory = events.get(directory)
+      if (ofDirectory === undefined) events.set(directory, [event])
+      else ofDirectory.push(event)
+    }
+    for (const { directory, asOf, entries } of this.#log.listings)
+      asOfEquals(events.get(directory) ?? [], asOf, entries)
+    for (const [directory, owner] of owners) {
+      const all = events.get(directory) ?? []
+      if (owner !== 0 || directory === ROOT_INODE) asOfEquals(all, Infinity, await listed(client, directory, random))
+      for (let count = 0; count < this.#work.checkpoints && all.length > 0; count++) {
+        const asOf = random.pick(all).stampUs - random.below(2)
+        asOfEquals(all, asOf, await listed(client, directory, random, asOf))
+      }
+    }
+  }
+
+  /** All files that anything owns have the bytes that were written. */
+  async #checkFiles({ client, files }: RunningClient, contents: ClusterContents): Promise<void> {
+    const worker = new TreeWorker(client, files, this.#log, this.#work.tree)
+    for (const file of contents.files) await worker.checkContent(file)
+  }
+
+  async #doSomethingFresh({ client, files }: RunningClient): Promise<void> {
+    const attributes = { mode: 0o755, uid: 0, gid: 0, mtime: undefined, atime: undefined }
+    const bytes = Buffer.alloc(this.#work.tree.bytesMax, 'fresh')
+    const { inode } = await client.makeDirectory({ directory: ROOT_INODE, name: 'fresh' }, attributes)
+    const { policy } = this.#work.tree
+    const to = { directory: inode, name: 'file', attributes, guard: NOTHING, policy }
+    for (;;) {
+      try {
+        await files.write(to, chunksOf(bytes))
+        break
+      } catch (error) {
+        if (!isOperationError(error, 'DISKS_MISSING')) throw error
+        await this.#world.timeline.delay(POLL_US * 50)
+      }
+    }
+    const place = await client.find('/fresh/file')
+    const read = Buffer.concat(await Array.fromAsync(files.read(place.inode)))
+    if (!read.equals(bytes)) throw new SimulationFailure('What was written after the faults is not what is read')
+    await client.remove(place)
+    await client.remove(await client.find('/fresh'))
+  }
+
+  async #checkJournals(): Promise<void> {
+    const { shards, coordinator, registry, shardMachine, coordinatorMachine } = this.#cluster
+    for (const shard of shards) {
+      await shard.running?.close()
+      replaysEqually(shardMachine, await shard.disk.journal('shard').all(), shard.disk.state('shard'))
+    }
+    await coordinator.running?.close()
+    const entries = await coordinator.disk.journal('coordinator').all()
+    replaysEqually(coordinatorMachine, entries, coordinator.disk.state('coordinator'))
+    await registry.running?.close()
+    replaysEqually(REGISTRY_MACHINE, await registry.disk.journal('registry').all(), registry.disk.state('registry'))
+  }
+}
+
+async function connect({ surroundings }: Machine, deadlineMs: number): Promise<RunningClient> {
+  const client = await ClusterClient.connect({
+    surroundings,
+    registry: REGISTRY_ADDRESS,
+    location: 'here',
+    deadlineMs,
+    contactMs: Infinity,
+  })
+  return { client, files: new ClusterFiles(client) }
+}
+
+/** Page by page, of so few entries that there are many. */
+async function listed(
+  client: ClusterClient,
+  directory: InodeId,
+  random: Random,
+  asOf?: number,
+): Promise<{ readonly name: string; readonly inode: InodeId }[]> {
+  const found: { readonly name: string; readonly inode: InodeId }[] = []
+  for (;;) {
+    const page = { directory, after: found.at(-1)?.name ?? '', limit: random.between(1, PAGE_ENTRIES_MAX) }
+    const { entries, isLast } =
+      asOf === undefined
+        ? await client.ask(directory, shardMessages.list, { ...page, withStatus: random.happens(0.5) })
+        : await client.ask(directory, shardMessages.listAsOf, { ...page, asOf })
+    found.push(...entries)
+    if (isLast) return found
+  }
+}
