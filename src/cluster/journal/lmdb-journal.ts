@@ -15,10 +15,10 @@ import type { Journal } from './journal.ts'
 import { LmdbEnvironment } from './lmdb-environment.ts'
 import type { Key } from './state.ts'
 
-const FORMAT = 'eider journal 1\n'
-const FORMAT_KEY = '\0'.repeat(8)
+export const JOURNAL_FORMAT = 'eider journal 1\n'
+export const JOURNAL_FORMAT_KEY: Key = '\0'.repeat(8)
 /** Beyond all numbers. */
-const END_KEY = '\xff'
+export const JOURNAL_END_KEY: Key = '\xff'
 const HEAD_BYTES = 16
 const TWO_32 = 2 ** 32
 /** Groups beyond that are rare, and their memory is not kept. */
@@ -55,16 +55,18 @@ class LmdbJournal implements Journal {
 
   static async open(environment: LmdbEnvironment): Promise<LmdbJournal> {
     const { root } = environment
-    const format = environment.read(() => root.get(FORMAT_KEY))?.toString('latin1')
-    const starts = environment.read(() => [...root.getKeys({ start: keyOf(1), end: END_KEY })].map(numberIn))
+    const format = environment.read(() => root.get(JOURNAL_FORMAT_KEY))?.toString('latin1')
+    const starts = environment.read(() =>
+      [...root.getKeys({ start: groupKey(1), end: JOURNAL_END_KEY })].map(numberOfGroup),
+    )
     if (format === undefined && starts.length === 0) {
-      await environment.committed(root.put(FORMAT_KEY, Buffer.from(FORMAT)))
-    } else if (format !== FORMAT) {
+      await environment.committed(root.put(JOURNAL_FORMAT_KEY, Buffer.from(JOURNAL_FORMAT)))
+    } else if (format !== JOURNAL_FORMAT) {
       throw new OperationError('JOURNAL_CORRUPT', 'Cannot open the journal: its format is none that this release knows')
     }
     const start = starts.at(-1)
     if (start === undefined) return new LmdbJournal(environment, starts, 0)
-    const group = environment.read(() => root.get(keyOf(start)))
+    const group = environment.read(() => root.get(groupKey(start)))
     return new LmdbJournal(environment, starts, start + decodeGroup(start, group).length - 1)
   }
 
@@ -83,7 +85,7 @@ class LmdbJournal implements Journal {
     assert(entries.length > 0, 'a group has entries')
     this.#isAppending = true
     try {
-      await this.#environment.committed(this.#environment.root.put(keyOf(at), this.#encode(at, entries)))
+      await this.#environment.committed(this.#environment.root.put(groupKey(at), this.#encode(at, entries)))
     } catch (error) {
       if (isOperationError(error)) this.#failure = error
       throw error
@@ -104,7 +106,7 @@ class LmdbJournal implements Journal {
       const start: number = next
       for (const entry of decodeGroup(
         start,
-        this.#environment.read(() => root.get(keyOf(start))),
+        this.#environment.read(() => root.get(groupKey(start))),
       )) {
         if (next >= from) each(next, entry)
         next++
@@ -120,7 +122,7 @@ class LmdbJournal implements Journal {
       const gone = this.#starts.splice(0, Math.min(kept, TRIMMED_AT_ONCE))
       if (gone.length === 0) return
       await this.#environment.batch(() => {
-        for (const start of gone) void this.#environment.root.remove(keyOf(start))
+        for (const start of gone) void this.#environment.root.remove(groupKey(start))
       })
     }
   }
@@ -156,8 +158,8 @@ class LmdbJournal implements Journal {
   }
 }
 
-/** @throws JOURNAL_CORRUPT where it is not that group as it was written */
-function decodeGroup(at: number, frame: Buffer | undefined): Buffer[] {
+/** The entries of the group that begins with entry `at`. @throws JOURNAL_CORRUPT where it is not that group as it was written */
+export function decodeGroup(at: number, frame: Buffer | undefined): Buffer[] {
   if (frame === undefined) throw damaged(at, 'is missing')
   if (frame.length < HEAD_BYTES || frame.readUInt32LE(0) !== crc32c(frame.subarray(4))) throw damaged(at, 'is damaged')
   const count = frame.readUInt32LE(4)
@@ -176,11 +178,11 @@ function damaged(at: number, detail: string): OperationError {
   return new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: the group from entry ${at} on ${detail}`)
 }
 
-/** Eight bytes, the highest first. */
-function keyOf(number: number): Key {
+/** Of a group, by the number of its first entry: eight bytes, the highest first. */
+export function groupKey(number: number): Key {
   return `\0${numberKey(number)}`
 }
 
-function numberIn(key: Key): number {
+export function numberOfGroup(key: Key): number {
   return numberOfKey(key, 1)
 }

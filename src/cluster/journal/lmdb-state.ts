@@ -17,7 +17,7 @@ import { LmdbEnvironment, type LmdbDatabase } from './lmdb-environment.ts'
 import { NUMBER_BYTES, numberKey, numberOfKey } from './keys.ts'
 import { type Change, type EachPair, type Key, KEY_BYTES_MAX, type StoredState } from './state.ts'
 
-const FORMAT = 'eider state 1\n'
+export const STATE_FORMAT = 'eider state 1\n'
 /** Each takes this thread for about a millisecond. */
 const LOT_CHANGES = 512
 const LOT_BYTES = 1 << 20
@@ -110,8 +110,8 @@ class LmdbState implements StoredState {
       () => [facts.get('format')?.toString('latin1'), facts.get('applied'), facts.get('lots')] as const,
     )
     if (format === undefined && applied === undefined) {
-      await this.#environment.committed(facts.put('format', Buffer.from(FORMAT)))
-    } else if (format !== FORMAT) {
+      await this.#environment.committed(facts.put('format', Buffer.from(STATE_FORMAT)))
+    } else if (format !== STATE_FORMAT) {
       throw new OperationError('JOURNAL_CORRUPT', 'Cannot open the state: its format is none that this release knows')
     }
     this.#applied = applied === undefined ? 0 : numberOfKey(applied.toString('latin1'), 0)
@@ -222,7 +222,8 @@ function encodeLot(lot: readonly Change[]): Buffer {
   return encoded
 }
 
-function decodeLot(encoded: Buffer): Change[] {
+/** The changes of a lot. */
+export function decodeLot(encoded: Buffer): Change[] {
   const lot: Change[] = []
   for (let at = 0; at < encoded.length;) {
     const keyAt = at + CHANGE_HEAD_BYTES
@@ -239,11 +240,11 @@ function encodeLots(applied: number, count: number): Buffer {
   return Buffer.from(numberKey(applied) + numberKey(count), 'latin1')
 }
 
-function decodeLots(encoded: Buffer): readonly [applied: number, count: number] {
+export function decodeLots(encoded: Buffer): readonly [applied: number, count: number] {
   const text = encoded.toString('latin1')
   return [numberOfKey(text, 0), numberOfKey(text, NUMBER_BYTES)]
 }
 
-function lotKey(index: number): Key {
+export function lotKey(index: number): Key {
   return numberKey(index)
 }
