@@ -12,6 +12,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   /** A program, with arguments, that runs it: one that takes rights away. */
   readonly through?: readonly string[]
+  /** When it is killed at the latest, where that is longer than any start or end takes. */
+  readonly patienceMs?: number
 }
 
 export interface Outcome {
@@ -52,7 +54,7 @@ export function startEider(args: readonly string[], options: RunOptions = {}): R
     cwd: options.cwd,
     env: environment(options.env),
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: PATIENCE_MS,
+    timeout: options.patienceMs ?? PATIENCE_MS,
     killSignal: 'SIGKILL',
   })
   let stdout = ''

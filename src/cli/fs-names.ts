@@ -1,7 +1,7 @@
 /** Verbs that make, move and remove names: mkdir, rmdir, rm, mv, ln. */
 import { posix } from 'node:path'
 
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { type ErrorCode, isOperationError, OperationError } from '#base/errors.ts'
 import type { Place } from '#cluster/client/cluster-client.ts'
 import { type InodeId, inodeType, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
 import { ANYTHING, EMPTY_POLICY, INLINE_BYTES_MAX, NOTHING } from '#cluster/wire/forms.ts'
@@ -177,14 +177,20 @@ export async function link(
 }
 
 /** What this machine refuses is told with its path anyway. */
-const OF_THIS_MACHINE = ['LOCAL_FAILED', 'STAGING_NO_SPACE', 'OPERATION_NOT_PERMITTED'] as const
+const TOLD_AS_IT_IS: readonly ErrorCode[] = [
+  'ABORTED',
+  'USAGE',
+  'LOCAL_FAILED',
+  'STAGING_NO_SPACE',
+  'OPERATION_NOT_PERMITTED',
+]
 
 /** Says of what path a failure is, where it speaks of inodes and names. */
 export async function named<T>(action: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {
-    if (!isOperationError(error) || isOperationError(error, 'ABORTED', 'USAGE', ...OF_THIS_MACHINE)) throw error
+    if (!isOperationError(error) || TOLD_AS_IT_IS.includes(error.code)) throw error
     throw new OperationError(error.code, `Cannot ${action}: ${error.message}`, { cause: error, hint: error.hint })
   }
 }

@@ -82,13 +82,18 @@ async function connect(values: FsValues): Promise<ClusterClient> {
     return await ClusterClient.connect({ surroundings, registry, contactMs: values.timeout })
   } catch (error) {
     if (!isOperationError(error, 'CLUSTER_UNREACHABLE', 'WIRE_REFUSED', 'WIRE_VERSION')) throw error
-    const detail = error.cause instanceof Error ? error.cause.message : error.message
     const options = { cause: error, hint: error.hint }
     if (error.code === 'CLUSTER_UNREACHABLE') {
       options.hint = 'Start it with "eider registry", or say with --registry HOST:PORT where it is.'
     }
-    throw new OperationError(error.code, `Cannot reach the registry at ${registry}: ${detail}`, options)
+    throw new OperationError(error.code, `Cannot reach the registry at ${registry}: ${detailOf(error)}`, options)
   }
+}
+
+/** What is at the bottom of it, without the actions that failed for it. */
+function detailOf(error: Error): string {
+  if (error.cause instanceof Error) return detailOf(error.cause)
+  return /^Cannot [^:]*(?::\d+[^:]*)?: (.*)$/.exec(error.message)?.[1] ?? error.message
 }
 
 /** Says aloud what is less safe than it should be. */
