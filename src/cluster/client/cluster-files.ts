@@ -190,7 +190,8 @@ export class ClusterFiles {
       const { length } = span.bytes
       const choose: Parameters<SpanWriter['write']>[0]['choose'] = (avoided) =>
         chooseSpan(policy, length, disks.all(), avoided)
-      onSpan?.(await this.#writer.write({ ...span, choose, like: NO_INODE }, signal))
+      const form = await this.#writer.write({ ...span, choose, like: NO_INODE }, signal)
+      onSpan?.(form)
     } finally {
       lent.release()
     }
