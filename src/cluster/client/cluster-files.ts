@@ -140,11 +140,14 @@ export class ClusterFiles {
           chooseSpan(policy, Math.min(spanBytes, expected), disks.all()),
           signal,
         )
-        const count = await input.fill(lent.bytes).catch((error: unknown) => {
+        let count: number
+        try {
+          count = await input.fill(lent.bytes)
+          await writing
+        } catch (error) {
           lent.release()
           throw error
-        })
-        await writing
+        }
         if (count === 0) {
           lent.release()
           return offset
