@@ -23,7 +23,7 @@ import {
 } from './records.ts'
 import type { Key, StateReader } from '#cluster/journal/state.ts'
 import type { shardMessages } from './shard-messages.ts'
-import { anyDirectory, checkShard, checkType, liveDirectory } from './step.ts'
+import { anyDirectory, checkLive, checkShard, checkType } from './step.ts'
 
 const NOTHING = {}
 const MODE_BITS = 0o7777
@@ -56,7 +56,8 @@ export const coordinatorOperations: OperationsOf<typeof shardMessages, Coordinat
   setOwner({ batch, shard, timeUs }, { directory, owner }) {
     refuseRoot(directory)
     checkType(owner, true)
-    const record = liveDirectory(batch, shard, directory)
+    checkLive(batch, shard, directory)
+    const record = anyDirectory(batch, shard, directory)
     putDirectory(batch, directory, { ...record, owner, ctime: timeUs })
     return NOTHING
   },

@@ -44,7 +44,7 @@ import {
   checkShard,
   checkType,
   cookieOf,
-  liveDirectory,
+  checkLive,
   liveTransient,
   newInode,
   ownTransient,
@@ -158,7 +158,7 @@ export const fileOperations: OperationsOf<typeof shardMessages, OwnOperations> =
   },
 
   undelete(step, { directory, name, created, newName, guard }) {
-    liveDirectory(step.batch, step.shard, directory)
+    checkLive(step.batch, step.shard, directory)
     const edge = pastEdge(step, directory, name, created)
     checkOwns(name, edge)
     const before = checkTaking(step, directory, newName, edge.inode, guard)

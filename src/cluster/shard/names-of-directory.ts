@@ -26,7 +26,7 @@ import {
   touchDirectory,
   type EdgeRecord,
 } from './records.ts'
-import { liveDirectory, type Step } from './step.ts'
+import { checkLive, type Step } from './step.ts'
 
 /** The name, checked for taking it: what it led to until now. @throws NAME_TAKEN, NAME_LOCKED, EDGE_CHANGED, and those of a name or directory */
 export function checkTaking(
@@ -37,7 +37,7 @@ export function checkTaking(
   guard: NameGuard,
 ): EdgeRecord | undefined {
   checkName(name)
-  liveDirectory(step.batch, step.shard, directory)
+  checkLive(step.batch, step.shard, directory)
   const found = findEdge(step.batch, directory, name)
   const action = `Cannot give ${JSON.stringify(name)} to inode ${shownInode(target)}`
   if (guard.how === 'is' && found?.inode !== guard.inode) {
@@ -75,7 +75,7 @@ export function knownEdge(
   expected: 'current' | 'locked',
 ): EdgeRecord {
   checkLength(name)
-  liveDirectory(step.batch, step.shard, directory)
+  checkLive(step.batch, step.shard, directory)
   const found = findEdge(step.batch, directory, name)
   const action = `Cannot change what ${JSON.stringify(name)} leads to`
   if (found === undefined) throw new OperationError('NAME_NOT_FOUND', `${action}: nothing has that name`)

@@ -1,7 +1,7 @@
 /** What a directory can have as a name: 1 to 255 bytes of UTF-8 without `/` and NUL, and neither `.` nor `..`. Checked wherever a name comes in. */
 import { OperationError } from '#base/errors.ts'
 
-export const NAME_BYTES_MAX = 255
+const NAME_BYTES_MAX = 255
 const REFUSED = /[/\0]/
 
 /** Of a name that is to be taken. @throws STORE_NAME_INVALID, STORE_NAME_TOO_LONG */

@@ -35,7 +35,7 @@ import {
 } from './records.ts'
 import { checkLength } from './names.ts'
 import { PAGE_ENTRIES_MAX, type shardMessages } from './shard-messages.ts'
-import { anyDirectory, checkShard, cookieOf, liveDirectory } from './step.ts'
+import { anyDirectory, checkShard, cookieOf, checkLive } from './step.ts'
 
 type Read<M> = M extends Message<infer Q, infer R> ? (state: StateReader, shard: number, request: Q) => R : never
 type ReadsOf<T, K extends keyof T> = { readonly [N in K]: Read<T[N]> }
@@ -51,7 +51,7 @@ export const reads: ReadsOf<
 > = {
   lookup(state, shard, { directory, name }) {
     checkLength(name)
-    liveDirectory(state, shard, directory)
+    checkLive(state, shard, directory)
     const edge = findEdge(state, directory, name)
     if (edge === undefined) {
       throw new OperationError('NAME_NOT_FOUND', `Cannot find ${JSON.stringify(name)} in ${shownInode(directory)}`)
@@ -68,7 +68,7 @@ export const reads: ReadsOf<
 
   list(state, shard, { directory, after, limit, withStatus }) {
     checkLength(after)
-    liveDirectory(state, shard, directory)
+    checkLive(state, shard, directory)
     const count = pageCount(limit)
     const found: Listed[] = []
     let isLast = true
@@ -212,7 +212,7 @@ export const reads: ReadsOf<
 }
 
 /** What the process knows of an inode on any of its shards. */
-export function statusOf(state: StateReader, inode: InodeId): Status | undefined {
+function statusOf(state: StateReader, inode: InodeId): Status | undefined {
   const type = inodeType(inode)
   const none = { owner: NO_INODE, policy: undefined, transient: undefined }
   if (type === 'directory') {

@@ -177,19 +177,28 @@ export function putDirectory(batch: StateBatch, directory: InodeId, record: Dire
   batch.put(directoryKey(directory), encode(directoryRecord, record))
 }
 
-/** Where the times lie in a directory's record, which change with each of its edges. */
+/** Where a directory's record has what is asked for, or changes, with each of its edges: the rest need not be decoded for that. */
 const MTIME_AT = 10
 const CTIME_AT = 26
+const OWNER_AT = 34
+
+export function findOwner(state: StateReader, directory: InodeId): InodeId | undefined {
+  const value = state.get(directoryKey(directory))
+  if (value === undefined) return undefined
+  return (value.readUInt32LE(OWNER_AT + 4) * 2 ** 32 + value.readUInt32LE(OWNER_AT)) as InodeId
+}
 
 /** Something of the directory has changed. */
 export function touchDirectory(batch: StateBatch, directory: InodeId, nowUs: number): void {
-  const value = batch.get(directoryKey(directory))
+  const key = directoryKey(directory)
+  const value = batch.get(key)
   if (value === undefined) return
-  const touched = Buffer.from(value)
+  const touched = Buffer.allocUnsafe(value.length)
+  value.copy(touched)
   touched.writeDoubleLE(nowUs, MTIME_AT)
   touched.writeUInt32LE(nowUs % 2 ** 32, CTIME_AT)
   touched.writeUInt32LE(Math.floor(nowUs / 2 ** 32), CTIME_AT + 4)
-  batch.put(directoryKey(directory), touched)
+  batch.put(key, touched)
 }
 
 export function findFile(state: StateReader, file: InodeId): FileRecord | undefined {

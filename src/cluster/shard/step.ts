@@ -19,6 +19,7 @@ import { COOKIE_BYTES, NO_INODE } from '#cluster/wire/forms.ts'
 import {
   counterKey,
   findDirectory,
+  findOwner,
   findTransient,
   numberValue,
   readNumber,
@@ -58,13 +59,20 @@ export function anyDirectory(state: StateReader, shard: number, directory: Inode
   checkShard(directory, shard)
   const record = findDirectory(state, directory)
   if (record !== undefined) return record
-  throw new OperationError('INODE_NOT_FOUND', `Cannot find directory ${shownInode(directory)}`)
+  throw noDirectory(directory)
 }
 
-/** A directory that can have names. @throws INODE_NOT_FOUND, DIRECTORY_EXPECTED, DIRECTORY_REMOVED */
-export function liveDirectory(state: StateReader, shard: number, directory: InodeId): DirectoryRecord {
-  const record = anyDirectory(state, shard, directory)
-  if (record.owner !== NO_INODE || directory === ROOT_INODE) return record
+function noDirectory(directory: InodeId): OperationError {
+  return new OperationError('INODE_NOT_FOUND', `Cannot find directory ${shownInode(directory)}`)
+}
+
+/** That a directory can have names. @throws INODE_NOT_FOUND, DIRECTORY_EXPECTED, DIRECTORY_REMOVED */
+export function checkLive(state: StateReader, shard: number, directory: InodeId): void {
+  checkType(directory, true)
+  checkShard(directory, shard)
+  const owner = findOwner(state, directory)
+  if (owner === undefined) throw noDirectory(directory)
+  if (owner !== NO_INODE || directory === ROOT_INODE) return
   throw new OperationError('DIRECTORY_REMOVED', `Cannot use directory ${shownInode(directory)}: it was removed`)
 }
 
@@ -81,7 +89,7 @@ export function ownTransient(state: StateReader, shard: number, file: InodeId, c
 }
 
 /** @throws INODE_NOT_FOUND */
-export function anyTransient(state: StateReader, file: InodeId): TransientRecord {
+function anyTransient(state: StateReader, file: InodeId): TransientRecord {
   const record = findTransient(state, file)
   if (record !== undefined) return record
   throw new OperationError('INODE_NOT_FOUND', `Cannot find transient file ${shownInode(file)}`)
