@@ -19,6 +19,7 @@ import { MemoryJournal } from '#cluster/journal/memory-journal.ts'
 import { MemoryState } from '#cluster/journal/memory-state.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { ShardServer } from '#cluster/shard/shard-server.ts'
+import { keepFreedBuffers } from '#os/malloc.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { Caller, type Target } from '#cluster/wire/caller.ts'
 import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
@@ -28,6 +29,8 @@ import { serveDirectories, type ToldDisk } from './service.ts'
 const SHARD = 0
 const CLASS = 2
 const PAGE = 1000
+/** Of freed buffers. */
+const KEPT_BYTES = 128 << 20
 const SPAN_BYTES = 32 << 20
 
 export type Command =
@@ -54,6 +57,7 @@ async function startServices(how: string, directories: readonly string[]): Promi
   return told.flat()
 }
 
+keepFreedBuffers(KEPT_BYTES)
 const [how = 'one', ...directories] = process.argv.slice(2)
 const told = await startServices(how, directories)
 const surroundings = systemSurroundings()

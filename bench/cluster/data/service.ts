@@ -2,6 +2,7 @@
 import { BlockServer } from '#cluster/block/block-server.ts'
 import { Disk } from '#cluster/block/disk.ts'
 import { LinuxBlockFiles } from '#cluster/block/linux-block-files.ts'
+import { keepFreedBuffers } from '#os/malloc.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
 /** What a process tells of one of its disks. */
@@ -33,6 +34,7 @@ export async function serveDirectories(
 }
 
 if (import.meta.main) {
+  keepFreedBuffers(64 << 20)
   const { told, server } = await serveDirectories(process.argv.slice(2))
   process.stdout.write(`${JSON.stringify(told)}\n`)
   process.stdin.resume().on('end', () => void server.close().then(() => process.exit(0)))
