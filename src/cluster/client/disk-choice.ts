@@ -18,9 +18,9 @@ export interface Disks {
   refresh(): Promise<void>
 }
 
-/** Whether new blocks may go there. */
-export function isWritable({ flags, failure, freeBytes }: KnownDisk): boolean {
-  if (failure !== '' || freeBytes === 0) return false
+/** Whether new blocks may go there. Of a disk without any capacity the registry, just started, has not heard yet how full it is. */
+export function isWritable({ flags, failure, capacityBytes, freeBytes }: KnownDisk): boolean {
+  if (failure !== '' || (freeBytes === 0 && capacityBytes > 0)) return false
   return !flags.some((flag) => flag === 'stale' || flag === 'no-write' || flag === 'decommissioned')
 }
 

@@ -161,10 +161,12 @@ export class RegistryView {
     const disk = this.#disks.get(news.disk)
     if (disk === undefined || disk.record.process !== process) return
     const { capacityBytes, usedBytes, freeBytes, blocks } = news
+    // Those who asked before were told of no room at all.
+    const isFirst = disk.room === undefined
     disk.room = { capacityBytes, usedBytes, freeBytes, blocks }
     const fullBytes = Math.min(FULL_BYTES, capacityBytes * FULL_SHARE)
     const isFull = freeBytes <= (disk.isFull ? 2 * fullBytes : fullBytes)
-    if (isFull !== disk.isFull || news.failure !== disk.failure) {
+    if (isFirst || isFull !== disk.isFull || news.failure !== disk.failure) {
       disk.isFull = isFull
       disk.failure = news.failure
       this.#changed(disk)
