@@ -34,6 +34,8 @@ export class MachineDisk {
   readonly faults: DiskFaults = { slow: 0, isFull: false, errors: 0 }
   /** Called when a step begins, with its number since the beginning of the world, from 1 on: to end the process just there. */
   onStep: ((number: number) => void) | undefined
+  /** Of each directory of blocks: the files that rot has come to. */
+  readonly rotten = new Map<string, Set<string>>()
   readonly #name: string
   readonly #timeline: Timeline
   readonly #random: Random
@@ -100,13 +102,14 @@ export class MachineDisk {
 
   /** Something becomes of the bytes of a block: a bit flips, its end or all of it is lost. False where there is none. */
   rot(): boolean {
-    const all = [...this.#blocks.values()].flatMap((files) =>
+    const all = [...this.#blocks].flatMap(([name, files]) =>
       files
         .paths()
-        .flatMap((path) => (/^[^/]+\/[^/]+$/.test(path) && !path.startsWith('tmp/') ? [{ files, path }] : [])),
+        .flatMap((path) => (/^[^/]+\/[^/]+$/.test(path) && !path.startsWith('tmp/') ? [{ name, files, path }] : [])),
     )
     if (all.length === 0) return false
-    const { files, path } = this.#random.pick(all)
+    const { name, files, path } = this.#random.pick(all)
+    this.rotten.set(name, (this.rotten.get(name) ?? new Set()).add(path))
     const bytes = files.bytesOf(path)
     if (bytes === undefined || bytes.length === 0) return false
     if (this.#random.happens(0.7)) {

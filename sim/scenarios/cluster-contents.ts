@@ -36,12 +36,15 @@ export interface IndexedBlock {
 export interface ClusterContents extends ShardView {
   /** Of all inodes that are there: the number of the operation that made it. */
   readonly makers: ReadonlyMap<InodeId, number>
+  /** Files and symlinks that nothing owns. */
+  readonly transients: readonly InodeId[]
   readonly spans: readonly FoundSpan[]
   readonly index: readonly IndexedBlock[]
 }
 
 export function contentsOf(states: readonly StateReader[]): ClusterContents {
   const makers = new Map<InodeId, number>()
+  const transients: InodeId[] = []
   const spans: FoundSpan[] = []
   const index: IndexedBlock[] = []
   for (const state of states) {
@@ -52,6 +55,7 @@ export function contentsOf(states: readonly StateReader[]): ClusterContents {
     each(state, 't', (key, value) => {
       const { size, lastSpan, uid } = decode(transientRecord, value)
       makers.set(idOf(key), uid)
+      transients.push(idOf(key))
       if (lastSpan !== 'clean') open.set(idOf(key), size)
     })
     each(state, 's', (key, value) => {
@@ -67,7 +71,7 @@ export function contentsOf(states: readonly StateReader[]): ClusterContents {
   const edges = view.edges.toSorted(
     (a, b) => a.directory - b.directory || compareText(a.name, b.name) || a.created - b.created,
   )
-  return { ...view, edges, makers, spans, index }
+  return { ...view, edges, makers, transients, spans, index }
 }
 
 function each(state: StateReader, prefix: string, take: (key: Key, value: Buffer) => void): void {

@@ -5,12 +5,15 @@
 import { isOperationError } from '#base/errors.ts'
 import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { ClusterFiles } from '#cluster/client/cluster-files.ts'
-import { ROOT_INODE, type InodeId } from '#cluster/inode-id.ts'
+import type { DiskId } from '#cluster/block/permit.ts'
+import { inodeShard, ROOT_INODE, shownInode, type InodeId } from '#cluster/inode-id.ts'
 import type { StateReader } from '#cluster/journal/state.ts'
 import { REGISTRY_MACHINE } from '#cluster/registry/registry-machine.ts'
+import type { ShardServer } from '#cluster/shard/shard-server.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { NOTHING } from '#cluster/wire/forms.ts'
 import { asOfEquals, type NameEvent } from '#sim/checkers/as-of-equals.ts'
+import { blocksHeld, type HeldDisk, nothingElseHeld } from '#sim/checkers/blocks-held.ts'
 import { coordinatorRests } from '#sim/checkers/coordinator-rests.ts'
 import { historyExplained } from '#sim/checkers/history-explained.ts'
 import { noLockLeft } from '#sim/checkers/no-lock-left.ts'
@@ -23,16 +26,28 @@ import type { Machine, Process } from '#sim/process.ts'
 import type { Random } from '#sim/random.ts'
 import type { Simulation } from '#sim/scenario.ts'
 import { SimulationFailure } from '#sim/timeline.ts'
+import { collect } from '#sim/workloads/collect.ts'
+import { Scrubber } from '#sim/workloads/scrubber.ts'
 import { TreeLog } from '#sim/workloads/tree-log.ts'
 import { chunksOf, type TreeShape, TreeWorker } from '#sim/workloads/tree-worker.ts'
 import type { World } from '#sim/world.ts'
 
 import { type ClusterContents, contentsOf } from './cluster-contents.ts'
-import { ClusterWorld, describeCluster, type ClusterShape, type Plants, REGISTRY_ADDRESS } from './cluster-world.ts'
+import {
+  ClusterWorld,
+  describeCluster,
+  diskName,
+  type ClusterShape,
+  type Plants,
+  REGISTRY_ADDRESS,
+} from './cluster-world.ts'
 
 /** Something fresh must succeed in so long, once all faults are over. */
 const FRESH_US_MAX = 60_000_000
 const SETTLED_US_MAX = 120_000_000
+const COLLECTED_US_MAX = 300_000_000
+/** Beyond the age from which on blocks may be erased. */
+const OLD_ENOUGH_MS = 2 * 3_600_000
 const POLL_US = 20_000
 const PAGE_ENTRIES_MAX = 5
 
@@ -41,11 +56,15 @@ export interface ClusterWork {
   readonly tree: TreeShape
   readonly clients: number
   readonly workersEach: number
+  /** Beside the workers: those that swap blocks while they work. */
+  readonly scrubbersEach: number
   /** Of all workers of a client together. */
   readonly stepsEach: number
   readonly thinkMsMax: number
   /** How long clients try: some give up soon, and never hear what became of what they asked for. */
   readonly patienceMs: readonly number[]
+  /** On how many of the block services blocks rot: no more than spans have blocks of parity. */
+  readonly rotten: number
   /** Times as of which each directory is compared. */
   readonly checkpoints: number
 }
@@ -114,25 +133,34 @@ export class ClusterSimulation implements Simulation {
     const auditor = await ClusterWorld.running(this.#world, this.#auditor)
     await this.#checkDirectories(auditor.client, contents)
     await this.#checkFiles(auditor, contents)
+    if (cluster.blockServices.length > 0) await this.#checkAfterCollection(auditor, shards)
     await this.#within('something fresh', FRESH_US_MAX, () => this.#doSomethingFresh(auditor))
     await this.#checkJournals()
   }
 
-  spares(_kind: FaultKind, { name }: Process): boolean {
-    return name === 'auditor'
+  spares(kind: FaultKind, process: Process): boolean {
+    if (kind === 'rot') return !this.#cluster.blockServices.slice(0, this.#work.rotten).some((each) => each === process)
+    return process === this.#auditor
   }
 
   async #startClient(machine: Machine, job: Job): Promise<RunningClient> {
     const running = await connect(machine, job.patienceMs)
-    const { workersEach } = this.#work
-    const workers = Array.from({ length: workersEach }, () => this.#workOn(machine, running, job))
-    Promise.all(workers).then(() => job.done.resolve(), job.done.reject)
+    const { client, files } = running
+    const { tree, workersEach, scrubbersEach } = this.#work
+    const hands = [
+      ...Array.from({ length: workersEach }, () => new TreeWorker(client, files, this.#log, tree)),
+      ...Array.from({ length: scrubbersEach }, () => new Scrubber(client, files, this.#log)),
+    ]
+    Promise.all(hands.map((each) => this.#workOn(machine, each, job))).then(() => job.done.resolve(), job.done.reject)
     return running
   }
 
-  async #workOn({ surroundings: { clock, chance } }: Machine, running: RunningClient, job: Job): Promise<void> {
-    const { tree, thinkMsMax } = this.#work
-    const worker = new TreeWorker(running.client, running.files, this.#log, tree)
+  async #workOn(
+    { surroundings: { clock, chance } }: Machine,
+    worker: { step(): Promise<void> },
+    job: Job,
+  ): Promise<void> {
+    const { thinkMsMax } = this.#work
     while (job.stepsLeft > 0) {
       job.stepsLeft--
       if (chance.below(3) === 0) await new Promise<void>((resolve) => clock.after(chance.below(thinkMsMax), resolve))
@@ -180,10 +208,47 @@ export class ClusterSimulation implements Simulation {
     }
   }
 
-  /** All files that anything owns have the bytes that were written. */
-  async #checkFiles({ client, files }: RunningClient, contents: ClusterContents): Promise<void> {
+  /** All files that anything owns have the bytes that were written; lost is only what rot has taken too much of. */
+  async #checkFiles({ client, files }: RunningClient, { files: owned, spans, index }: ClusterContents): Promise<void> {
+    const damaged = blocksHeld(spans, index, await this.#disks())
+    const lost = new Set<InodeId>()
+    for (const [{ file, record }, count] of damaged) if (count > (record.blocks?.parity ?? 0)) lost.add(file)
     const worker = new TreeWorker(client, files, this.#log, this.#work.tree)
-    for (const file of contents.files) await worker.checkContent(file)
+    for (const file of owned) {
+      try {
+        await worker.checkContent(file)
+      } catch (error) {
+        if (!isOperationError(error, 'SPANS_LOST') || !lost.has(file)) throw error
+      }
+    }
+  }
+
+  async #disks(): Promise<Map<DiskId, HeldDisk>> {
+    const disks = new Map<DiskId, HeldDisk>()
+    for (const service of this.#cluster.blockServices) {
+      const running = await ClusterWorld.running(this.#world, service)
+      for (const [number, { id }] of running.disks.entries()) {
+        const name = diskName(number)
+        const rotten = service.disk.rotten.get(name) ?? new Set<string>()
+        disks.set(id, { files: service.disk.blocks(name), rotten })
+      }
+    }
+    return disks
+  }
+
+  /** What nobody finished is removed, once its blocks are old enough: nothing else goes with it, and nothing of it stays. */
+  async #checkAfterCollection(auditor: RunningClient, shards: readonly ShardServer[]): Promise<void> {
+    for (const { clockError } of this.#cluster.blockServices) clockError.offsetMs += OLD_ENOUGH_MS
+    const before = contentsOf(shards.map(({ state }) => state))
+    await this.#within('the collection', COLLECTED_US_MAX, () =>
+      collect(auditor.client, new Set(before.transients.map(inodeShard))),
+    )
+    const after = contentsOf(shards.map(({ state }) => state))
+    for (const { clockError } of this.#cluster.blockServices) clockError.offsetMs -= OLD_ENOUGH_MS
+    const [left] = after.transients
+    if (left !== undefined) throw new SimulationFailure(`Transient file ${shownInode(left)} is left`)
+    nothingElseHeld(after.index, await this.#disks())
+    await this.#checkFiles(auditor, after)
   }
 
   async #doSomethingFresh({ client, files }: RunningClient): Promise<void> {

@@ -45,6 +45,11 @@ const DOUBLED_US_MAX = 2_000_000
 /** By which a process may end: it is started again, as by whoever keeps services running. */
 const ENDINGS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'DISK_FAILED', 'DISK_FULL', 'LOCAL_FAILED']
 
+/** Of a block service, by which its files are found. */
+export function diskName(index: number): string {
+  return `disk-${index}`
+}
+
 /** What of a cluster has a defect that is to be found. */
 export interface Plants {
   readonly shardMachine?: ShardMachine
@@ -238,12 +243,12 @@ async function startBlockService(
   const served: ServedDisk[] = []
   for (let index = 0; index < disksEach; index++) {
     const disk = await Disk.open({
-      files: machineDisk.blocks(`disk-${index}`),
+      files: machineDisk.blocks(diskName(index)),
       reserveBytes: 0,
       now: () => clock.nowMs(),
       random: (count) => chance.bytes(count),
     })
-    served.push({ disk, class: CLASS, domain: host, path: `disk-${index}`, fileSystem: 0 })
+    served.push({ disk, class: CLASS, domain: host, path: diskName(index), fileSystem: 0 })
   }
   const server = new BlockServer({ surroundings, disks: served })
   const address = await server.listen(`${host}:7000`)

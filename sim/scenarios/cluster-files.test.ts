@@ -1,0 +1,5 @@
+import { testScenario } from '#sim/scenario-suite.ts'
+
+import { clusterFiles } from './cluster-files.ts'
+
+testScenario(clusterFiles())
