@@ -8,7 +8,7 @@ import { DAEMON_OPTIONS } from './daemon-options.ts'
 import { bytes, integer, path, string } from './options.ts'
 
 /** The options of `block-service` alone. */
-export const BLOCK_SERVICE_OPTIONS = {
+const BLOCK_SERVICE_OPTIONS = {
   storageClass: integer({
     help: 'The storage class of the disks, by which policies choose',
     group: 'Disks',

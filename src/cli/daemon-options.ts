@@ -4,7 +4,7 @@ import { hostPort, path, string } from './options.ts'
 
 const GROUP = 'Cluster'
 
-export const REGISTRY_ADDRESS = hostPort({
+const REGISTRY_ADDRESS = hostPort({
   help: 'The registry of the cluster',
   group: GROUP,
   default: '127.0.0.1:8600',

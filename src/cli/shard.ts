@@ -8,7 +8,7 @@ import { path, string } from './options.ts'
 import { stateDirectory } from './places.ts'
 
 /** The options of `shard` alone. */
-export const SHARD_OPTIONS = {
+const SHARD_OPTIONS = {
   shards: string({
     help: 'Which of the 256 shards: one, or the first and the last; the same at each start',
     group: 'Shard',

@@ -12,6 +12,7 @@ import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
 import {
   advertisedAddress,
+  daemonOf,
   makeDataDirectory,
   processIdOf,
   registryTarget,
@@ -36,19 +37,19 @@ export interface BlockDaemonOptions extends RegisteredOptions {
 export async function startBlockService(options: BlockDaemonOptions): Promise<Daemon> {
   const { data, listen, registry, location, reserveBytes } = options
   const surroundings = systemSurroundings(options.network)
+  await using opened = new AsyncDisposableStack()
   const disks: ServedDisk[] = []
-  try {
-    for (const each of options.disks) disks.push(await openDisk(each, reserveBytes))
-  } catch (error) {
-    await Promise.all(disks.map(({ disk }) => disk.close()))
-    throw error
+  for (const each of options.disks) {
+    const served = await openDisk(each, reserveBytes)
+    opened.defer(() => served.disk.close())
+    disks.push(served)
   }
   // After the disks, as it may lie in one, and a new disk is an empty directory.
   makeDataDirectory(data)
-  const server = new BlockServer({ surroundings, disks })
+  const server = opened.adopt(new BlockServer({ surroundings, disks }), (each) => each.close())
   const address = advertisedAddress(await server.listen(listen), options.advertiseHost)
   await server.register(registryTarget(registry), { process: await processIdOf(data), address, location })
-  return { address, close: () => server.close() }
+  return daemonOf(address, opened)
 }
 
 async function openDisk({ path, class: storageClass, domain }: DiskOptions, reserveBytes: number): Promise<ServedDisk> {

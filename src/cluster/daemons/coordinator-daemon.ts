@@ -4,16 +4,14 @@ import { logger } from '#base/log.ts'
 import { ClusterMap } from '#cluster/client/cluster-map.ts'
 import { CoordinatorServer } from '#cluster/coordinator/coordinator-server.ts'
 import { Heartbeat } from '#cluster/heartbeat.ts'
-import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
-import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { Caller } from '#cluster/wire/caller.ts'
 
 import {
   advertisedAddress,
-  closedUnless,
-  makeDataDirectory,
+  daemonOf,
+  openServer,
   processIdOf,
   registryTarget,
   type Daemon,
@@ -26,16 +24,18 @@ const HEARTBEAT_MS = 10_000
 /** Resolves when the registry knows of it. @throws JOURNAL_FAILED, JOURNAL_CORRUPT, ADDRESS_UNUSABLE */
 export async function startCoordinator(options: RegisteredOptions): Promise<Daemon> {
   const { data, listen, registry, location, onFailed } = options
-  makeDataDirectory(data)
   const surroundings = systemSurroundings(options.network)
-  const caller = new Caller(surroundings, { isInternal: true })
-  const map = new ClusterMap(surroundings, caller, registry)
+  await using opened = new AsyncDisposableStack()
+  const caller = opened.adopt(new Caller(surroundings, { isInternal: true }), (each) => each.close())
+  const map = opened.adopt(new ClusterMap(surroundings, caller, registry), (each) => each.stop())
   await map.start(Number.POSITIVE_INFINITY)
-  const journal = await openLmdbJournal(data)
-  const stored = await openLmdbState(data)
   const shardTarget = (shard: number) => map.shard(shard)
-  const server = await CoordinatorServer.open({ surroundings, journal, stored, caller, shardTarget, onFailed })
+  const server = opened.adopt(
+    await openServer(data, (kept) => CoordinatorServer.open({ surroundings, ...kept, caller, shardTarget, onFailed })),
+    (each) => each.close(),
+  )
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
+  opened.defer(() => listener.close())
   const address = advertisedAddress(listener.address, options.advertiseHost)
   const facts = { process: await processIdOf(data), address, location }
   const known = Promise.withResolvers<void>()
@@ -53,13 +53,8 @@ export async function startCoordinator(options: RegisteredOptions): Promise<Daem
       isCutOff = true
     }
   })
+  opened.defer(() => heartbeat.stop())
   heartbeat.now()
-  const close = async (): Promise<void> => {
-    heartbeat.stop()
-    map.stop()
-    await listener.close()
-    await server.close()
-    caller.close()
-  }
-  return closedUnless(known.promise, { address, close })
+  await known.promise
+  return daemonOf(address, opened)
 }

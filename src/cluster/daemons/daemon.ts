@@ -4,6 +4,10 @@ import { open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
+import type { Journal } from '#cluster/journal/journal.ts'
+import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
+import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
+import type { StoredState } from '#cluster/journal/state.ts'
 import type { Address } from '#cluster/surroundings.ts'
 import { randomClient, type Target } from '#cluster/wire/caller.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
@@ -36,15 +40,25 @@ export interface Daemon {
   close(): Promise<void>
 }
 
-/** The daemon, once it is ready; where that fails, it is closed. */
-export async function closedUnless(ready: Promise<void>, daemon: Daemon): Promise<Daemon> {
-  try {
-    await ready
-    return daemon
-  } catch (error) {
-    await daemon.close()
-    throw error
-  }
+/** A server over the journal and the state in the directory, which are closed where it cannot be opened. @throws JOURNAL_FAILED, JOURNAL_CORRUPT */
+export async function openServer<Server>(
+  data: string,
+  openIt: (kept: { readonly journal: Journal; readonly stored: StoredState }) => Promise<Server>,
+): Promise<Server> {
+  makeDataDirectory(data)
+  await using opened = new AsyncDisposableStack()
+  const journal = opened.adopt(await openLmdbJournal(data), (each) => each.close())
+  const stored = opened.adopt(await openLmdbState(data), (each) => each.close())
+  const server = await openIt({ journal, stored })
+  // From here on the server closes them.
+  opened.move()
+  return server
+}
+
+/** What a daemon at `address` is that has opened all that. */
+export function daemonOf(address: Address, opened: AsyncDisposableStack): Daemon {
+  const running = opened.move()
+  return { address, close: () => running.disposeAsync() }
 }
 
 /** Where others reach what listens at `address`. */

@@ -1,33 +1,39 @@
-/** Ranges of a state taken step by step, so that several can be walked side by side. */
-import type { Key, StateReader } from './state.ts'
+/** Ranges taken step by step, so that several can be walked side by side. */
+import type { Key } from './state.ts'
 
-/** So many pairs are taken at once. */
+/** So many pairs are taken at once: pages of listings end before that, mostly. */
 const TAKE = 64
 
-export interface Pair {
-  readonly key: Key
-  readonly value: Buffer
+/** What has ranges: a state, or a map in order. */
+export interface Ranged<V> {
+  range(from: Key, to: Key, each: (key: Key, value: V) => boolean): void
+  rangeBackwards(from: Key, to: Key, each: (key: Key, value: V) => boolean): void
 }
 
-/** The pairs of a range in order, or from its end. The state must not change meanwhile. */
-export class RangePull {
-  readonly #state: StateReader
+export interface Pair<V> {
+  readonly key: Key
+  readonly value: V
+}
+
+/** The pairs of a range in order, or from its end. What they are taken from must not change meanwhile. */
+export class RangePull<V> {
+  readonly #ranged: Ranged<V>
   readonly #isBackwards: boolean
   #from: Key
   #to: Key
-  #pairs: Pair[] = []
+  #pairs: Pair<V>[] = []
   #at = 0
   #isEnd = false
 
-  constructor(state: StateReader, from: Key, to: Key, isBackwards = false) {
-    this.#state = state
+  constructor(ranged: Ranged<V>, from: Key, to: Key, isBackwards = false) {
+    this.#ranged = ranged
     this.#from = from
     this.#to = to
     this.#isBackwards = isBackwards
   }
 
   /** The next pair, which stays the next one. */
-  peek(): Pair | undefined {
+  peek(): Pair<V> | undefined {
     if (this.#at === this.#pairs.length && !this.#isEnd) this.#fill()
     return this.#pairs[this.#at]
   }
@@ -37,10 +43,10 @@ export class RangePull {
   }
 
   #fill(): void {
-    const pairs: Pair[] = []
-    const take = (key: Key, value: Buffer): boolean => pairs.push({ key, value }) < TAKE
-    if (this.#isBackwards) this.#state.rangeBackwards(this.#from, this.#to, take)
-    else this.#state.range(this.#from, this.#to, take)
+    const pairs: Pair<V>[] = []
+    const take = (key: Key, value: V): boolean => pairs.push({ key, value }) < TAKE
+    if (this.#isBackwards) this.#ranged.rangeBackwards(this.#from, this.#to, take)
+    else this.#ranged.range(this.#from, this.#to, take)
     const last = pairs.at(-1)
     this.#isEnd = pairs.length < TAKE
     if (last !== undefined && this.#isBackwards) this.#to = last.key

@@ -6,6 +6,7 @@
  */
 import { assert } from '#base/assert.ts'
 
+import { type Pair, RangePull } from './pull.ts'
 import { SortedMap } from './sorted-map.ts'
 import type { Change, EachPair, Key, StateBatch, StateReader } from './state.ts'
 
@@ -14,6 +15,8 @@ interface Pending {
   /** The entry that changed it. */
   readonly entry: number
 }
+
+const NO_CHANGES = new SortedMap<Pending>()
 
 /** What a change takes in memory beside its key and value. */
 const CHANGE_BYTES = 160
@@ -98,8 +101,8 @@ export class WorkingState implements StateReader {
         if (key !== undefined && next.key === key) return true
         if (key !== undefined && (isBackwards ? next.key < key : next.key > key)) return false
         over.advance()
-        if (next.pending.entry > this.seen) this.seen = next.pending.entry
-        if (next.pending.value !== null) isGoing = each(next.key, next.pending.value)
+        if (next.value.entry > this.seen) this.seen = next.value.entry
+        if (next.value.value !== null) isGoing = each(next.key, next.value.value)
       }
       return false
     }
@@ -115,59 +118,10 @@ export class WorkingState implements StateReader {
   }
 }
 
-interface Pair {
-  readonly key: Key
-  readonly pending: Pending
-}
-
-/** So many of a map are taken at once: pages of listings end before that, mostly. */
-const TAKE = 32
-
-/** One map's pairs in order, a few at a time. */
-class Pulled {
-  readonly #map: SortedMap<Pending> | undefined
-  readonly #isBackwards: boolean
-  #from: Key
-  #to: Key
-  #pairs: Pair[] = []
-  #at = 0
-  #isEnd: boolean
-
-  constructor(map: SortedMap<Pending> | undefined, from: Key, to: Key, isBackwards: boolean) {
-    this.#map = map
-    this.#from = from
-    this.#to = to
-    this.#isBackwards = isBackwards
-    this.#isEnd = map === undefined || map.size === 0
-  }
-
-  peek(): Pair | undefined {
-    if (this.#at === this.#pairs.length && !this.#isEnd) this.#fill()
-    return this.#pairs[this.#at]
-  }
-
-  advance(): void {
-    this.#at++
-  }
-
-  #fill(): void {
-    const pairs: Pair[] = []
-    const take = (key: Key, pending: Pending): boolean => pairs.push({ key, pending }) < TAKE
-    if (this.#isBackwards) this.#map?.rangeBackwards(this.#from, this.#to, take)
-    else this.#map?.range(this.#from, this.#to, take)
-    const last = pairs.at(-1)
-    this.#isEnd = pairs.length < TAKE
-    if (last !== undefined && this.#isBackwards) this.#to = last.key
-    else if (last !== undefined) this.#from = `${last.key}\0`
-    this.#pairs = pairs
-    this.#at = 0
-  }
-}
-
 /** The changes of both maps as one; where both have a key, the newer. */
 class Overlay {
-  readonly #active: Pulled
-  readonly #frozen: Pulled
+  readonly #active: RangePull<Pending>
+  readonly #frozen: RangePull<Pending>
   readonly #isBackwards: boolean
 
   constructor(
@@ -177,12 +131,12 @@ class Overlay {
     to: Key,
     isBackwards: boolean,
   ) {
-    this.#active = new Pulled(active, from, to, isBackwards)
-    this.#frozen = new Pulled(frozen, from, to, isBackwards)
+    this.#active = new RangePull(active, from, to, isBackwards)
+    this.#frozen = new RangePull(frozen ?? NO_CHANGES, from, to, isBackwards)
     this.#isBackwards = isBackwards
   }
 
-  peek(): Pair | undefined {
+  peek(): Pair<Pending> | undefined {
     const [active, frozen] = [this.#active.peek(), this.#frozen.peek()]
     if (active === undefined) return frozen
     if (frozen === undefined) return active

@@ -243,8 +243,8 @@ function firstSpan(state: StateReader, file: InodeId, offset: number): Key {
 
 /** All edges of a directory in order of name and time, or backwards: those of the history, and after them the current one of each name. */
 class EdgePull {
-  readonly #pasts: RangePull
-  readonly #currents: RangePull
+  readonly #pasts: RangePull<Buffer>
+  readonly #currents: RangePull<Buffer>
   readonly #isBackwards: boolean
 
   /** From edges of `name` made at `time` on; backwards, from those made at `time` or before. */
@@ -276,7 +276,7 @@ class EdgePull {
   }
 
   /** Of one name, its current edge is the newest. */
-  #isPastNext(past: Pair, current: Pair): boolean {
+  #isPastNext(past: Pair<Buffer>, current: Pair<Buffer>): boolean {
     const pastName = past.key.slice(NAME_AT, -NUMBER_BYTES - 1)
     const currentName = current.key.slice(NAME_AT)
     if (pastName === currentName) return !this.#isBackwards

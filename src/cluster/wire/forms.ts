@@ -89,7 +89,7 @@ export const attributeChanges = struct({
 /** How many bytes a file may have in its inode's record rather than in blocks. */
 export const INLINE_BYTES_MAX = 65_536
 export const SPAN_BYTES_MAX = 1024 ** 3
-export const POLICY_STEPS_MAX = 32
+const POLICY_STEPS_MAX = 32
 
 /** How redundant spans of up to so many bytes are. */
 const spanStep = struct({ bytesMax: u32, data: u8, parity: u8 })
@@ -138,7 +138,7 @@ export type Status = ValueOf<typeof status>
  * What a name led to from `created` on. `current`: it does. `locked`: it does, and the coordinator is moving it. `owned`: it did, and the file
  * is kept by this. `left`: it did, and what was there lives elsewhere. `removed`: nothing was there.
  */
-export const edgeState = choice('current', 'locked', 'owned', 'left', 'removed')
+const edgeState = choice('current', 'locked', 'owned', 'left', 'removed')
 export const edge = struct({ name, inode: inodeOrNone, created: stampUs, state: edgeState })
 export type Edge = ValueOf<typeof edge>
 
@@ -149,7 +149,7 @@ export const ANYTHING: NameGuard = { how: 'any', inode: NO_INODE }
 export const NOTHING: NameGuard = { how: 'absent', inode: NO_INODE }
 
 /** One block of a span: where it is, and the CRC32C of its cell of each stripe. */
-export const spanBlock = struct({ disk: diskId, block: blockId, cells: list(u32, STRIPES_MAX) })
+const spanBlock = struct({ disk: diskId, block: blockId, cells: list(u32, STRIPES_MAX) })
 export const blocksBody = struct({
   class: u8,
   data: u8,

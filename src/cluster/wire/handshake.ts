@@ -19,10 +19,10 @@ import { OperationError } from '#base/errors.ts'
 import { malformed } from './codec.ts'
 
 export const MAGIC = Buffer.from('EIDR')
-export const PROTOCOL_VERSION = 1
-export const PREAMBLE_BYTES = 8
+const PROTOCOL_VERSION = 1
+const PREAMBLE_BYTES = 8
 export const NONCE_BYTES = 32
-export const PROOF_BYTES = 32
+const PROOF_BYTES = 32
 
 const FLAG_SECRET = 1
 const FLAG_TLS = 2

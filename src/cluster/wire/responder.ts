@@ -23,7 +23,7 @@ import type { AnyMessage, Message, MessageTable } from './message.ts'
 const log = logger('cluster/wire')
 
 /** Requests that are being answered at a time. */
-export const REQUESTS_MAX = 16_384
+const REQUESTS_MAX = 16_384
 
 /** A request that came in. It is answered once. */
 export class Incoming {

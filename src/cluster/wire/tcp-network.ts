@@ -21,7 +21,7 @@ import { TcpListener } from './tcp-listener.ts'
 import { bindingOf, isOfNetwork, secureContextOf, type TlsOptions } from './tcp-tls.ts'
 
 /** Two of the largest frames and more: beyond that a peer does not read. */
-export const WAITING_BYTES_MAX = 256 * 1024 * 1024
+const WAITING_BYTES_MAX = 256 * 1024 * 1024
 
 export interface TcpNetworkOptions {
   /** What all processes of the cluster share; needed for other machines. */
