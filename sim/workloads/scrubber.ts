@@ -3,10 +3,11 @@
  * of them, change places with the old ones. Others do that with the same span at the same time. Now and then it is confused, and
  * would swap blocks of other bytes, or certify a span of which a block was never written: it must be refused.
  */
-import { isOperationError } from '#base/errors.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
 import type { ClusterClient } from '#cluster/client/cluster-client.ts'
 import type { ClusterFiles } from '#cluster/client/cluster-files.ts'
 import { diskTarget } from '#cluster/client/disk-choice.ts'
+import type { Avoided, SpanForm } from '#cluster/client/redundancy-choice.ts'
 import { Codes, encodeSpan } from '#cluster/client/span-encoding.ts'
 import { SpanWriter } from '#cluster/client/span-writer.ts'
 import { type InodeId, inodeShard } from '#cluster/inode-id.ts'
@@ -75,7 +76,11 @@ export class Scrubber {
     const scratch = await this.#construct(file, 0)
     const { data, parity, stripes, class: storageClass } = body
     const form = { data, parity, stripes, class: storageClass, isDegraded: false, isSingleCopy: false }
-    await this.#writer.write({ ...scratch, offset: 0, bytes, choose: () => form, like: file })
+    const choose = ({ blocksMax = Infinity }: Avoided): SpanForm => {
+      if (data + parity <= blocksMax) return form
+      throw new OperationError('DISKS_MISSING', 'Cannot scrub a span: there are too few disks for one like it')
+    }
+    await this.#writer.write({ ...scratch, offset: 0, bytes, choose, like: file })
     const written = await this.#client.ask(file, shardMessages.spans, { file: scratch.file, offset: 0, limit: 1 })
     const [fresh] = placesOf(scratch.file, written.spans)
     if (fresh === undefined) return
