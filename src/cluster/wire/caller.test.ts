@@ -100,6 +100,18 @@ describe('Caller', () => {
     assert.equal(adder.slotsSeen.size, 64)
   })
 
+  test('[S163] a slot is of one call at a time, also where calls come as others end', async () => {
+    const { world, adder, target } = await newWorld()
+    adder.isSlotChecked = true
+    const caller = new Caller(world, { slots: 16 })
+    const chain = async (first: number): Promise<void> => {
+      for (let at = 0; at < 20; at++) await caller.call(target, add, { value: first + at }, { deadlineMs: 1e9 })
+    }
+    await world.wait(Promise.all(Array.from({ length: 50 }, (_, index) => chain(index * 20))))
+    assert.equal(adder.done.size, 1000)
+    assert.ok(adder.slotsSeen.size <= 16)
+  })
+
   const bad: Record<string, Faults> = {
     loss: { ...NO_FAULTS, loss: 0.3 },
     doubling: { ...NO_FAULTS, doubling: 0.5 },
