@@ -7,6 +7,9 @@ import { command } from './command.ts'
 import { DAEMON_OPTIONS } from './daemon-options.ts'
 import { bytes, integer, path, string } from './options.ts'
 
+/** Of freed memory: blocks that come next lie in it. */
+const KEPT_BYTES = 64 << 20
+
 /** The options of `block-service` alone. */
 const BLOCK_SERVICE_OPTIONS = {
   storageClass: integer({
@@ -52,6 +55,8 @@ export const blockService = command({
   run: async (paths, values) => {
     const { registeredOptions, runDaemon } = await import('./daemon-process.ts')
     const { startBlockService } = await import('#cluster/daemons/block-daemon.ts')
+    const { keepFreedBuffers } = await import('#os/malloc.ts')
+    keepFreedBuffers(KEPT_BYTES)
     const first = paths[0]
     if (first === undefined) throw new OperationError('USAGE', 'Cannot serve disks: no directory is named')
     const isLoopback = values.listen.host === 'localhost' || /^127\.|^::1$/.test(values.listen.host)
