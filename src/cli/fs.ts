@@ -4,6 +4,7 @@ import { OperationError } from '#base/errors.ts'
 import { command, type Command } from './command.ts'
 import { DATA_VERBS } from './fs-data-verbs.ts'
 import { HISTORY_VERBS } from './fs-history-verbs.ts'
+import { fsck } from './fs-fsck.ts'
 import { FS_OPTIONS } from './fs-options.ts'
 import { SHARD_VERBS } from './fs-shard-verbs.ts'
 import { TREE_VERBS } from './fs-tree-verbs.ts'
@@ -30,4 +31,11 @@ const group = command({
 })
 
 /** `fs` and all its verbs. */
-export const FS_COMMANDS: readonly Command[] = [group, ...TREE_VERBS, ...DATA_VERBS, ...HISTORY_VERBS, ...SHARD_VERBS]
+export const FS_COMMANDS: readonly Command[] = [
+  group,
+  ...TREE_VERBS,
+  ...DATA_VERBS,
+  ...HISTORY_VERBS,
+  ...SHARD_VERBS,
+  fsck,
+]

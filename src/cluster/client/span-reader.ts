@@ -46,7 +46,7 @@ const ZEROS = Buffer.alloc(ZEROS_BYTES)
 
 export interface SpanReaderOptions {
   readonly surroundings: Surroundings
-  readonly blocks: BlockCaller
+  readonly blocks: Pick<BlockCaller, 'fetch' | 'bytesUnderWay'>
   readonly disks: Disks
   /** Where this client is. */
   readonly location: string

@@ -326,7 +326,7 @@ function nodeOf(page: Buffer, index: number): Node {
 
 function keyOf(page: Buffer, index: number): Key {
   const { keyAt, keyEnd } = nodeOf(page, index)
-  return page.latin1Slice(keyAt, keyEnd)
+  return page.toString('latin1', keyAt, keyEnd)
 }
 
 /** The first node whose key is `key` or after it; of a branch, the first node is before all keys. */

@@ -10,8 +10,7 @@ import { join } from 'node:path'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { lockHolder, tryLock } from '#os/flock.ts'
-import { CoordinatorMachine } from '#cluster/coordinator/coordinator-machine.ts'
-import { SELF_KEY } from '#cluster/coordinator/records.ts'
+import { CoordinatorMachine, ownClient } from '#cluster/coordinator/coordinator-machine.ts'
 import { numberOfKey } from '#cluster/journal/keys.ts'
 import {
   decodeGroup,
@@ -89,14 +88,17 @@ function lockedDirectory(path: string): number {
   const holder = lockHolder(fd)
   closeSync(fd)
   const who = holder === undefined ? 'another process' : `process ${holder}`
-  throw inUse(path, who)
+  throw new DirectoryInUseError(path, who)
 }
 
-export function inUse(path: string, who: string, cause?: unknown): OperationError {
-  return new OperationError('JOURNAL_FAILED', `Cannot read "${path}": ${who} uses it`, {
-    cause,
-    hint: 'Stop the processes of the cluster first: what they have in memory is not in their directories yet.',
-  })
+/** Nothing that is found in a directory holds while a process changes it. */
+export class DirectoryInUseError extends OperationError {
+  constructor(path: string, who: string, cause?: unknown) {
+    super('JOURNAL_FAILED', `Cannot read "${path}": ${who} uses it`, {
+      cause,
+      hint: 'Stop the processes of the cluster first: what they have in memory is not in their directories yet.',
+    })
+  }
 }
 
 function readMachine(files: Files, onDamage: OnDamage): Omit<MachineState, 'close'> | undefined {
@@ -141,7 +143,7 @@ function putLots(file: LmdbFile, working: WorkingState, encoded: Buffer, onDamag
 /** Whose state it is; where nothing is stored yet, the first entry tells. */
 function kindOf(state: StateReader, journal: LmdbFile, through: number): MachineState['kind'] | undefined {
   if (state.get(SHARDS_KEY) !== undefined) return 'shards'
-  if (state.get(SELF_KEY) !== undefined) return 'coordinator'
+  if (ownClient(state) !== undefined) return 'coordinator'
   if (through > 0) return undefined
   const [first] = groupFrom(journal, 1)
   if (first === undefined) return undefined
