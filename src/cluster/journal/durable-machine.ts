@@ -22,6 +22,8 @@ import { WorkingBatch, WorkingState } from './working-state.ts'
 const CHANGED_BYTES_MAX = 16 * 1024 ** 2
 /** With so much waiting while the last lot is being stored, nothing more is taken. */
 const WAITING_BYTES_MAX = 4 * CHANGED_BYTES_MAX
+/** A group is in memory, and on its way to the disk, as a whole. */
+const GATHERED_BYTES_MAX = 16 * 1024 ** 2
 /** Changes are stored at latest after that, so that the next start has little to do. */
 const STORE_MS = 5000
 
@@ -36,6 +38,7 @@ export interface DurableMachineOptions<Entry, Outcome> {
 
 interface Group {
   readonly entries: Uint8Array[]
+  bytes: number
   /** What to do when it is durable. */
   readonly deliveries: (() => void)[]
   /** The number of its last entry. */
@@ -52,7 +55,7 @@ export class DurableMachine<Entry, Outcome> {
   /** The last entry that is applied, and the last that is durable. */
   #applied: number
   #durable: number
-  #gathering: Group = { entries: [], deliveries: [], last: 0 }
+  #gathering: Group = { entries: [], bytes: 0, deliveries: [], last: 0 }
   #appending: Group | undefined
   #isDue = false
   #cancelStore: Cancel | undefined
@@ -82,8 +85,9 @@ export class DurableMachine<Entry, Outcome> {
     return opened
   }
 
-  /** Requests that cannot be taken now: too many changes wait to be stored. */
+  /** Nothing more can be taken now: too much waits to be appended, or to be stored. */
   get isFull(): boolean {
+    if (this.#gathering.bytes > GATHERED_BYTES_MAX) return true
     return this.#state.isFrozen && this.#state.bytesChanged > WAITING_BYTES_MAX
   }
 
@@ -139,7 +143,9 @@ export class DurableMachine<Entry, Outcome> {
     this.#state.change(batch.changes, ++this.#applied)
     const group = this.#gathering
     group.last = this.#applied
-    group.entries.push(this.#machine.encode(entry))
+    const bytes = this.#machine.encode(entry)
+    group.entries.push(bytes)
+    group.bytes += bytes.length
     group.deliveries.push(() => deliver(outcome))
     this.#appendSoon()
     this.#storeLater()
@@ -211,7 +217,7 @@ export class DurableMachine<Entry, Outcome> {
   #append(): void {
     const group = this.#gathering
     if (group.entries.length === 0) return
-    this.#gathering = { entries: [], deliveries: [], last: 0 }
+    this.#gathering = { entries: [], bytes: 0, deliveries: [], last: 0 }
     this.#appending = group
     this.#journal.append(group.last - group.entries.length + 1, group.entries).then(
       () => this.#appended(group),
