@@ -41,6 +41,7 @@ export const CLASS = 2
 const COORDINATOR_BEAT_MS = 10_000
 /** The coordinator makes directories on one shard after the other: so the cuts between processes lie among the first few. */
 const CUT_MAX = 9
+/** Some come at once, some much later. */
 const DOUBLED_US_MAX = 2_000_000
 /** By which a process may end: it is started again, as by whoever keeps services running. */
 const ENDINGS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'DISK_FAILED', 'DISK_FULL', 'LOCAL_FAILED']
@@ -208,7 +209,7 @@ function doublingCaller(
       caller.start(target, message, request, options, (error, reply) => {
         done(error, reply)
         if (error !== undefined || !random.happens(probability)) return
-        clock.after(random.below(DOUBLED_US_MAX) / 1000, () => done(error, reply))
+        clock.after(DOUBLED_US_MAX ** random.fraction() / 1000, () => done(error, reply))
       }),
   }
 }
