@@ -7,7 +7,7 @@ import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
 import { ORDINARY_FAULTS } from '#sim/faults.ts'
 import type { Scenario } from '#sim/scenario.ts'
 
-import { ClusterSimulation } from './cluster-scenario.ts'
+import { ClusterSimulation, PATIENCE_MS, THINK_MS_MAX } from './cluster-scenario.ts'
 import { CLASS, type Plants } from './cluster-world.ts'
 
 const PROCEEDS_WITHIN_MS = 180_000
@@ -45,8 +45,8 @@ export function clusterFiles(plants: Plants = {}): Scenario {
         workersEach: 2,
         scrubbersEach: 1,
         stepsEach: 60,
-        thinkMsMax: 1000,
-        patienceMs: [10_000, 30_000, 60_000],
+        thinkMsMax: random.pick(THINK_MS_MAX),
+        patienceMs: PATIENCE_MS,
         rotten: form.parity,
         checkpoints: 1,
       }

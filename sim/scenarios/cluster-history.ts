@@ -6,7 +6,7 @@ import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
 import { ORDINARY_FAULTS } from '#sim/faults.ts'
 import type { Scenario } from '#sim/scenario.ts'
 
-import { ClusterSimulation } from './cluster-scenario.ts'
+import { ClusterSimulation, PATIENCE_MS, THINK_MS_MAX } from './cluster-scenario.ts'
 import type { Plants } from './cluster-world.ts'
 
 const PROCEEDS_WITHIN_MS = 120_000
@@ -31,8 +31,8 @@ export function clusterHistory(plants: Plants = {}): Scenario {
         workersEach: 1,
         scrubbersEach: 0,
         stepsEach: 80,
-        thinkMsMax: 1000,
-        patienceMs: [1000, 5000, 30_000, Infinity],
+        thinkMsMax: random.pick(THINK_MS_MAX),
+        patienceMs: PATIENCE_MS,
         rotten: 0,
         checkpoints: 40,
       }

@@ -6,7 +6,7 @@ import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
 import { ORDINARY_FAULTS } from '#sim/faults.ts'
 import type { Scenario } from '#sim/scenario.ts'
 
-import { ClusterSimulation } from './cluster-scenario.ts'
+import { ClusterSimulation, PATIENCE_MS, THINK_MS_MAX } from './cluster-scenario.ts'
 import type { Plants } from './cluster-world.ts'
 
 const PROCEEDS_WITHIN_MS = 120_000
@@ -28,12 +28,12 @@ export function clusterNames(plants: Plants = {}): Scenario {
           bytesMax: 2000,
         },
         clients: 3,
-        workersEach: 2,
+        workersEach: 3,
         scrubbersEach: 0,
         rotten: 0,
-        stepsEach: 100,
-        thinkMsMax: 2000,
-        patienceMs: [1000, 5000, 30_000, Infinity],
+        stepsEach: 120,
+        thinkMsMax: random.pick(THINK_MS_MAX),
+        patienceMs: PATIENCE_MS,
         checkpoints: 2,
       }
       return new ClusterSimulation(world, work, plants)

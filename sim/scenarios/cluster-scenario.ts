@@ -51,6 +51,11 @@ const OLD_ENOUGH_MS = 2 * 3_600_000
 const POLL_US = 20_000
 const PAGE_ENTRIES_MAX = 5
 
+/** Of which each world has one: from clients that get into each other's way to such that hardly meet. */
+export const THINK_MS_MAX: readonly number[] = [50, 500, 2000, 4000]
+/** Of which each client has one: some give up soon, and never hear what became of what they asked for. */
+export const PATIENCE_MS: readonly number[] = [300, 1000, 5000, 30_000, Infinity]
+
 export interface ClusterWork {
   readonly cluster: ClusterShape
   readonly tree: TreeShape
@@ -61,7 +66,6 @@ export interface ClusterWork {
   /** Of all workers of a client together. */
   readonly stepsEach: number
   readonly thinkMsMax: number
-  /** How long clients try: some give up soon, and never hear what became of what they asked for. */
   readonly patienceMs: readonly number[]
   /** On how many of the block services blocks rot: no more than spans have blocks of parity. */
   readonly rotten: number

@@ -6,7 +6,7 @@
 import { type ErrorCode, isOperationError, OperationError } from '#base/errors.ts'
 import type { ClusterClient, NewAttributes, Place } from '#cluster/client/cluster-client.ts'
 import type { ClusterFiles } from '#cluster/client/cluster-files.ts'
-import { inodeType, type InodeId, shownInode } from '#cluster/inode-id.ts'
+import { inodeType, type InodeId, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import type { Chance } from '#cluster/surroundings.ts'
 import { ANYTHING, type NameGuard, NOTHING, type Policy } from '#cluster/wire/forms.ts'
@@ -41,6 +41,7 @@ const DEFECTS: readonly ErrorCode[] = [
   'COOKIE_REFUSED',
   'SPAN_INVALID',
 ]
+const HOT_DIRECTORIES = 3
 const CHUNK_BYTES = 10_000
 /** Files that are small are most of them, as everywhere. */
 const SMALL_BYTES_MAX = 100
@@ -64,8 +65,9 @@ export class TreeWorker {
     this.#shape = shape
   }
 
-  /** Looks somewhere, and does something there. */
+  /** Looks somewhere, and does something there; now and then with what was there long ago. */
   async step(): Promise<void> {
+    if (this.#below(10) === 0) return this.#actOnThePast()
     const slot = this.#anySlot()
     const found = await this.#look(slot)
     if (found === 'unknown') return
@@ -78,19 +80,34 @@ export class TreeWorker {
     return this.#chance.below(below)
   }
 
-  #pick<T>(of: readonly T[]): T {
-    return of[this.#below(of.length)] as T
+  #pick<T>(of: readonly T[]): T | undefined {
+    return of.length === 0 ? undefined : of[this.#below(of.length)]
   }
 
-  /** Rather in a directory that was made of late. */
+  /** Rather one of those that were made of late, where the others are, too. */
   #anyDirectory(): InodeId {
     const { directories } = this.#log
-    const from = this.#below(2) === 0 ? Math.max(0, directories.length - 6) : 0
-    return this.#pick(directories.slice(from))
+    const from = this.#below(3) === 0 ? 0 : Math.max(0, directories.length - HOT_DIRECTORIES)
+    return this.#pick(directories.slice(from)) ?? ROOT_INODE
+  }
+
+  #anyName(): string {
+    return this.#pick(this.#shape.names) ?? 'name'
   }
 
   #anySlot(): Slot {
-    return { directory: this.#anyDirectory(), name: this.#pick(this.#shape.names) }
+    return { directory: this.#anyDirectory(), name: this.#anyName() }
+  }
+
+  /** It may be there still, or again at another time, or not. */
+  async #actOnThePast(): Promise<void> {
+    const { operation, told } = this.#pick(this.#log.operations) ?? {}
+    if (operation === undefined || operation.kind === 'remove' || told?.created === undefined) return
+    const inode = operation.kind === 'make' ? told.inode : operation.inode
+    if (inode === undefined) return
+    const found = { inode, created: told.created }
+    if (this.#below(2) === 0) await this.#move(operation.to, found)
+    else await this.#remove(operation.to, found)
   }
 
   async #atNothing(slot: Slot): Promise<void> {
@@ -169,8 +186,7 @@ export class TreeWorker {
   }
 
   async #move(from: Slot, { inode, created }: Found): Promise<void> {
-    const to =
-      this.#below(2) === 0 ? { directory: from.directory, name: this.#pick(this.#shape.names) } : this.#anySlot()
+    const to = this.#below(2) === 0 ? { directory: from.directory, name: this.#anyName() } : this.#anySlot()
     if (to.directory === from.directory && to.name === from.name) return
     const isDirectory = inodeType(inode) === 'directory'
     const guard = isDirectory || this.#below(2) === 0 ? NOTHING : ANYTHING
@@ -193,9 +209,10 @@ export class TreeWorker {
         if (edge.state === 'owned') owned.push(edge)
       }
     })
-    if (!isKnown || owned.length === 0) return
-    const { created, inode } = this.#pick(owned)
-    const newName = this.#pick(this.#shape.names)
+    const edge = this.#pick(owned)
+    if (!isKnown || edge === undefined) return
+    const { created, inode } = edge
+    const newName = this.#anyName()
     const guard = this.#below(2) === 0 ? NOTHING : ANYTHING
     const to = { directory: from.directory, name: newName }
     await this.#attempt({ kind: 'undelete', inode, from: { ...from, created }, to, guard }, 0, () =>
