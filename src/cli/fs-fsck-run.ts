@@ -13,7 +13,8 @@ import type { FSCK_OPTIONS } from './fs-fsck.ts'
 import { FsOutput, OutputClosed } from './fs-output.ts'
 import { below } from './fs-place.ts'
 import { parseTime } from './fs-time.ts'
-import { formatBytes, type OptionValues } from './options.ts'
+import type { OptionValues } from './options.ts'
+import { about } from './status-screen.ts'
 import { stopSignal } from './stop-signal.ts'
 
 type Values = OptionValues<typeof FSCK_OPTIONS>
@@ -61,7 +62,7 @@ export async function runFsck(data: readonly string[], values: Values): Promise<
       if (values.json) await out.json({ what: 'extracted', ...totals, problems: findings.counts })
       else {
         const { files, directories, symlinks, bytes, failed } = totals
-        const what = `${files} files of ${formatBytes(bytes)}, ${directories} directories, ${symlinks} symlinks`
+        const what = `${files} files of ${about(bytes)}, ${directories} directories, ${symlinks} symlinks`
         await out.line(`Extracted ${what}${failed === 0 ? '' : `; ${failed} could not be`}`)
       }
     } else {
@@ -95,12 +96,12 @@ async function tellSummary(
     return
   }
   const { directories, removedDirectories, files, bytes, historyFiles, historyBytes, transients } = found
-  await out.line(`${directories - removedDirectories} directories, ${files} files of ${formatBytes(bytes)}`)
+  await out.line(`${directories - removedDirectories} directories, ${files} files of ${about(bytes)}`)
   await out.line(
-    `History: ${historyFiles} files of ${formatBytes(historyBytes)}, ${removedDirectories} directories; ${transients} files not linked`,
+    `History: ${historyFiles} files of ${about(historyBytes)}, ${removedDirectories} directories; ${transients} files not linked`,
   )
   const checked = blocks ? 'read' : 'looked for'
-  await out.line(`${found.spans} spans; ${found.blocks} blocks, ${checked}; ${found.blocksMissing} missing or bad`)
+  await out.line(`${found.spans} spans; ${found.blocks} blocks, ${checked}: ${found.blocksMissing} missing or bad`)
   if (found.transactions > 0) await out.line(`${found.transactions} transactions of the coordinator are under way`)
   if (found.orphansYoung > 0) await out.line(`${found.orphansYoung} blocks of less than a day have no span yet`)
   const { lost, degraded, leak } = findings.counts

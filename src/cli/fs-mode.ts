@@ -6,6 +6,9 @@ import { OperationError } from '#base/errors.ts'
 const WHO: Readonly<Record<string, number>> = { u: 0o4700, g: 0o2070, o: 0o1007, a: 0o7777 }
 const WHAT: Readonly<Record<string, number>> = { r: 0o444, w: 0o222, x: 0o111, s: 0o6000, t: 0o1000 }
 
+/** Where a mode has the permissions of whom: `g=u` takes them from there. */
+const SHIFTS: Readonly<Record<string, number>> = { u: 6, g: 3, o: 0 }
+
 /** What a mode becomes by a text. */
 export type ModeChange = (mode: number, isDirectory: boolean) => number
 
@@ -20,7 +23,7 @@ export function parseMode(text: string): ModeChange {
 }
 
 function clauseOf(text: string, clause: string): ModeChange {
-  const match = /^([ugoa]*)([-+=])([rwxXst]*)$/.exec(clause)
+  const match = /^([ugoa]*)([-+=])([rwxXst]*|[ugo])$/.exec(clause)
   if (match === null) {
     throw new OperationError(
       'USAGE',
@@ -31,13 +34,20 @@ function clauseOf(text: string, clause: string): ModeChange {
   // As chmod has it: for whom nobody is named, the umask keeps what it forbids.
   const whom = who === '' ? 0o7777 & ~process.umask() : who.split('').reduce((bits, each) => bits | (WHO[each] ?? 0), 0)
   return (mode, isDirectory) => {
-    const bits = what.split('').reduce((all, each) => {
-      if (each !== 'X') return all | (WHAT[each] ?? 0)
-      return isDirectory || (mode & 0o111) !== 0 ? all | 0o111 : all
-    }, 0)
+    const bits = bitsOf(what, mode, isDirectory)
     if (how === '+') return mode | (bits & whom)
     return how === '-' ? mode & ~(bits & whom) : (mode & ~(whom & 0o777)) | (bits & whom)
   }
+}
+
+/** For everybody. */
+function bitsOf(what: string, mode: number, isDirectory: boolean): number {
+  const shift = SHIFTS[what]
+  if (shift !== undefined) return ((mode >> shift) & 7) * 0o111
+  return what.split('').reduce((all, each) => {
+    if (each !== 'X') return all | (WHAT[each] ?? 0)
+    return isDirectory || (mode & 0o111) !== 0 ? all | 0o111 : all
+  }, 0)
 }
 
 /** `USER`, `USER:GROUP` or `:GROUP`. @throws USAGE */

@@ -27,9 +27,9 @@ export class TestCluster implements AsyncDisposable {
   readonly directory: string
   readonly disks: readonly string[]
   readonly registry: string
-  readonly #daemons: readonly Daemon[]
+  readonly #daemons: Daemon[]
 
-  private constructor(directory: string, disks: readonly string[], registry: string, daemons: readonly Daemon[]) {
+  private constructor(directory: string, disks: readonly string[], registry: string, daemons: Daemon[]) {
     this.directory = directory
     this.disks = disks
     this.registry = registry
@@ -49,13 +49,14 @@ export class TestCluster implements AsyncDisposable {
     const registry = await startRegistry({ ...own, data: join(directory, 'registry') })
     daemons.push(registry)
     const registered = { ...own, registry: registry.address, location: 'here' }
-    daemons.push(await startShard({ ...registered, data: join(directory, 'shards'), first: 0, last: 255 }))
-    if (hasCoordinator) daemons.push(await startCoordinator({ ...registered, data: join(directory, 'coordinator') }))
     const services = disks.map((path, index): BlockDaemonOptions => {
       const disk = { path, class: 2, domain: domain?.(index) ?? `domain${index}` }
       return { ...registered, data: join(directory, `service${index}`), disks: [disk], reserveBytes }
     })
+    // Shards that start after the disks know all of them from the start.
     daemons.push(...(await Promise.all(services.map((each) => startBlockService(each)))))
+    daemons.push(await startShard({ ...registered, data: join(directory, 'shards'), first: 0, last: 255 }))
+    if (hasCoordinator) daemons.push(await startCoordinator({ ...registered, data: join(directory, 'coordinator') }))
     return new TestCluster(directory, disks, registry.address, daemons)
   }
 
@@ -72,8 +73,13 @@ export class TestCluster implements AsyncDisposable {
       .map((path) => join(root, path))
   }
 
+  /** Ends all of it in order; the directory stays. */
+  async stop(): Promise<void> {
+    for (const daemon of this.#daemons.splice(0).toReversed()) await daemon.close()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const daemon of this.#daemons.toReversed()) await daemon.close()
+    await this.stop()
     rmSync(this.directory, { recursive: true, force: true })
   }
 }
