@@ -7,14 +7,13 @@ import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { ClusterFiles } from '#cluster/client/cluster-files.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeShard, ROOT_INODE, shownInode, type InodeId } from '#cluster/inode-id.ts'
-import type { StateReader } from '#cluster/journal/state.ts'
 import { REGISTRY_MACHINE } from '#cluster/registry/registry-machine.ts'
-import type { ShardServer } from '#cluster/shard/shard-server.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
-import { NOTHING } from '#cluster/wire/forms.ts'
+import { NO_INODE, NOTHING } from '#cluster/wire/forms.ts'
 import { asOfEquals, type NameEvent } from '#sim/checkers/as-of-equals.ts'
 import { blocksHeld, type HeldDisk, nothingElseHeld } from '#sim/checkers/blocks-held.ts'
 import { coordinatorRests } from '#sim/checkers/coordinator-rests.ts'
+import { forgottenOrBack } from '#sim/checkers/forgotten-or-back.ts'
 import { historyExplained } from '#sim/checkers/history-explained.ts'
 import { noLockLeft } from '#sim/checkers/no-lock-left.ts'
 import { oneOwner } from '#sim/checkers/one-owner.ts'
@@ -22,11 +21,13 @@ import { oneTree } from '#sim/checkers/one-tree.ts'
 import { readsWereTrue } from '#sim/checkers/reads-were-true.ts'
 import { replaysEqually } from '#sim/checkers/replays-equally.ts'
 import type { FaultKind } from '#sim/faults.ts'
+import { NO_FRAME_FAULTS } from '#sim/network.ts'
 import type { Machine, Process } from '#sim/process.ts'
 import type { Random } from '#sim/random.ts'
 import type { Simulation } from '#sim/scenario.ts'
 import { SimulationFailure } from '#sim/timeline.ts'
 import { collect } from '#sim/workloads/collect.ts'
+import { forget } from '#sim/workloads/forget.ts'
 import { Scrubber } from '#sim/workloads/scrubber.ts'
 import { TreeLog } from '#sim/workloads/tree-log.ts'
 import { chunksOf, type TreeShape, TreeWorker } from '#sim/workloads/tree-worker.ts'
@@ -45,6 +46,10 @@ import {
 /** Something fresh must succeed in so long, once all faults are over. */
 const FRESH_US_MAX = 60_000_000
 const SETTLED_US_MAX = 120_000_000
+/** While history is let go of. */
+const FORGETTING_FAULTS = { loss: 0.02, answerLoss: 0.1, duplication: 0.1, reordering: 0.1, spike: 0 }
+const FORGETTING_KILL_US_MAX = 3_000_000
+const FORGOTTEN_US_MAX = 300_000_000
 const COLLECTED_US_MAX = 300_000_000
 /** Beyond the age from which on blocks may be erased. */
 const OLD_ENOUGH_MS = 2 * 3_600_000
@@ -124,20 +129,16 @@ export class ClusterSimulation implements Simulation {
     const cluster = this.#cluster
     // Whoever looks after disks starts a service again whose disk has failed; and what was not durable shows.
     for (const process of cluster.processes) process.kill()
-    const [shards, coordinator] = await Promise.all([
-      Promise.all(cluster.shards.map((shard) => ClusterWorld.running(this.#world, shard))),
-      ClusterWorld.running(this.#world, cluster.coordinator),
-      ...cluster.blockServices.map((service) => ClusterWorld.running(this.#world, service)),
-    ])
-    await this.#within('what clients have left to the coordinator', SETTLED_US_MAX, async () => {
-      while (coordinator.openTransactions > 0) await this.#world.timeline.delay(POLL_US)
-    })
-    const contents = contentsOf(shards.map(({ state }) => state))
-    this.#checkNames(contents, coordinator.state)
+    await this.#within('what clients have left to the coordinator', SETTLED_US_MAX, () => this.#settled())
+    const contents = await this.#contents()
+    await this.#checkTree(contents)
+    historyExplained(this.#log.operations, contents.edges, contents.makers)
+    readsWereTrue(this.#log.reads, contents.edges)
     const auditor = await ClusterWorld.running(this.#world, this.#auditor)
     await this.#checkDirectories(auditor.client, contents)
     await this.#checkFiles(auditor, contents)
-    if (cluster.blockServices.length > 0) await this.#checkAfterCollection(auditor, shards)
+    await this.#checkForgetting(auditor, contents)
+    if (cluster.blockServices.length > 0) await this.#checkAfterCollection(auditor)
     await this.#within('something fresh', FRESH_US_MAX, () => this.#doSomethingFresh(auditor))
     await this.#checkJournals()
   }
@@ -180,14 +181,27 @@ export class ClusterSimulation implements Simulation {
     return Promise.race([work(), late])
   }
 
-  #checkNames(contents: ClusterContents, coordinator: StateReader): void {
-    const { edges, files, owners, makers } = contents
+  /** Everybody runs, and the coordinator has nothing left to do. */
+  async #settled(): Promise<void> {
+    const { processes, coordinator } = this.#cluster
+    for (;;) {
+      await Promise.all(processes.map((process) => ClusterWorld.running(this.#world, process)))
+      if (coordinator.running?.openTransactions === 0) return
+      await this.#world.timeline.delay(POLL_US)
+    }
+  }
+
+  async #contents(): Promise<ClusterContents> {
+    const shards = await Promise.all(this.#cluster.shards.map((shard) => ClusterWorld.running(this.#world, shard)))
+    return contentsOf(shards.map(({ state }) => state))
+  }
+
+  async #checkTree(contents: ClusterContents): Promise<void> {
+    const coordinator = await ClusterWorld.running(this.#world, this.#cluster.coordinator)
     noLockLeft(contents)
-    coordinatorRests(coordinator, owners)
+    coordinatorRests(coordinator.state, contents.owners)
     oneTree(contents)
-    oneOwner(files, edges)
-    historyExplained(this.#log.operations, edges, makers)
-    readsWereTrue(this.#log.reads, edges)
+    oneOwner(contents.files, contents.edges)
   }
 
   /** What clients are told of directories, now, then, and while they were changed, is what there is. */
@@ -240,15 +254,42 @@ export class ClusterSimulation implements Simulation {
     return disks
   }
 
+  /** History is let go of while frames are lost and come twice, and shards and coordinator die. */
+  async #checkForgetting(auditor: RunningClient, { edges, owners, files }: ClusterContents): Promise<void> {
+    const { timeline, network, random: all } = this.#world
+    const random = all.named('forgetting')
+    Object.assign(network.faults, FORGETTING_FAULTS)
+    const removed = [...owners].flatMap(([directory, owner]) =>
+      owner === NO_INODE && directory !== ROOT_INODE ? [directory] : [],
+    )
+    const work = { isOver: false }
+    const killing = (async () => {
+      while (!work.isOver) {
+        await timeline.delay(random.below(FORGETTING_KILL_US_MAX))
+        random.pick([this.#cluster.coordinator, ...this.#cluster.shards]).kill()
+      }
+    })()
+    const forgetting = forget(auditor.client, edges, removed, random)
+    const fates = await this.#within('forgetting', FORGOTTEN_US_MAX, () => forgetting)
+    work.isOver = true
+    await killing
+    Object.assign(network.faults, NO_FRAME_FAULTS)
+    await this.#within('what is forgotten', SETTLED_US_MAX, () => this.#settled())
+    const after = await this.#contents()
+    await this.#checkTree(after)
+    forgottenOrBack(fates, after.edges, new Set(after.files))
+    if (files.length > 0) await this.#checkFiles(auditor, after)
+  }
+
   /** What nobody finished is removed, once its blocks are old enough: nothing else goes with it, and nothing of it stays. */
-  async #checkAfterCollection(auditor: RunningClient, shards: readonly ShardServer[]): Promise<void> {
+  async #checkAfterCollection(auditor: RunningClient): Promise<void> {
     for (const { clockError } of this.#cluster.blockServices) clockError.offsetMs += OLD_ENOUGH_MS
-    const before = contentsOf(shards.map(({ state }) => state))
+    const before = await this.#contents()
     await this.#within('the collection', COLLECTED_US_MAX, () =>
       collect(auditor.client, new Set(before.transients.map(inodeShard))),
     )
-    const after = contentsOf(shards.map(({ state }) => state))
     for (const { clockError } of this.#cluster.blockServices) clockError.offsetMs -= OLD_ENOUGH_MS
+    const after = await this.#contents()
     const [left] = after.transients
     if (left !== undefined) throw new SimulationFailure(`Transient file ${shownInode(left)} is left`)
     nothingElseHeld(after.index, await this.#disks())
