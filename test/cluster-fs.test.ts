@@ -220,7 +220,7 @@ test('a single copy is said aloud where it is written, and locations show where 
   assert.match(stderr, /^warning: only one copy is kept of what is written/)
   const [span] = await json('locations', '/single')
   assert.deepEqual([span?.['offset'], span?.['size'], span?.['data'], span?.['parity']], [0, 100_000, 1, 0])
-  const [block] = span?.['blocks'] as Record<string, unknown>[]
+  const [block] = (span?.['blocks'] ?? []) as Record<string, unknown>[]
   assert.deepEqual([block?.['domain'], block?.['state'], block?.['role']], ['domain0', 'ok', 'copy'])
   const [file] = await json('resolve', '/single')
   const found = await json('reverse_block_query', String(block?.['disk']))

@@ -105,16 +105,16 @@ test('mv moves a directory to another one, and ls shows it there', async () => {
 
 test('the dead map shows with time stamps what was there', async () => {
   await shown('mkdir', '/c')
-  const before = (await stat('/c')).get('mtime') ?? ''
+  const made = (await stat('/c')).get('mtime') ?? ''
   await shown('mkdir', '/c/d')
   const between = (await stat('/c')).get('mtime') ?? ''
   assert.equal(await shown('ls', '/c'), 'd\n')
-  assert.equal(await shown('ls_dead_ge', '/c', before), '', 'it lives')
+  assert.equal(await shown('ls_dead_ge', '/c', made), '', 'it lives')
   await shown('rmdir', '/c/d')
   const later = (await stat('/c')).get('mtime') ?? ''
   assert.equal(await shown('ls', '/c'), '')
-  assert.equal(await shown('ls_dead_ge', '/c', before), 'd\n')
-  assert.equal(await shown('ls_dead_le', '/c', before), '', 'it was not there yet')
+  assert.equal(await shown('ls_dead_ge', '/c', made), 'd\n')
+  assert.equal(await shown('ls_dead_le', '/c', made), '', 'it was not there yet')
   assert.equal(await shown('ls_dead_le', '/c', between), 'd\n')
   assert.equal(await shown('ls_dead_le', '/c', later), '', 'it was there no more')
   assert.equal(await shown('ls_dead_all_le', '/c', later), 'd [deleted]\n')

@@ -40,8 +40,8 @@ for (const text of ['', '8', '77777', 'x', 'u+', 'u+q', 'rw', 'u+x,', 'g=ur']) {
 
 test('owners are numbers, or names of this machine', () => {
   assert.deepEqual(parseOwner('12:34'), { uid: 12, gid: 34 })
-  const [user = '', uid] = firstOf('/etc/passwd')
-  const [group = '', gid] = firstOf('/etc/group')
+  const [user, uid] = firstOf('/etc/passwd')
+  const [group, gid] = firstOf('/etc/group')
   assert.deepEqual(parseOwner(user), { uid })
   assert.deepEqual(parseOwner(`:${group}`), { gid })
   assert.deepEqual(parseOwner(`7:${group}`), { uid: 7, gid })
