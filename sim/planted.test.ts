@@ -56,11 +56,12 @@ class EagerJournal implements Journal {
     return this.#last
   }
 
-  async append(at: number, entries: readonly Uint8Array[]): Promise<void> {
+  append(at: number, entries: readonly Uint8Array[]): Promise<void> {
     this.#last = at + entries.length - 1
     this.#written = this.#written.then(() => this.#inner.append(at, entries))
     // Nobody waits for it, so nobody hears of its failure.
     this.#written.catch(() => undefined)
+    return Promise.resolve()
   }
 
   async read(from: number, each: (number: number, entry: Buffer) => void): Promise<void> {
