@@ -11,9 +11,9 @@ import { SortedMap } from './sorted-map.ts'
 import type { Change, EachPair, Key, StateBatch, StateReader } from './state.ts'
 
 interface Pending {
-  readonly value: Buffer | null
+  value: Buffer | null
   /** The entry that changed it. */
-  readonly entry: number
+  entry: number
 }
 
 const NO_CHANGES = new SortedMap<Pending>()
@@ -64,11 +64,17 @@ export class WorkingState implements StateReader {
   /** What an entry has changed. */
   change(changes: ReadonlyMap<Key, Buffer | null>, entry: number): void {
     for (const [key, value] of changes) {
-      const before = this.#active.get(key)
       const bytes = value?.length ?? 0
-      this.#activeBytes +=
-        before === undefined ? CHANGE_BYTES + key.length + bytes : bytes - (before.value?.length ?? 0)
-      this.#active.set(key, { value, entry })
+      const pending = this.#active.get(key)
+      if (pending === undefined) {
+        this.#activeBytes += CHANGE_BYTES + key.length + bytes
+        this.#active.set(key, { value, entry })
+      } else {
+        // In its place: most of what an entry changes, others changed just before it.
+        this.#activeBytes += bytes - (pending.value?.length ?? 0)
+        pending.value = value
+        pending.entry = entry
+      }
     }
   }
 
