@@ -70,7 +70,7 @@ export class ClusterEnd implements CopySource, CopyTarget {
     }
   }
 
-  async *read(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *read(path: string, _node: CopyNode, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const inode = await this.#inodeOf(path)
     this.#forget(path)
     yield* this.#session.files.read(inode, 0, Number.MAX_SAFE_INTEGER, signal)

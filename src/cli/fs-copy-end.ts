@@ -22,7 +22,7 @@ export interface CopySource {
   names(path: string): AsyncIterable<string | OperationError>
   below(path: string, name: string): string
   /** A chunk is used up when the next one is asked for. */
-  read(path: string, signal: AbortSignal): AsyncIterable<Uint8Array>
+  read(path: string, node: CopyNode, signal: AbortSignal): AsyncIterable<Uint8Array>
   linkTarget(path: string): Promise<string>
   xattrs(path: string): Promise<ReadonlyMap<string, Buffer>>
 }

@@ -13,11 +13,14 @@ import { timestamp } from '#base/time.ts'
 import { O_PATH } from '#os/at.ts'
 import { changeTimes } from '#os/inode.ts'
 import { SystemCallError } from '#os/libc.ts'
+import { checkAborted } from '#store/abort.ts'
 import { xattrGet, xattrNames, xattrSet } from '#os/xattr.ts'
 
 import type { CopyExtras, CopyKind, CopyNode, CopySource, CopyTarget } from './fs-copy-end.ts'
 
 const CHUNK_BYTES = 1 << 20
+/** Files of /proc and the like have more bytes than they say. */
+const CHUNK_BYTES_MIN = 4096
 /** What a mode has beside the type of its file. */
 const MODE_BITS = 0o7777
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -90,14 +93,17 @@ export class LocalEnd implements CopySource, CopyTarget {
     }
   }
 
-  async *read(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *read(path: string, { size }: CopyNode, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     await using file = await local(`read "${path}"`, () => open(path, constants.O_RDONLY | constants.O_NOFOLLOW))
-    const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
-    for (;;) {
-      signal.throwIfAborted()
-      const { bytesRead } = await local(`read "${path}"`, () => file.read(buffer, 0, CHUNK_BYTES, null))
+    const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, Math.max(CHUNK_BYTES_MIN, size + 1)))
+    for (let at = 0; ;) {
+      checkAborted(`read "${path}"`, signal)
+      const { bytesRead } = await local(`read "${path}"`, () => file.read(buffer, 0, buffer.length, null))
       if (bytesRead === 0) return
       yield buffer.subarray(0, bytesRead)
+      at += bytesRead
+      // There was room for more, and there is none: another read to be told so would double the reads of small files.
+      if (at === size && bytesRead < buffer.length) return
     }
   }
 

@@ -204,7 +204,7 @@ class CopyRun {
       }
       const more = await this.#extras(source, entry)
       if (node.kind === 'symlink') await target.makeSymlink(to, node, await source.linkTarget(from), more)
-      else await target.writeFile(to, node, this.#progress.counted(source.read(from, more.signal)), more)
+      else await target.writeFile(to, node, this.#progress.counted(source.read(from, node, more.signal)), more)
       this.#progress.finish(node.kind)
     })
   }
