@@ -48,7 +48,7 @@ export const blockService = command({
   examples: [
     { line: 'eider block-service /mnt/disk1 /mnt/disk2', help: 'two disks, by the registry on this machine' },
     {
-      line: 'eider block-service /mnt/disk1 --registry registry:8600 --listen 0.0.0.0:8601 --secret-file /etc/eider/secret',
+      line: 'eider block-service /disk1 --registry registry:8600 --listen 0.0.0.0:8601 --secret-file ./secret',
       help: 'a disk of a cluster of several machines',
     },
   ],
