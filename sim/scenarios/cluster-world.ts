@@ -41,8 +41,6 @@ export const CLASS = 2
 const COORDINATOR_BEAT_MS = 10_000
 /** The coordinator makes directories on one shard after the other: so the cuts between processes lie among the first few. */
 const CUT_MAX = 9
-/** Some come at once, some much later. */
-const DOUBLED_US_MAX = 2_000_000
 /** By which a process may end: it is started again, as by whoever keeps services running. */
 const ENDINGS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'DISK_FAILED', 'DISK_FULL', 'LOCAL_FAILED']
 
@@ -84,7 +82,7 @@ export class ClusterWorld {
     this.coordinatorMachine = coordinatorMachine
     const mayExit = { mayExit: (why: unknown) => isOperationError(why, ...ENDINGS) }
     this.registry = world.process('registry', startRegistry, mayExit)
-    const doubling = random.happens(0.5) ? random.fraction() * 0.3 : 0
+    const doubling = random.happens(0.5) ? random.fraction() : 0
     const watched = new WatchedCoordinator(coordinatorMachine, (why) => world.timeline.fail(why))
     this.coordinator = world.process(
       'coordinator',
@@ -178,7 +176,7 @@ async function startCoordinator(
   await map.start(Number.POSITIVE_INFINITY)
   const [journal, stored] = [disk.journal('coordinator'), disk.state('coordinator')]
   const shardTarget = (shard: number): Target => map.shard(shard)
-  const asking = doublingCaller(caller, surroundings, doubling)
+  const asking = doublingCaller(caller, doubling)
   const options = { surroundings, journal, stored, caller: asking, shardTarget, onFailed: exit, machine }
   const server = await CoordinatorServer.open(options)
   const address = `${host}:7000`
@@ -198,18 +196,17 @@ async function startCoordinator(
   return server
 }
 
-/** Tells some answers twice, the second time after others: a network beneath may do that, however well the one in use keeps it away. */
-function doublingCaller(
-  caller: Caller,
-  { clock }: Machine['surroundings'],
-  { probability, random }: Doubling,
-): CoordinatorServerOptions['caller'] {
+/** Tells some answers twice, the second time just before a later one: a network beneath may do that, however well the one in use keeps it away. */
+function doublingCaller(caller: Caller, { probability, random }: Doubling): CoordinatorServerOptions['caller'] {
+  let late: (() => void)[] = []
   return {
     start: (target, message, request, options, done) =>
       caller.start(target, message, request, options, (error, reply) => {
+        const due = late.filter(() => random.happens(0.5))
+        late = late.filter((again) => !due.includes(again))
+        for (const again of due) again()
         done(error, reply)
-        if (error !== undefined || !random.happens(probability)) return
-        clock.after(DOUBLED_US_MAX ** random.fraction() / 1000, () => done(error, reply))
+        if (error === undefined && random.happens(probability)) late.push(() => done(error, reply))
       }),
   }
 }
