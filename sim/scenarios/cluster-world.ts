@@ -179,8 +179,7 @@ async function startCoordinator(
   const asking = doublingCaller(caller, doubling)
   const options = { surroundings, journal, stored, caller: asking, shardTarget, onFailed: exit, machine }
   const server = await CoordinatorServer.open(options)
-  const address = `${host}:7000`
-  await surroundings.network.listen(address, (link) => server.accept(link))
+  const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
   const facts = { process: 99, address, location: LOCATION }
   const known = Promise.withResolvers<void>()
   const heartbeat = new Heartbeat(surroundings, COORDINATOR_BEAT_MS, async () => {
@@ -225,8 +224,7 @@ async function startShard({ host, surroundings, disk, exit }: Machine, shard: Sh
   const journal = shardJournal === undefined ? kept : shardJournal(kept)
   const stored = disk.state('shard')
   const server = await ShardServer.open({ surroundings, journal, stored, first, last, onFailed: exit, machine })
-  const address = `${host}:7000`
-  await surroundings.network.listen(address, (link) => server.accept(link))
+  const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
   const registration = new ShardRegistration(surroundings, REGISTRY, server, { process, address, location: LOCATION })
   await registration.start()
   return server
@@ -249,7 +247,7 @@ async function startBlockService(
     served.push({ disk, class: CLASS, domain: host, path: diskName(index), fileSystem: 0 })
   }
   const server = new BlockServer({ surroundings, disks: served })
-  const address = await server.listen(`${host}:7000`)
+  const address = await server.listen(`${host}:0`)
   await server.register(REGISTRY, { process, address, location: LOCATION })
   return { server, disks: served.map(({ disk }) => disk) }
 }
