@@ -6,6 +6,7 @@ import {
   chmodSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -17,6 +18,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 
@@ -204,6 +206,21 @@ for (const [disks, policy, parity] of [
   })
 }
 
+test('spans that are less redundant than the policy says are written all the same, and said aloud', async () => {
+  await using cluster = await TestCluster.start({ disks: 3 })
+  await done(cluster, 'policy', 'set', '/', 'spans=1MiB:4+2')
+  writeFileSync(join(cluster.directory, 'content'), randomBytes(2 * MIB))
+  const { code, stderr } = await cluster.fs('cp', 'content', ':/content')
+  assert.equal(code, 0)
+  // Once, though there are two spans.
+  assert.match(stderr, /^warning: too few failure domains take blocks: what is written is kept as 3 copies[^\n]*\n$/)
+  const spans = (await done(cluster, 'locations', '/content')).split('\n').filter((line) => /^\d/.test(line))
+  assert.deepEqual(
+    spans.map((line) => line.replace(/^.* bytes, /, '')),
+    ['mirrored 1+2, class 2', 'mirrored 1+2, class 2'],
+  )
+})
+
 test('blocks of an unfinished file are too young to be erased, and that is said', async () => {
   await using cluster = await TestCluster.start({ disks: 1 })
   const client = await ClusterClient.connect({ surroundings: systemSurroundings(), registry: cluster.registry })
@@ -240,7 +257,7 @@ class SmallDisks implements Disposable {
   readonly #root: string
 
   constructor(count: number, bytes: number) {
-    this.#root = execFileSync('mktemp', ['-d', '/tmp/eider-small-XXXXXX'], { encoding: 'utf8' }).trim()
+    this.#root = mkdtempSync(join(tmpdir(), 'eider-small-'))
     this.paths = Array.from({ length: count }, (_, index) => join(this.#root, `disk${index}`))
     for (const path of this.paths) {
       mkdirSync(path)

@@ -2,7 +2,15 @@
 import type { FsSession } from './fs-session.ts'
 import { CLUSTER_OPTIONS } from './cluster-options.ts'
 import { type Argument, command, type Command, EXIT, type Example, type ExitCode } from './command.ts'
-import { boolean, duration, hostPort, type OptionTable, type OptionValues } from './options.ts'
+import {
+  boolean,
+  type CommonOptions,
+  duration,
+  hostPort,
+  type OptionTable,
+  type OptionValues,
+  string,
+} from './options.ts'
 
 export const FS_OPTIONS = {
   registry: hostPort({ help: 'Where the registry is', group: 'Cluster', default: '127.0.0.1:8600' }),
@@ -12,11 +20,16 @@ export const FS_OPTIONS = {
     default: 5000,
     min: 1,
   }),
+  location: string({
+    help: 'Where this machine is: blocks that are near are read first',
+    group: 'Cluster',
+    default: 'default',
+  }),
   ...CLUSTER_OPTIONS,
   json: boolean({ help: 'Tells everything as lines of JSON', group: 'Output' }),
 } as const
 
-export type FsValues = OptionValues<typeof FS_OPTIONS>
+export type FsValues = OptionValues<typeof FS_OPTIONS & CommonOptions>
 
 interface VerbParts<T extends OptionTable> {
   readonly name: string
@@ -29,7 +42,7 @@ interface VerbParts<T extends OptionTable> {
   readonly run: (
     session: FsSession,
     args: readonly string[],
-    values: OptionValues<T & typeof FS_OPTIONS>,
+    values: OptionValues<T> & FsValues,
   ) => Promise<ExitCode | void>
 }
 
@@ -45,8 +58,8 @@ export function verb<const T extends OptionTable>(parts: VerbParts<T>): Command 
     options: { ...parts.options, ...FS_OPTIONS },
     run: async (given, values) => {
       const { inSession } = await import('./fs-session.ts')
-      const own = values as OptionValues<T & typeof FS_OPTIONS>
-      return (await inSession(values, (session) => parts.run(session, given, own))) ?? EXIT.done
+      const own = values as OptionValues<T> & FsValues
+      return (await inSession(own, (session) => parts.run(session, given, own))) ?? EXIT.done
     },
   })
 }

@@ -14,10 +14,12 @@ import { EXIT, type ExitCode } from './command.ts'
 import { failureOf } from './failure.ts'
 import type { FsValues } from './fs-options.ts'
 import { FsOutput, OutputClosed } from './fs-output.ts'
-import { formatHostPort } from './options.ts'
+import { COMMON_OPTIONS, formatHostPort } from './options.ts'
 import { stopped, stopSignal } from './stop-signal.ts'
 
 const CLEANING_UP_MS = 1000
+/** Where none is asked for. */
+const FS_LOG_LEVEL = COMMON_OPTIONS.logLevel.default
 
 export interface FsSession {
   readonly client: ClusterClient
@@ -36,8 +38,8 @@ export async function inSession<T>(
   work: (session: FsSession) => Promise<T>,
 ): Promise<T | typeof EXIT.failed> {
   const signal = stopSignal()
-  // What the client logs is told as a warning or as the failure; the level is for who looks for more.
-  if (!isTalkative(values)) setLogLevel('error')
+  // What the client logs at other levels is told as a warning or as the failure; who asks for a level gets it.
+  if (values.logLevel === FS_LOG_LEVEL) setLogLevel('error')
   const client = await connect(values)
   const warned = new Set<string>()
   const session: FsSession = {
@@ -71,15 +73,11 @@ async function givenUp(signal: AbortSignal): Promise<never> {
   throw new OperationError('ABORTED', `Cannot finish: ${String(signal.reason)}`)
 }
 
-function isTalkative(values: FsValues & { readonly logLevel?: unknown }): boolean {
-  return values.logLevel === 'debug' || values.logLevel === 'trace'
-}
-
 async function connect(values: FsValues): Promise<ClusterClient> {
   const registry = formatHostPort(values.registry)
   const surroundings = systemSurroundings(await clusterSecurity(values))
   try {
-    return await ClusterClient.connect({ surroundings, registry, contactMs: values.timeout })
+    return await ClusterClient.connect({ surroundings, registry, location: values.location, contactMs: values.timeout })
   } catch (error) {
     if (!isOperationError(error, 'CLUSTER_UNREACHABLE', 'WIRE_REFUSED', 'WIRE_VERSION')) throw error
     const options = { cause: error, hint: error.hint }
