@@ -24,6 +24,8 @@ const CHAOS_MS = Number(process.env['CHAOS_MS'] ?? 20_000)
 const SEED = Number(process.env['CHAOS_SEED'] ?? 1)
 const WORKERS = 6
 const DISKS = 5
+/** Directories are made on one shard after the other: both processes have about as many. */
+const SPLIT = 15
 /** After the last start, in which every worker is to get on. */
 const PROCEED_MS = 60_000
 const PROCEED_STEPS = 20
@@ -43,7 +45,7 @@ test(`survives SIGKILL of any process under load, seed ${SEED}`, { timeout: CHAO
   setLogLevel('error')
   const directory = mkdtempSync(join(tmpdir(), 'eider-chaos-'))
   const below = chance(SEED)
-  const cluster = await ClusterProcesses.start(directory, DISKS)
+  const cluster = await ClusterProcesses.start(directory, DISKS, SPLIT)
   const clients: ClusterClient[] = []
   const ends = new AbortController()
   try {

@@ -22,8 +22,8 @@ export class ClusterProcesses {
     this.directory = directory
   }
 
-  /** A registry, two shard processes, a coordinator, and so many block services. */
-  static async start(directory: string, disks: number): Promise<ClusterProcesses> {
+  /** A registry, two shard processes, the second from shard `split` on, a coordinator, and so many block services. */
+  static async start(directory: string, disks: number, split: number): Promise<ClusterProcesses> {
     const cluster = new ClusterProcesses(directory)
     const data = (name: string): string[] => ['--data', join(directory, name)]
     const registry = ['registry', ...data('registry'), '--listen']
@@ -33,8 +33,8 @@ export class ClusterProcesses {
     if (first !== undefined) first.words = [...registry, cluster.#registry]
     const own = ['--registry', cluster.#registry]
     const others: [name: string, words: string[]][] = [
-      ['shards-a', ['shard', '--shards', '0-127', ...data('shards-a'), ...own]],
-      ['shards-b', ['shard', '--shards', '128-255', ...data('shards-b'), ...own]],
+      ['shards-a', ['shard', '--shards', `0-${split - 1}`, ...data('shards-a'), ...own]],
+      ['shards-b', ['shard', '--shards', `${split}-255`, ...data('shards-b'), ...own]],
       ['coordinator', ['coordinator', ...data('coordinator'), ...own]],
       ...Array.from({ length: disks }, (_, index): [string, string[]] => {
         const name = `disk-${index + 1}`
@@ -88,7 +88,7 @@ export class ClusterProcesses {
   /** Whatever runs still. */
   async end(): Promise<void> {
     for (const { running } of this.#parts) running?.child.kill('SIGKILL')
-    await Promise.all(this.#parts.map(({ running }) => running?.ended))
+    await Promise.all(this.#parts.map(async ({ running }) => running?.ended))
   }
 
   async #add(name: string, words: readonly string[]): Promise<string> {

@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path'
 
-import { isOperationError, OperationError } from '#base/errors.ts'
+import { isOperationError, type OperationError } from '#base/errors.ts'
 import { type InodeId, inodeType, shownInode } from '#cluster/inode-id.ts'
 import { NameCheck } from '#cluster/offline/check-names.ts'
 import type { OfflineCluster } from '#cluster/offline/offline-cluster.ts'

@@ -110,7 +110,7 @@ export class FileCheck {
       const size = findFile(state, inode)?.size
       if (size === undefined) return
       this.#count(inode, size, how)
-      await this.#spans(state, inode, path, size, false)
+      await this.#spans(state, inode, how === 'history' ? `${path} (history)` : path, size, false)
     } catch (error) {
       this.#tellDamage(path, `the record of ${shownInode(inode)}`, error)
     }
@@ -239,8 +239,8 @@ export class FileCheck {
     const isLost = bad.length > layout.parity
     // Of a disk that is not there one line tells, unless it takes something with it.
     if (bad.length === 0 || (!isLost && bad.length === away)) return
-    const of = `of the ${layout.data + layout.parity} blocks of the span at ${offset}`
-    const detail = `${of}, ${bad.length} are missing or bad, and ${layout.data} are needed: ${bad.toSorted().join('; ')}`
+    const all = `${bad.length} of the ${layout.data + layout.parity} blocks of the span at ${offset} missing or bad`
+    const detail = `${all}, where ${layout.data} are needed: ${bad.toSorted().join('; ')}`
     this.#tell(isLost ? 'lost' : 'degraded', where, detail)
   }
 

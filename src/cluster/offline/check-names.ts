@@ -294,7 +294,7 @@ export class NameCheck {
   ): EdgeRecord | undefined {
     const edge = read(value, key)
     if (isInodeId(edge.inode) || (edge.inode === NO_INODE && edge.state === 'removed')) return edge
-    this.#tell('lost', path, `the name leads to ${edge.inode}, which is no inode`)
+    this.#tell('lost', path, 'what the name leads to is no inode')
     return undefined
   }
 

@@ -22,7 +22,6 @@ const SPANS_PAGE = 64
 /** Of a disk that is a directory of this machine, nothing of that matters. */
 const HERE = {
   class: 0,
-  domain: '',
   location: '',
   failure: '',
   capacityBytes: 0,
@@ -45,7 +44,7 @@ export class OfflineFiles {
     this.#cluster = cluster
     const known = (disk: DiskId): KnownDisk | undefined => {
       const found = cluster.disks.get(disk)
-      return found === undefined ? undefined : { ...HERE, disk, address: found.path, flags: [] }
+      return found === undefined ? undefined : { ...HERE, disk, address: found.path, domain: found.path, flags: [] }
     }
     this.#reader = new SpanReader({
       surroundings: systemSurroundings(),

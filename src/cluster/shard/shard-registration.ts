@@ -13,6 +13,8 @@ const log = logger('cluster/shard')
 const HEARTBEAT_MS = 10_000
 /** New disks, and such as are full or gone, are heard of this soon. */
 const DISKS_MS = 500
+/** For so long somebody who needs more disks waits for the registry. */
+const LEARN_MS = 1000
 
 export interface ShardFacts {
   /** Of the process, from its first start on. */
@@ -30,6 +32,7 @@ export class ShardRegistration {
   readonly #disks: Heartbeat
   readonly #known = Promise.withResolvers<void>()
   #version = 0
+  #learning: Promise<void> | undefined
   #isCutOff = false
   #isStopped = false
 
@@ -39,7 +42,16 @@ export class ShardRegistration {
     this.#server = server
     this.#facts = facts
     this.#heartbeat = new Heartbeat(surroundings, HEARTBEAT_MS, () => this.#told(() => this.#register()))
-    this.#disks = new Heartbeat(surroundings, DISKS_MS, () => this.#told(() => this.#learn()))
+    this.#disks = new Heartbeat(surroundings, DISKS_MS, () => this.#learnOnce())
+    const { clock } = surroundings
+    server.learnMore = () =>
+      new Promise((resolve) => {
+        const cancel = clock.after(LEARN_MS, resolve)
+        void this.#learnOnce().then(() => {
+          cancel()
+          resolve()
+        })
+      })
   }
 
   /** Resolves when the registry knows of the shards. @throws REGISTRATION_REFUSED where another process has them; ABORTED where it is stopped */
@@ -63,6 +75,14 @@ export class ShardRegistration {
     const { first, last } = this.#server
     await this.#caller.call(this.#registry, registryMessages.registerShards, { ...this.#facts, first, last })
     this.#known.resolve()
+  }
+
+  /** Who asks meanwhile gets the same answer. */
+  #learnOnce(): Promise<void> {
+    this.#learning ??= this.#told(() => this.#learn()).finally(() => {
+      this.#learning = undefined
+    })
+    return this.#learning
   }
 
   async #learn(): Promise<void> {

@@ -70,6 +70,11 @@ for (const [name, read] of Object.entries(reads)) {
 export class ShardServer {
   readonly first: number
   readonly last: number
+  /**
+   * Called where fewer disks are known than a span is to have; settles once it was looked for more. Clients know of new disks as soon as the
+   * registry does, and would write a span less redundantly, or not at all, where the shard hears of them later.
+   */
+  learnMore: (() => Promise<void>) | undefined
   readonly #surroundings: Surroundings
   readonly #machine: DurableMachine<ShardEntry, Answer>
   readonly #responder: Responder
@@ -169,13 +174,20 @@ export class ShardServer {
     if (this.#machine.isFull) {
       return refuse(new OperationError('CLUSTER_BUSY', 'Cannot take a write: too much is waiting to be stored'))
     }
-    const chosen = message.kind === shardMessages.addSpan.kind ? this.#choose(request) : []
     const answer = (given: Answer): void => ('body' in given ? give(given.body) : refuse(given.refusal))
-    this.#machine.submit({ timeUs: this.#nextUs(), chosen, header, frame: request.frame }, answer, refuse)
+    const submit = (chosen: readonly DiskId[]): void => {
+      this.#machine.submit({ timeUs: this.#nextUs(), chosen, header, frame: request.frame }, answer, refuse)
+    }
+    if (message.kind !== shardMessages.addSpan.kind) return submit([])
+    const { disks, isShort } = this.#choose(request)
+    if (!isShort || this.learnMore === undefined) return submit(disks)
+    void this.learnMore().then(() => {
+      if (!this.#isClosed) submit(this.#choose(request).disks)
+    })
   }
 
-  /** The disks for a new span. */
-  #choose(request: Incoming): DiskId[] {
+  /** The disks for a new span, and whether there are too few. */
+  #choose(request: Incoming): { readonly disks: readonly DiskId[]; readonly isShort: boolean } {
     const { shard } = request.header
     const { file, class: storageClass, data, parity, avoidDomains, like } = request.read(shardMessages.addSpan)
     const { state } = this.#machine
@@ -185,7 +197,8 @@ export class ShardServer {
     }
     const writable = this.#writable.get(shard * 256 + storageClass) ?? []
     const placement = { writable, count: data + parity, avoidDomains: new Set(avoidDomains), preferred }
-    return placeBlocks(placement, this.#surroundings.chance)
+    const disks = placeBlocks(placement, this.#surroundings.chance)
+    return { disks, isShort: disks.length < data + parity }
   }
 
   /** Later than any before, also where the clock goes back. */
