@@ -28,7 +28,7 @@ import { ROOT_INODE } from '#cluster/inode-id.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
 
-import { eider, type Outcome } from './eider-process.ts'
+import { eider, type Outcome, startEider } from './eider-process.ts'
 import { TestCluster } from './servers/cluster.ts'
 
 const MIB = 2 ** 20
@@ -151,6 +151,19 @@ test('standard input of any length takes bounded memory, and comes back through 
     through: ['bash', '-c', 'cmp <("$@") <(seq 1000000000 | head -c "$0") && echo same', String(bytes)],
   })
   assert.deepEqual([read.stdout, read.stderr], ['same\n', ''])
+})
+
+test('a copy that is interrupted ends at once, and nothing has its name', async () => {
+  await using cluster = await TestCluster.start({ disks: 1 })
+  const copying = startEider(['fs', 'cp', '-', ':/endless'], {
+    env: { EIDER_REGISTRY: cluster.registry },
+    through: ['bash', '-c', 'exec "$@" < <(yes)', 'bash'],
+  })
+  while ((await done(cluster, 'visit_eden')) === '') assert.equal(copying.child.exitCode, null)
+  copying.child.kill('SIGINT')
+  assert.equal(await copying.ended, 1)
+  assert.match(copying.stderr, /^eider: Cannot .*$/m)
+  assert.equal(await done(cluster, 'ls', '/'), '')
 })
 
 const DAMAGES: Readonly<Record<string, (path: string) => void>> = {

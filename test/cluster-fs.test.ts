@@ -227,7 +227,7 @@ test('a single copy is said aloud where it is written, and locations show where 
   assert.ok(found.some((each) => each['block'] === block?.['block'] && each['file'] === file?.['inode']))
 })
 
-test('transient files are made, seen and expunged; blocks that are too young stay', async () => {
+test('transient files are made, seen and expunged', async () => {
   await done('mkdir', '/eden')
   const [made] = await json('create_eden_file', '/eden')
   assert.match(String(made?.['inode']), INODE)
