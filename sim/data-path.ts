@@ -216,7 +216,7 @@ export class DataPath {
 }
 
 /** Where the file of a new transient file would be. */
-export const NOBODY = makeInodeId('file', SHARD, 1)
+const NOBODY = makeInodeId('file', SHARD, 1)
 
 async function serve({ host, surroundings, disk }: Machine, options: DataPathOptions): Promise<BlockService> {
   const opened = await Disk.open({

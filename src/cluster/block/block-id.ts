@@ -17,10 +17,10 @@ export type BlockId = number & { readonly __block: never }
 /** 2020-01-01T00:00Z in milliseconds since 1970. */
 export const BLOCK_EPOCH_MS = Date.UTC(2020, 0, 1)
 /** How many ids a shard can give out for one millisecond. */
-export const IDS_PER_MS = 16
+const IDS_PER_MS = 16
 const IDS_OF_MS = IDS_PER_MS * SHARDS
 
-export const BLOCK_ID_MIN = 1
+const BLOCK_ID_MIN = 1
 export const BLOCK_ID_MAX = Number.MAX_SAFE_INTEGER
 
 /** The id of the `n`th block that `shard` gives out in the millisecond `timeMs` since 1970. */

@@ -82,14 +82,14 @@ function randomId(random: RandomBytes): DiskId {
   return id === 0 ? randomId(random) : id
 }
 
-export function encodeIdentity({ disk, key }: DiskKey): Buffer {
+function encodeIdentity({ disk, key }: DiskKey): Buffer {
   const text = `eider disk 1\nid ${disk}\nkey ${Buffer.from(key).toString('hex')}\n`
   const crc = crc32c(Buffer.from(text)).toString(16).padStart(8, '0')
   return Buffer.from(`${text}crc32c ${crc}\n`)
 }
 
 /** Undefined where it is not one, or not as it was written. */
-export function decodeIdentity(bytes: Buffer): DiskKey | undefined {
+function decodeIdentity(bytes: Buffer): DiskKey | undefined {
   const match = IDENTITY.exec(bytes.toString('latin1'))
   if (match === null) return undefined
   const [text, id = '', key = '', crc = ''] = match

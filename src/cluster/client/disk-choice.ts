@@ -25,7 +25,7 @@ export function isWritable({ flags, failure, capacityBytes, freeBytes }: KnownDi
 }
 
 /** The larger, the less is to be expected of a read there: fine, silent for a while, said not to be read or not known. */
-export function doubtOf(disk: KnownDisk | undefined): number {
+function doubtOf(disk: KnownDisk | undefined): number {
   if (disk === undefined) return 3
   if (disk.failure !== '' || disk.flags.includes('no-read') || disk.flags.includes('decommissioned')) return 2
   return disk.flags.includes('stale') ? 1 : 0

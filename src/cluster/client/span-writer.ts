@@ -29,7 +29,7 @@ import { SpanMemory, type SpanRoom } from './span-memory.ts'
 
 const log = logger('cluster/client')
 
-export const ATTEMPTS_MAX = 5
+const ATTEMPTS_MAX = 5
 const SPANS_AT_ONCE = 2
 /** For a block, and for as long as its bytes may take. */
 const BLOCK_MS = 15_000

@@ -28,7 +28,7 @@ import { ShardMachine } from './shard-machine.ts'
 import { shardMessages } from './shard-messages.ts'
 
 /** 2027-01-15, in microseconds. */
-export const START_US = 1_800_000_000e6
+const START_US = 1_800_000_000e6
 /** After every key that a state can have. */
 export const KEYS_END = '\u00ff'.repeat(8)
 export const ATTRIBUTES = { mode: 0o644, uid: 1, gid: 2, mtime: undefined, atime: undefined }

@@ -321,7 +321,7 @@ function expectedReceipts(step: Step, { size, blocks }: SpanRecord): Uint8Array[
 }
 
 /** @throws RECEIPT_REFUSED */
-export function checkReceipts(action: string, expected: readonly Uint8Array[], given: readonly Buffer[]): void {
+function checkReceipts(action: string, expected: readonly Uint8Array[], given: readonly Buffer[]): void {
   if (given.length !== expected.length) {
     throw new OperationError('RECEIPT_REFUSED', `${action}: it needs ${expected.length} receipts`)
   }

@@ -53,7 +53,7 @@ export class StandingClock implements Clock {
   }
 }
 
-export const chance: Chance = { bytes: (count) => randomBytes(count), below: (below) => randomInt(below) }
+const chance: Chance = { bytes: (count) => randomBytes(count), below: (below) => randomInt(below) }
 
 export function network(options: TcpNetworkOptions = {}, clock: Clock = new StandingClock()): TcpNetwork {
   return new TcpNetwork({ clock, chance }, options)
