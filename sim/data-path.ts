@@ -216,7 +216,6 @@ export class DataPath {
 }
 
 /** Where the file of a new transient file would be. */
-const NOBODY = makeInodeId('file', SHARD, 1)
 
 async function serve({ host, surroundings, disk }: Machine, options: DataPathOptions): Promise<BlockService> {
   const opened = await Disk.open({
