@@ -15,7 +15,7 @@ import type { Disks, KnownDisk } from '#cluster/client/disk-choice.ts'
 import { chooseSpan, type SpanForm } from '#cluster/client/redundancy-choice.ts'
 import { SpanReader, type SpanReaderOptions, type SpanSource } from '#cluster/client/span-reader.ts'
 import { SpanWriter } from '#cluster/client/span-writer.ts'
-import { type InodeId, makeInodeId } from '#cluster/inode-id.ts'
+import type { InodeId } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { ShardServer } from '#cluster/shard/shard-server.ts'
 import { Caller, type Target } from '#cluster/wire/caller.ts'
@@ -214,8 +214,6 @@ export class DataPath {
     await this.until(shard.running.learn({ all, writable }))
   }
 }
-
-/** Where the file of a new transient file would be. */
 
 async function serve({ host, surroundings, disk }: Machine, options: DataPathOptions): Promise<BlockService> {
   const opened = await Disk.open({
