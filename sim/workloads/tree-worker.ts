@@ -42,6 +42,7 @@ const DEFECTS: readonly ErrorCode[] = [
   'SPAN_INVALID',
 ]
 const HOT_DIRECTORIES = 3
+const LOOKS = 5
 const CHUNK_BYTES = 10_000
 /** Files that are small are most of them, as everywhere. */
 const SMALL_BYTES_MAX = 100
@@ -67,12 +68,15 @@ export class TreeWorker {
 
   /** Looks somewhere, and does something there; now and then with what was there long ago. */
   async step(): Promise<void> {
-    if (this.#below(10) === 0) return this.#actOnThePast()
+    const what = this.#below(20)
+    if (what < 2) return this.#actOnThePast()
+    if (what < 3) return this.#moveIntoEachOther()
+    if (what < 6) return this.#watch()
     const slot = this.#anySlot()
     const found = await this.#look(slot)
     if (found === 'unknown') return
     if (found === undefined) await this.#atNothing(slot)
-    else if (inodeType(found.inode) === 'directory') await this.#atDirectory(slot, found)
+    else if (isDirectory(found)) await this.#atDirectory(slot, found)
     else await this.#atFile(slot, found)
   }
 
@@ -108,6 +112,25 @@ export class TreeWorker {
     const found = { inode, created: told.created }
     if (this.#below(2) === 0) await this.#move(operation.to, found)
     else await this.#remove(operation.to, found)
+  }
+
+  /** Looks on while others do something: nobody may see what may yet be lost. */
+  async #watch(): Promise<void> {
+    const { operation } = this.#log.operations.findLast(({ outcome }) => outcome === 'unknown') ?? {}
+    if (operation === undefined) return
+    const slot = operation.kind === 'remove' || this.#below(3) === 0 ? fromOf(operation) : operation.to
+    for (let count = 0; count < LOOKS; count++) if ((await this.#look(slot)) === 'unknown') return
+  }
+
+  /** Two directories, each into the other, at once: only one of them may, or they would be cut off from the root. */
+  async #moveIntoEachOther(): Promise<void> {
+    const slots = [this.#anySlot(), this.#anySlot()] as const
+    const [one, other] = await Promise.all(slots.map((slot) => this.#look(slot)))
+    if (!isDirectory(one) || !isDirectory(other) || one.inode === other.inode) return
+    await Promise.all([
+      this.#moveTo(slots[0], one, { directory: other.inode, name: this.#anyName() }),
+      this.#moveTo(slots[1], other, { directory: one.inode, name: this.#anyName() }),
+    ])
   }
 
   async #atNothing(slot: Slot): Promise<void> {
@@ -185,11 +208,15 @@ export class TreeWorker {
     )
   }
 
-  async #move(from: Slot, { inode, created }: Found): Promise<void> {
-    const to = this.#below(2) === 0 ? { directory: from.directory, name: this.#anyName() } : this.#anySlot()
+  async #move(from: Slot, found: Found): Promise<void> {
+    const isNear = this.#below(2) === 0
+    await this.#moveTo(from, found, isNear ? { directory: from.directory, name: this.#anyName() } : this.#anySlot())
+  }
+
+  async #moveTo(from: Slot, found: Found, to: Slot): Promise<void> {
     if (to.directory === from.directory && to.name === from.name) return
-    const isDirectory = inodeType(inode) === 'directory'
-    const guard = isDirectory || this.#below(2) === 0 ? NOTHING : ANYTHING
+    const { inode, created } = found
+    const guard = isDirectory(found) || this.#below(2) === 0 ? NOTHING : ANYTHING
     const place: Place = { inode, created, parent: from.directory, name: from.name }
     const operation = { kind: 'move', inode, from: { ...from, created }, to, guard } as const
     await this.#attempt(operation, 0, () => this.#client.move(place, to, guard))
@@ -286,6 +313,14 @@ export class TreeWorker {
       return false
     }
   }
+}
+
+function isDirectory(found: Found | 'unknown' | undefined): found is Found {
+  return typeof found === 'object' && inodeType(found.inode) === 'directory'
+}
+
+function fromOf(operation: Operation): Slot {
+  return operation.kind === 'make' ? operation.to : operation.from
 }
 
 function checkBytes(inode: InodeId, logged: LoggedOperation | undefined, size: number, bytes: Buffer): void {
