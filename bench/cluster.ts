@@ -6,9 +6,10 @@ import { DATA } from './cluster/data.ts'
 import { ERASURE } from './cluster/erasure.ts'
 import { METADATA } from './cluster/metadata.ts'
 import { JOURNAL } from './cluster/journal.ts'
+import { START } from './cluster/start.ts'
 import type { BenchRow, BenchTable } from './table.ts'
 
-const SCENARIOS = [...ERASURE, ...METADATA, ...JOURNAL, ...DATA]
+const SCENARIOS = [...ERASURE, ...METADATA, ...JOURNAL, ...DATA, ...START]
 
 /** Runs the benchmark. */
 export async function run(words: readonly string[]): Promise<BenchTable> {

@@ -28,7 +28,7 @@ const BODY_CRC = crc32c(BODY)
 const ATTRIBUTES = { mode: 0o644, uid: 0, gid: 0, mtime: undefined, atime: undefined }
 const DIRECTORIES = 10_000
 /** Entries of the directory that others are compared with, as its size grows. */
-const SIZES = [10, 1000, 100_000, 1_000_000]
+const SIZES = [10, 1000, 100_000, 1_000_000, 10_000_000]
 const SAMPLE = 20_000
 
 /** What the cluster asks for. */
@@ -234,6 +234,23 @@ async function coordinator({ scratch }: Run): Promise<BenchRow[]> {
   ]
 }
 
+/** The same work by one process and by several, each with its part of the shards: files created in a directory of each. */
+async function processes({ scratch }: Run): Promise<BenchRow[]> {
+  const caller = new Caller(systemSurroundings())
+  const rows: BenchRow[] = []
+  for (const count of [1, 2, 4]) {
+    const shards = await Promise.all(
+      Array.from({ length: count }, (_, index) => ShardProcess.start(join(scratch, `${count}-${index}`))),
+    )
+    const files = shards.map(({ target }) => new Files(caller, target))
+    const rate = await rateOf(FILES, (index) => files[index % count]?.create(`file-${index}`) ?? Promise.resolve())
+    await Promise.all(shards.map((shard) => shard.stop()))
+    rows.push({ name: `creates by ${count} shard processes, a second`, figures: { eider: rate } })
+  }
+  caller.close()
+  return rows
+}
+
 /** How costs grow with the entries of a directory. */
 async function growth({ scratch }: Run): Promise<BenchRow[]> {
   const shard = await ShardProcess.start(join(scratch, 'shard'))
@@ -261,5 +278,6 @@ async function growth({ scratch }: Run): Promise<BenchRow[]> {
 export const METADATA: readonly Scenario[] = [
   { name: 'metadata', run: metadata },
   { name: 'coordinator', run: coordinator },
+  { name: 'processes', run: processes },
   { name: 'growth', run: growth },
 ]
