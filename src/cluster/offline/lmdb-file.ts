@@ -60,8 +60,9 @@ export class LmdbFile {
   readonly #bytes: number
   readonly #onDamage: OnDamage
   readonly #told = new Set<number>()
-  /** The least lately used first. */
-  readonly #pages = new Map<number, Buffer>()
+  /** Those that were used lately, and those that were used before; when the first are many, they take the place of the others. */
+  #pages = new Map<number, Buffer>()
+  #pagesBefore = new Map<number, Buffer>()
   /** The main database. */
   readonly root: LmdbTree
 
@@ -103,23 +104,14 @@ export class LmdbFile {
   /** A page of a tree; undefined where it is damaged, which is told of. */
   page(number: number): Buffer | undefined {
     const kept = this.#pages.get(number)
-    if (kept !== undefined) {
-      this.#pages.delete(number)
-      this.#pages.set(number, kept)
-      return kept
-    }
+    if (kept !== undefined) return kept
+    const before = this.#pagesBefore.get(number)
+    if (before !== undefined) return this.#keep(number, before)
     const read = this.#read(number, PAGE_BYTES)
     if (typeof read === 'string') return this.damaged(number, read)
     const flaw = flawOf(read, number)
     if (flaw !== undefined) return this.damaged(number, flaw)
-    this.#pages.set(number, read)
-    if (this.#pages.size > PAGES_KEPT) {
-      for (const oldest of this.#pages.keys()) {
-        this.#pages.delete(oldest)
-        break
-      }
-    }
-    return read
+    return this.#keep(number, read)
   }
 
   /** What lies on pages of its own. */
@@ -136,6 +128,14 @@ export class LmdbFile {
     if (!this.#told.has(number)) this.#onDamage(`page ${number} ${flaw}`)
     this.#told.add(number)
     return undefined
+  }
+
+  #keep(number: number, page: Buffer): Buffer {
+    this.#pages.set(number, page)
+    if (this.#pages.size < PAGES_KEPT / 2) return page
+    this.#pagesBefore = this.#pages
+    this.#pages = new Map()
+    return page
   }
 
   #read(number: number, length: number): Buffer | string {

@@ -7,9 +7,10 @@ import { SpanReader } from '#cluster/client/span-reader.ts'
 import type { KnownDisk } from '#cluster/client/disk-choice.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeShard, type InodeId, inodeType, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
+import { NUMBER_BYTES } from '#cluster/journal/keys.ts'
 import { RangePull } from '#cluster/journal/pull.ts'
 import type { StateReader } from '#cluster/journal/state.ts'
-import { findEdge, pastKey } from '#cluster/shard/records.ts'
+import { findEdge, pastKey, prefixEnd, readPast } from '#cluster/shard/records.ts'
 import { reads } from '#cluster/shard/reads.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import type { Status } from '#cluster/wire/forms.ts'
@@ -94,18 +95,16 @@ export class OfflineFiles {
     }
   }
 
-  /** How many edges of the history a name has that led to something, and the current one. */
+  /** How many files or directories a name led to, now and before. */
   versions(directory: InodeId, name: string): number {
     const state = this.#stateOf(directory)
-    const shard = inodeShard(directory)
-    let [count, time] = [0, 0]
-    for (;;) {
-      const request = { directory, name, time, isBackwards: false, isSameName: true, limit: PAGE }
-      const { edges, isLast } = reads.history(state, shard, request)
-      count += edges.filter(({ state: each }) => each !== 'removed').length
-      if (isLast) return count
-      time = (edges.at(-1)?.created ?? time) + 1
-    }
+    let count = findEdge(state, directory, name) === undefined ? 0 : 1
+    const edges = pastKey(directory, name, 0).slice(0, -NUMBER_BYTES)
+    state.range(edges, prefixEnd(edges), (key, value) => {
+      if (readPast(key, value).state !== 'removed') count++
+      return true
+    })
+    return count
   }
 
   /** @throws INODE_NOT_FOUND, WIRE_MALFORMED */
