@@ -131,6 +131,20 @@ test('of several that may have been done, those are found that together explain 
   assert.throws(() => explained([MADE, elsewhere('unknown')], edges), /nothing that was done explains it/)
 })
 
+test('of two that differ in what they may replace, it was the one that may', () => {
+  const second = make(2, 'b', { inode: other, created: 15 })
+  const edges = [
+    edge('a', 10, file, 'left'),
+    gone('a', 20),
+    edge('b', 15, other, 'owned'),
+    edge('b', 20, file, 'current'),
+  ]
+  const from = { ...at('a'), created: 10 }
+  const bold = logged(11, { kind: 'move', inode: file, from, to: at('b'), guard: ANYTHING }, 'unknown')
+  explained([MADE, second, move('unknown'), bold], edges)
+  assert.throws(() => explained([MADE, second, move('unknown')], edges), /nothing that was done explains it/)
+})
+
 test('an edge of the past is kept in the state that its end has left it in', () => {
   for (const state of ['current', 'locked', 'left'] as const) {
     const edges = [edge('a', 10, file, state), gone('a', 20)]

@@ -7,7 +7,7 @@
  * So it holds as of every time at once: what a directory was then is made of the same edges.
  */
 import { type InodeId, inodeType, shownInode } from '#cluster/inode-id.ts'
-import { NO_INODE, type Edge } from '#cluster/wire/forms.ts'
+import { NO_INODE, type Edge, type NameGuard } from '#cluster/wire/forms.ts'
 import type { DirectoryEdge } from '#sim/shard-view.ts'
 import { SimulationFailure } from '#sim/timeline.ts'
 import type { LoggedOperation, SeenEdge, Slot } from '#sim/workloads/tree-log.ts'
@@ -189,17 +189,12 @@ class Explanation {
     if (by === undefined) fail(`${words(edge)} is there, and nothing that was done explains it`)
     if (edge.state !== expectedState(link)) fail(`${words(edge)} should be ${expectedState(link)}`)
     if (edge.inode === NO_INODE) return
-    const { operation } = by
-    const before = liveBefore(link)
-    if (operation.kind === 'remove') fail(`${words(edge)} cannot come of ${describe(by)}`)
-    const { how, inode } = operation.guard
-    const isAllowed =
-      before === undefined
-        ? how !== 'is'
-        : how !== 'absent' && inodeType(before.inode) !== 'directory' && inodeType(edge.inode) !== 'directory'
-    if (!isAllowed || (how === 'is' && before?.inode !== inode)) {
-      fail(`${describe(by)} took the place of ${words(before)}, and may take that of ${how} ${shownInode(inode)}`)
-    }
+    if (by.operation.kind === 'remove') fail(`${words(edge)} cannot come of ${describe(by)}`)
+    if (mayTake(by.operation.guard, link)) return
+    const { how, inode } = by.operation.guard
+    fail(
+      `${describe(by)} took the place of ${words(liveBefore(link))}, and may take that of ${how} ${shownInode(inode)}`,
+    )
   }
 }
 
@@ -209,9 +204,17 @@ function claim(link: Link, logged: LoggedOperation): void {
 }
 
 /** Whether the operation would leave that edge at its target. */
-function couldBe({ operation }: LoggedOperation, { edge }: Link): boolean {
+function couldBe({ operation }: LoggedOperation, link: Link): boolean {
   if (operation.kind === 'make' || operation.kind === 'remove') return false
-  return operation.inode === edge.inode && isAt(edge, operation.to)
+  return operation.inode === link.edge.inode && isAt(link.edge, operation.to) && mayTake(operation.guard, link)
+}
+
+/** Whether the edge may have come to where what was before it was. */
+function mayTake({ how, inode }: NameGuard, link: Link): boolean {
+  const before = liveBefore(link)
+  if (before === undefined) return how !== 'is'
+  if (how === 'absent' || (how === 'is' && before.inode !== inode)) return false
+  return inodeType(before.inode) !== 'directory' && inodeType(link.edge.inode) !== 'directory'
 }
 
 function isFreeSource({ operation }: LoggedOperation, source: Link, target: Link): boolean {

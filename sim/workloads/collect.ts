@@ -1,9 +1,11 @@
 /** Removes what nobody finishes or owns: the spans of transient files, block by block as their disks say, and then the files. */
+import { isOperationError } from '#base/errors.ts'
 import { blockMessages } from '#cluster/block/block-messages.ts'
 import type { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { diskTarget } from '#cluster/client/disk-choice.ts'
 import type { InodeId } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
+import type { Permitted } from '#cluster/wire/forms.ts'
 
 const ERASE_MS = 60_000
 
@@ -20,6 +22,7 @@ async function collectFile(client: ClusterClient, file: InodeId, cookie: Buffer)
     const { outcome, offset, blocks } = await client.ask(file, shardMessages.removeSpan, { file, cookie })
     if (outcome === 'empty') break
     if (outcome === 'removed') continue
+    if (await isCertifiedTooSoon(client, { file, cookie, offset }, blocks)) continue
     const receipts = []
     for (const { disk, block, permit } of blocks) {
       const target = diskTarget(client.map, disk)
@@ -31,4 +34,20 @@ async function collectFile(client: ClusterClient, file: InodeId, cookie: Buffer)
   }
   await client.ask(file, shardMessages.scrap, { file, cookie })
   await client.ask(file, shardMessages.removeInode, { inode: file })
+}
+
+/** Without having erased anything: it must be refused, or the blocks stay for ever. */
+async function isCertifiedTooSoon(
+  client: ClusterClient,
+  span: { readonly file: InodeId; readonly cookie: Buffer; readonly offset: number },
+  blocks: readonly Permitted[],
+): Promise<boolean> {
+  const receipts = blocks.map(({ block, permit }) => ({ block, receipt: permit }))
+  try {
+    await client.ask(span.file, shardMessages.certifyRemoval, { ...span, receipts })
+    return true
+  } catch (error) {
+    if (!isOperationError(error, 'RECEIPT_REFUSED')) throw error
+    return false
+  }
 }

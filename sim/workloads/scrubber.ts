@@ -84,26 +84,28 @@ export class Scrubber {
     const written = await this.#client.ask(file, shardMessages.spans, { file: scratch.file, offset: 0, limit: 1 })
     const [fresh] = placesOf(scratch.file, written.spans)
     if (fresh === undefined) return
-    if (this.#below(3) === 0) {
-      const [a, b] = [{ file, offset, body }, fresh].map((each) => ({
-        file: each.file,
-        offset: each.offset,
-        blocks: each.body.blocks.map(({ block }) => block),
-      }))
-      if (a !== undefined && b !== undefined) await this.#client.ask(file, shardMessages.swapSpans, { a, b })
-    } else {
+    if (this.#below(3) === 0) await this.#swapSpans({ file, offset, body }, fresh)
+    else {
       // The first block mostly: others come to the same one.
       const index = this.#below(2) === 0 ? 0 : this.#below(body.blocks.length)
       await this.#swap({ file, offset, body }, index, fresh, index)
     }
   }
 
-  /** Two blocks of two files: of other bytes, unless chance has it otherwise. */
+  /** Two blocks or spans of two files: of other bytes, unless chance has it otherwise. */
   async #swapOthers(place: Place): Promise<void> {
     const other = await this.#anyPlace()
     if (other === undefined) return
+    if (this.#below(3) === 0) return this.#swapSpans(place, other)
     const indexes = [place, other].map(({ body }) => this.#below(body.blocks.length))
     await this.#swap(place, indexes[0] ?? 0, other, indexes[1] ?? 0)
+  }
+
+  async #swapSpans(...places: readonly [Place, Place]): Promise<void> {
+    const [a, b] = places.map(({ file, offset, body }) => {
+      return { file, offset, blocks: body.blocks.map(({ block }) => block) }
+    })
+    if (a !== undefined && b !== undefined) await this.#client.ask(a.file, shardMessages.swapSpans, { a, b })
   }
 
   async #swap(a: Place, indexOfA: number, b: Place, indexOfB: number): Promise<void> {
@@ -115,7 +117,7 @@ export class Scrubber {
     })
   }
 
-  /** All blocks but the first are written, and the receipt of the second is given for it. */
+  /** All blocks but the first are written, and the receipt of the second is given for it, or none at all. */
   async #certifyWrongly({ file: like, body }: Place): Promise<void> {
     const to = this.#log.operations.flatMap(({ operation }) => (operation.kind === 'make' ? [operation.to] : []))
     const slot = to.findLast(({ directory }) => inodeShard(directory) === inodeShard(like))
@@ -126,7 +128,7 @@ export class Scrubber {
       this.#log.done(logged, await this.#linkUnwritten(slot, logged.number, body))
     } catch (error) {
       if (!isOperationError(error)) throw error
-      if (error.code === 'RECEIPT_REFUSED') this.#log.refused(logged)
+      if (isOperationError(error, 'RECEIPT_REFUSED', 'SPAN_OUT_OF_ORDER')) this.#log.refused(logged)
     }
   }
 
@@ -153,7 +155,9 @@ export class Scrubber {
       receipts.push(await client.blocks.write(target, facts, blocks[index]?.parts ?? [], options))
     }
     const [first = Buffer.alloc(16)] = receipts
-    await client.ask(own.file, shardMessages.certify, { ...own, offset: 0, receipts: [first, ...receipts] })
+    if (this.#below(2) === 0) {
+      await client.ask(own.file, shardMessages.certify, { ...own, offset: 0, receipts: [first, ...receipts] })
+    }
     const link = { ...own, ...slot, guard: { how: 'any', inode: NO_INODE } as const }
     return { inode: own.file, ...(await client.ask(own.file, shardMessages.link, link)) }
   }
