@@ -80,7 +80,7 @@ export function nothingElseHeld(index: Iterable<HeldBlock>, disks: ReadonlyMap<D
 function isWhole(files: MemoryBlockFiles, block: BlockId, record: SpanRecord, cells: readonly number[]): boolean {
   const { size, blocks } = record
   const bytes = files.bytesOf(blockPath(block))
-  if (bytes === undefined || blocks === undefined) return false
+  if (bytes === undefined || blocks === undefined || cells.length !== blocks.stripes) return false
   const layout = layoutSpan(size, blocks, blocks.stripes)
   if (bytes.length !== blockFileBytes(layout.blockBytes)) return false
   return crc32c(bytes.subarray(0, layout.blockBytes)) === blockCrc(layout, cells)
