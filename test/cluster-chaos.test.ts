@@ -109,8 +109,10 @@ async function killOneByOne(
     await sleep(500 + below(1500))
     const first = cluster.names[below(cluster.names.length)] ?? ''
     const second = cluster.names[below(cluster.names.length)] ?? ''
-    // Now and then two at once.
-    const killed = below(4) === 0 && second !== first ? [first, second] : [first]
+    // Now and then two at once, or all of them.
+    const isAll = below(12) === 0
+    const some = below(4) === 0 && second !== first ? [first, second] : [first]
+    const killed = isAll ? cluster.names : some
     await Promise.all(killed.map((name) => cluster.kill(name)))
     kills += killed.length
     await sleep(below(500))

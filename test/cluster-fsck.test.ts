@@ -26,6 +26,10 @@ import { blockPath, makeBlockId } from '#cluster/block/block-id.ts'
 import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { ClusterFiles } from '#cluster/client/cluster-files.ts'
 import type { InodeId } from '#cluster/inode-id.ts'
+import { numberKey } from '#cluster/journal/keys.ts'
+import { LmdbEnvironment } from '#cluster/journal/lmdb-environment.ts'
+import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
+import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
@@ -280,9 +284,34 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
     assert.match(none.stderr, /no shards can be read/)
   })
 
+  test('says from where on a journal cannot be applied, or that it is not enough', async () => {
+    const directory = copied('journal')
+    const data = join(directory, 'shards')
+    const journal = await openLmdbJournal(data)
+    const state = await openLmdbState(data)
+    const { last } = journal
+    await journal.append(last + 1, [Buffer.from('none that the machine knows')])
+    await journal.close()
+    await state.close()
+    const beyond = await fsck(directory)
+    assert.equal(beyond.code, 3)
+    const expected = new RegExp(`^lost .*shards: journal: entries from ${last + 1} on cannot be applied: `, 'm')
+    assert.match(beyond.stdout, expected)
+    // All that is in the state is there.
+    assert.match(beyond.stdout, /^4 directories, 8 files/m)
+    const bytes = readFileSync(join(data, 'journal/data.lmdb'))
+    for (let at = bytes.indexOf('machine'); at >= 0; at = bytes.indexOf('machine', at + 1)) bytes[at] = 0
+    writeFileSync(join(data, 'journal/data.lmdb'), bytes)
+    assert.match((await fsck(directory)).stdout, /cannot be applied: .* is damaged$/m)
+    rmSync(join(data, 'state/data.lmdb'))
+    writeFileSync(join(data, 'state/data.lmdb'), '')
+    const none = await fsck(directory)
+    assert.equal(none.code, 1)
+    assert.match(none.stdout, /its state is empty, and its journal begins with entry \d+/)
+  })
+
   test('finds an edge whose target is gone, a file that has no name, and a lock that nobody holds', async () => {
     const directory = copied('edges')
-    const { openLmdbState } = await import('#cluster/journal/lmdb-state.ts')
     const state = await openLmdbState(join(directory, 'shards'))
     const edges: [string, Buffer][] = []
     state.range('e', 'f', (key, value) => edges.push([key, value]) > 0)
@@ -319,12 +348,9 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
 
   test('honours a commit of many lots that was broken off', async () => {
     const directory = copied('lots')
-    const { openLmdbState } = await import('#cluster/journal/lmdb-state.ts')
     const data = join(directory, 'shards')
     const state = await openLmdbState(data)
     // As a process leaves it that is killed after its second step: all lots are there, and none is in the state.
-    const { LmdbEnvironment } = await import('#cluster/journal/lmdb-environment.ts')
-    const { numberKey } = await import('#cluster/journal/keys.ts')
     const { applied } = state
     const edges: [string, Buffer][] = []
     state.range('e', 'f', (key, value) => edges.push([key, value]) > 0)

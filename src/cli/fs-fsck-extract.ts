@@ -128,7 +128,9 @@ export class Extraction {
 
   /** Directories and files that are there, and that nothing leads to. */
   async #rescue(): Promise<void> {
-    const check = new NameCheck(this.#cluster, new OpenTransactions(this.#cluster.coordinator), () => undefined)
+    // What is wrong is what a check tells; here it is what can be had in spite of that.
+    const ignore = (): void => undefined
+    const check = new NameCheck(this.#cluster, new OpenTransactions(this.#cluster.coordinator, ignore), ignore)
     const place = join(this.#directory, LOST_NAME)
     let isMade = false
     const make = async (): Promise<void> => {

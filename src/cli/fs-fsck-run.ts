@@ -49,8 +49,9 @@ export async function runFsck(data: readonly string[], values: Values): Promise<
   const out = new FsOutput()
   const findings = new Findings(out, values.json)
   const disks = values.disk.map(({ text }) => text)
-  const cluster = await OfflineCluster.open(data, disks, findings.tell)
+  let cluster: OfflineCluster | undefined
   try {
+    cluster = await OfflineCluster.open(data, disks, findings.tell)
     const asOf = values.asOf === undefined ? undefined : parseTime(values.asOf)
     if (!values.path.startsWith('/')) {
       throw new OperationError('USAGE', `Cannot use --path ${values.path}: a path of the cluster starts with "/"`)
@@ -80,7 +81,7 @@ export async function runFsck(data: readonly string[], values: Values): Promise<
     await out.flush()
     throw error
   } finally {
-    await cluster.close()
+    await cluster?.close()
   }
   return findings.all === 0 ? EXIT.done : EXIT.partly
 }

@@ -26,7 +26,7 @@ export async function checkCluster(options: FileCheckOptions): Promise<CheckedCl
     const detail = 'none of the directories given has it: what it had under way cannot be told from what is wrong'
     onProblem({ severity: 'degraded', where: 'coordinator', detail })
   }
-  const open = new OpenTransactions(cluster.coordinator)
+  const open = new OpenTransactions(cluster.coordinator, onProblem)
   const names = new NameCheck(cluster, open, onProblem)
   const files = new FileCheck(options)
   for (const found of names.run()) await files.file(found)
@@ -51,13 +51,21 @@ function checkParents({ cluster, onProblem }: FileCheckOptions, open: OpenTransa
       return undefined
     }
   }
+  const parentOf = (inode: InodeId): InodeId | undefined => {
+    try {
+      return PARENT.get(coordinator, inode)?.parent
+    } catch (error) {
+      if (!isOperationError(error)) throw error
+      return NO_INODE
+    }
+  }
   const known = new RangePull(coordinator, 'd', after('d'))
   for (let pair = known.peek(); pair !== undefined; pair = known.peek()) {
     known.advance()
     const inode = numberOfKey(pair.key, 1) as InodeId
     const owner = ownerOf(inode)
     if (owner === undefined || open.concern(inode)) continue
-    const parent = PARENT.get(coordinator, inode)?.parent
+    const parent = parentOf(inode)
     if (parent !== owner) {
       const says = owner === NO_INODE ? 'its shard has it as removed' : `its shard says ${shownInode(owner)}`
       tell(inode, `the coordinator says that it lies in ${shownInode(parent ?? NO_INODE)}, and ${says}`)
@@ -70,7 +78,7 @@ function checkParents({ cluster, onProblem }: FileCheckOptions, open: OpenTransa
       const inode = numberOfKey(pair.key, 1) as InodeId
       const owner = ownerOf(inode)
       const isLive = owner !== undefined && owner !== NO_INODE && inode !== ROOT_INODE
-      if (isLive && !open.concern(inode) && PARENT.get(coordinator, inode) === undefined) {
+      if (isLive && !open.concern(inode) && parentOf(inode) === undefined) {
         tell(inode, 'the coordinator does not know this directory, and refuses what concerns it')
       }
     }

@@ -314,8 +314,12 @@ export class FileCheck {
 
   #domainOf(disk: DiskId): string {
     for (const { state } of this.#options.cluster.shards) {
-      const domain = findDisk(state, disk)?.domain
-      if (domain !== undefined) return ` (${domain})`
+      try {
+        const domain = findDisk(state, disk)?.domain
+        if (domain !== undefined) return ` (${domain})`
+      } catch (error) {
+        this.#tellDamage(`disk ${disk}`, 'its record', error)
+      }
     }
     return ''
   }

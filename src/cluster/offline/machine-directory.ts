@@ -146,7 +146,13 @@ function kindOf(state: StateReader, journal: LmdbFile, through: number): Machine
   if (ownClient(state) !== undefined) return 'coordinator'
   if (through > 0) return undefined
   const [first] = groupFrom(journal, 1)
-  if (first === undefined) return undefined
+  if (first === undefined) {
+    journal.root.range(groupKey(1), JOURNAL_END_KEY, (key) => {
+      const detail = `its state is empty, and its journal begins with entry ${numberOfGroup(key)}`
+      throw new OperationError('JOURNAL_CORRUPT', `Cannot read what is there: ${detail}`)
+    })
+    return undefined
+  }
   try {
     if (decodeEntry(first).header.kind === ownMessages.begin.kind) return 'shards'
   } catch (error) {

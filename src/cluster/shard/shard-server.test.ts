@@ -355,6 +355,26 @@ describe('a shard process', () => {
     await world.wait(server.learn(disksOf(20, (disk) => `host${disk % 10}`)))
     assert.equal(process.journal.last, entries, 'what it knows already is no entry')
   })
+
+  test('[S161] looks for more disks before it refuses a span, and only then', async () => {
+    const process = await TestProcess.started()
+    const { server } = process
+    const raw = process.connect()
+    let looked = 0
+    server.learnMore = async () => {
+      looked++
+      await server.learn(disksOf(3, (disk) => `host${disk}`))
+    }
+    const own = await raw.ask({ sequence: 1 }, m.construct, { type: 'file', attributes: ATTRIBUTES, note: '' })
+    assert.ok(typeof own !== 'string')
+    const span = spanOf(50_000, 2, 1)
+    const added = await raw.ask({ sequence: 2 }, m.addSpan, addSpanOf(own, 0, span))
+    assert.ok(typeof added !== 'string', String(added))
+    assert.equal(looked, 1)
+    const again = await raw.ask({ sequence: 3 }, m.addSpan, addSpanOf(own, 0, span))
+    assert.ok(typeof again !== 'string', String(again))
+    assert.equal(looked, 1)
+  })
 })
 
 describe('under faults', () => {
