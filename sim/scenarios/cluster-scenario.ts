@@ -9,7 +9,8 @@ import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeShard, ROOT_INODE, shownInode, type InodeId } from '#cluster/inode-id.ts'
 import { REGISTRY_MACHINE } from '#cluster/registry/registry-machine.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
-import { NO_INODE, NOTHING } from '#cluster/wire/forms.ts'
+import { type Edge, NO_INODE, NOTHING } from '#cluster/wire/forms.ts'
+import { acknowledgedSurvives } from '#sim/checkers/acknowledged-survives.ts'
 import { asOfEquals, type NameEvent } from '#sim/checkers/as-of-equals.ts'
 import { blocksHeld, type HeldDisk, nothingElseHeld } from '#sim/checkers/blocks-held.ts'
 import { coordinatorRests } from '#sim/checkers/coordinator-rests.ts'
@@ -216,6 +217,9 @@ export class ClusterSimulation implements Simulation {
     }
     for (const { directory, asOf, entries } of this.#log.listings)
       asOfEquals(events.get(directory) ?? [], asOf, entries)
+    const one = random.pick([...owners.keys()])
+    const ofOne = edges.filter(({ directory }) => directory === one)
+    acknowledgedSurvives(ofOne.map(edgeInWords), (await historyOf(client, one, random)).map(edgeInWords))
     for (const [directory, owner] of owners) {
       const all = events.get(directory) ?? []
       if (owner !== 0 || directory === ROOT_INODE) asOfEquals(all, Infinity, await listed(client, directory, random))
@@ -341,6 +345,29 @@ async function connect({ surroundings }: Machine, deadlineMs: number): Promise<R
     contactMs: Infinity,
   })
   return { client, files: new ClusterFiles(client) }
+}
+
+/** All edges of a directory, page by page. */
+async function historyOf(client: ClusterClient, directory: InodeId, random: Random): Promise<readonly Edge[]> {
+  const found: Edge[] = []
+  for (;;) {
+    const last = found.at(-1)
+    const from = { name: last?.name ?? '', time: last === undefined ? 0 : last.created + 1 }
+    const page = {
+      directory,
+      ...from,
+      isBackwards: false,
+      isSameName: false,
+      limit: random.between(1, PAGE_ENTRIES_MAX),
+    }
+    const { edges, isLast } = await client.ask(directory, shardMessages.history, page)
+    found.push(...edges)
+    if (isLast) return found
+  }
+}
+
+function edgeInWords({ name, inode, created, state }: Edge): string {
+  return `${state} ${JSON.stringify(name)} of ${created}, inode ${inode}`
 }
 
 /** Page by page, of so few entries that there are many. */

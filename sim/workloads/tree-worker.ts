@@ -46,7 +46,7 @@ const LOOKS = 5
 const CHUNK_BYTES = 10_000
 /** Files that are small are most of them, as everywhere. */
 const SMALL_BYTES_MAX = 100
-/** A little more than what is kept in a record, so that both are met. */
+/** So few that most listings have several pages, between which names change. */
 const PAGE_ENTRIES = 3
 
 type Found = { readonly inode: InodeId; readonly created: number }
