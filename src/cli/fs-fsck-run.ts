@@ -104,6 +104,7 @@ async function tellSummary(
   const checked = blocks ? 'read' : 'looked for'
   await out.line(`${found.spans} spans; ${found.blocks} blocks, ${checked}: ${found.blocksMissing} missing or bad`)
   if (found.transactions > 0) await out.line(`${found.transactions} transactions of the coordinator are under way`)
+  if (found.unknown > 0) await out.line(`${found.unknown} names and directories point to shards that are not there`)
   if (found.orphansYoung > 0) await out.line(`${found.orphansYoung} blocks of less than a day have no span yet`)
   const { lost, degraded, leak } = findings.counts
   await out.line(
