@@ -87,6 +87,9 @@ export function remove(
 /** Files first, many at a time; then the directories, the deepest first. What fails is told, and the rest goes on. */
 async function removeTree(session: FsSession, path: string, top: Place): Promise<ExitCode> {
   const { client, out, isJson, signal } = session
+  if (top.inode === ROOT_INODE) {
+    throw new OperationError('ROOT_REFUSED', 'Cannot remove the root: nothing was removed')
+  }
   const levels: { readonly path: string; readonly place: Place }[][] = [[{ path, place: top }]]
   const parents: InodeId[] = [top.inode]
   let [done, failed] = [0, 0]

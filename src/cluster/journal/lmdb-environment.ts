@@ -172,7 +172,9 @@ function lockedDirectory(directory: string, what: string): number {
     if (tryLock(fd)) return fd
     const holder = lockHolder(fd)
     const who = holder === undefined ? 'another process' : `process ${holder}`
-    throw new OperationError('JOURNAL_FAILED', `Cannot open the ${what} in "${directory}": ${who} uses it`)
+    throw new OperationError('JOURNAL_FAILED', `Cannot open the ${what} in "${directory}": ${who} uses it`, {
+      hint: 'End that process, or give this one a directory of its own.',
+    })
   } catch (error) {
     closeSync(fd)
     throw error

@@ -47,6 +47,14 @@ describe('sessions', () => {
     assert.throws(() => sessions.find(1, 0, 5), { code: 'REQUEST_STALE' })
   })
 
+  test('[S150] another request under an id that was used is refused, and not given an answer that was not meant for it', () => {
+    const sessions = new Sessions()
+    const [id, answer] = [{ client: 1, slot: 0, sequence: 5 }, { body: Buffer.from('made') }]
+    sessions.do((batch) => keepAnswer(batch, { ...id, shard: 0, isInternal: true }, 10, answer, 77))
+    assert.deepEqual(findAnswer(sessions.state, 0, id, 77), { body: Buffer.from('made') })
+    assert.throws(() => findAnswer(sessions.state, 0, id, 78), { code: 'REQUEST_STALE' })
+  })
+
   test('[S150] slots, clients and shards are apart', () => {
     const sessions = new Sessions()
     const big = Number.MAX_SAFE_INTEGER

@@ -18,7 +18,8 @@ export const SESSIONS = 'c'
 /** Answers are kept for so long. */
 export const SESSION_US = 3600e6
 const FLAGS_AT = 2 * NUMBER_BYTES
-const HEAD_BYTES = FLAGS_AT + 1
+const CHECK_AT = FLAGS_AT + 1
+const HEAD_BYTES = CHECK_AT + 4
 const IS_INTERNAL = 1
 const IS_REFUSAL = 2
 
@@ -30,13 +31,23 @@ function sessionKey(shard: number, { client, slot }: RequestId): Key {
 /** What a request was answered: the body of its reply, or why it was refused. */
 export type Answer = { readonly body: Buffer } | { readonly refusal: OperationError }
 
-/** The answer that was given to that very request; undefined where it is new. @throws OperationError `REQUEST_STALE` */
-export function findAnswer(state: StateReader, shard: number, id: RequestId): Answer | undefined {
+/**
+ * The answer that was given to that very request; undefined where it is new. @param check of what is asked (`requestCheck`): who has lost count, such
+ * as a process that was put back to an old copy of its directory, asks for other things under ids that were used.
+ * @throws OperationError `REQUEST_STALE`
+ */
+export function findAnswer(state: StateReader, shard: number, id: RequestId, check = 0): Answer | undefined {
   const found = state.get(sessionKey(shard, id))
   if (found === undefined) return undefined
   const sequence = readNumber(found, 0)
   if (id.sequence > sequence) return undefined
   if (id.sequence === sequence) {
+    if (found.readUInt32LE(CHECK_AT) !== check) {
+      const detail = `request ${id.sequence} of slot ${id.slot} was another one`
+      throw new OperationError('REQUEST_STALE', `Cannot do a request: ${detail}`, {
+        hint: 'Whoever asks has lost count: an old copy of the directory of a process must not be used.',
+      })
+    }
     const rest = found.subarray(HEAD_BYTES)
     return ((found[FLAGS_AT] ?? 0) & IS_REFUSAL) === 0 ? { body: rest } : { refusal: decodeError(rest) }
   }
@@ -49,12 +60,13 @@ export interface Asked extends RequestId {
   readonly isInternal: boolean
 }
 
-/** Keeps the answer. */
-export function keepAnswer(batch: StateBatch, id: Asked, timeUs: number, answer: Answer): void {
+/** Keeps the answer to what has that check. */
+export function keepAnswer(batch: StateBatch, id: Asked, timeUs: number, answer: Answer, check = 0): void {
   const rest = 'body' in answer ? answer.body : encodeError(answer.refusal)
   const value = Buffer.allocUnsafe(HEAD_BYTES + rest.length)
   value.write(numberKey(id.sequence) + numberKey(timeUs), 0, 'latin1')
   value[FLAGS_AT] = (id.isInternal ? IS_INTERNAL : 0) | ('body' in answer ? 0 : IS_REFUSAL)
+  value.writeUInt32LE(check, CHECK_AT)
   rest.copy(value, HEAD_BYTES)
   batch.put(sessionKey(id.shard, id), value)
 }

@@ -8,7 +8,7 @@ import type { Socket } from 'node:net'
 import { ERRORS, isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { gauge, registry as metrics } from '#base/metrics.ts'
-import type { Clock } from '#cluster/surroundings.ts'
+import type { Cancel, Clock } from '#cluster/surroundings.ts'
 
 import { EventStreams } from './event-streams.ts'
 import { objectionTo } from './http-guard.ts'
@@ -23,6 +23,8 @@ const log = logger('cluster/registry')
 const CONNECTIONS_MAX = 256
 /** Without a byte in either direction; streams of events have none. */
 const IDLE_MS = 30_000
+/** For a whole request to come, from the connection on, or from the answer to the one before. Node looks after that only where it listens itself. */
+const REQUEST_MS = 10_000
 /** Requests have no body that matters. */
 const BODY_BYTES_MAX = 1024
 
@@ -45,13 +47,18 @@ export class RegistryHttp {
   readonly #secret: Buffer | undefined
   readonly #http: Server
   readonly #streams: EventStreams
+  readonly #clock: Clock
+  /** Of each connection that a request is waited for on: what ends the wait. */
+  readonly #waits = new Map<Socket, Cancel>()
   readonly #sockets = new Set<Socket>()
 
   constructor({ server, clock, secret }: RegistryHttpOptions) {
     this.#registry = server
+    this.#clock = clock
     this.#secret = secret
     this.#streams = new EventStreams(server.view, clock)
     this.#http = createServer({ maxHeaderSize: 16_384 }, (request, response) => {
+      response.once('close', () => this.#await(request.socket))
       this.#take(request, response).catch((error: unknown) => this.#fail(response, error))
     })
     this.#http.timeout = IDLE_MS
@@ -64,7 +71,11 @@ export class RegistryHttp {
       return
     }
     this.#sockets.add(socket)
-    socket.once('close', () => this.#sockets.delete(socket))
+    socket.once('close', () => {
+      this.#sockets.delete(socket)
+      this.#arrived(socket)
+    })
+    this.#await(socket)
     this.#http.emit('connection', socket)
   }
 
@@ -73,13 +84,29 @@ export class RegistryHttp {
     for (const socket of this.#sockets) socket.destroy()
   }
 
+  /** The next request has its time from now on. */
+  #await(socket: Socket): void {
+    if (socket.destroyed) return
+    this.#arrived(socket)
+    this.#waits.set(
+      socket,
+      this.#clock.after(REQUEST_MS, () => socket.destroy()),
+    )
+  }
+
+  #arrived(socket: Socket): void {
+    this.#waits.get(socket)?.()
+    this.#waits.delete(socket)
+  }
+
   async #take(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const objection = objectionTo(request, this.#secret)
     if (objection !== undefined) {
       request.resume()
       return sendError(response, objection.status, objection.error, objection.headers)
     }
-    await readAway(request)
+    await readAway(request, response)
+    this.#arrived(request.socket)
     const path = (request.url ?? '/').split('?')[0] ?? '/'
     const method = request.method === 'HEAD' ? 'get' : (request.method ?? '').toLowerCase()
     const special = SPECIAL.get(path)
@@ -163,11 +190,13 @@ function sendError(
 }
 
 /** @throws OperationError `INPUT_INVALID` for a long one */
-async function readAway(request: IncomingMessage): Promise<void> {
+async function readAway(request: IncomingMessage, response: ServerResponse): Promise<void> {
   let bytes = 0
   for await (const chunk of request) {
     bytes += (chunk as Buffer).length
     if (bytes > BODY_BYTES_MAX) {
+      // The rest of it is not taken for another request.
+      response.setHeader('connection', 'close')
       throw new OperationError(
         'INPUT_INVALID',
         `Cannot take the request: its body is longer than ${BODY_BYTES_MAX} bytes`,

@@ -11,7 +11,7 @@ import type { Machine } from '#cluster/journal/machine.ts'
 import { findAnswer, forgetAnswers, keepAnswer, SESSION_US, type Answer } from '#cluster/journal/sessions.ts'
 import type { StateBatch } from '#cluster/journal/state.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
-import { saysLater } from '#cluster/wire/envelope.ts'
+import { requestCheck, saysLater } from '#cluster/wire/envelope.ts'
 import { NO_INODE } from '#cluster/wire/forms.ts'
 import type { AnyMessage } from '#cluster/wire/message.ts'
 
@@ -93,7 +93,8 @@ export class ShardMachine implements Machine<ShardEntry, Answer> {
   apply(batch: StateBatch, entry: ShardEntry): Answer {
     const { header, timeUs, chosen } = entry
     const { shard, kind } = header
-    const answer = findAnswer(batch, shard, header)
+    const check = requestCheck(entry.frame)
+    const answer = findAnswer(batch, shard, header, check)
     if (answer !== undefined) return answer
     const apply = applies.get(kind)
     if (apply === undefined) throw new OperationError('WIRE_KIND_UNKNOWN', `Cannot do a write of kind ${kind}`)
@@ -108,7 +109,7 @@ export class ShardMachine implements Machine<ShardEntry, Answer> {
       given = { refusal: error }
     }
     batch.put(TIME_KEY, numberValue(timeUs))
-    keepAnswer(batch, header, timeUs, given)
+    keepAnswer(batch, header, timeUs, given, check)
     return given
   }
 }

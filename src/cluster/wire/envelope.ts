@@ -10,6 +10,8 @@
  */
 import { OperationError, ERRORS, type ErrorCode } from '#base/errors.ts'
 
+import { crc32c } from '#cluster/erasure/crc32c.ts'
+
 import { ByteReader, ByteWriter, encode, malformed, struct, text, u53, written, type Codec } from './codec.ts'
 
 export const WIRE_VERSION = 1
@@ -59,6 +61,11 @@ export function readHeader(frame: Buffer): Header {
     slot: frame.readUInt16LE(reader.take(2)),
     sequence: u53.read(reader),
   }
+}
+
+/** A checksum of what a request asks for: its kind and its body, whoever asks. */
+export function requestCheck(frame: Buffer): number {
+  return crc32c(frame.subarray(HEADER_BYTES), crc32c(frame.subarray(2, 4)))
 }
 
 /** The body of a frame whose header was read. */
