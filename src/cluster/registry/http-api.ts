@@ -58,7 +58,9 @@ export class RegistryHttp {
     this.#secret = secret
     this.#streams = new EventStreams(server.view, clock)
     this.#http = createServer({ maxHeaderSize: 16_384 }, (request, response) => {
-      response.once('close', () => this.#await(request.socket))
+      // It is not the request's any more when the answer has gone.
+      const { socket } = request
+      response.once('close', () => this.#await(socket))
       this.#take(request, response).catch((error: unknown) => this.#fail(response, error))
     })
     this.#http.timeout = IDLE_MS
@@ -105,7 +107,7 @@ export class RegistryHttp {
       request.resume()
       return sendError(response, objection.status, objection.error, objection.headers)
     }
-    await readAway(request, response)
+    await readAway(request)
     this.#arrived(request.socket)
     const path = (request.url ?? '/').split('?')[0] ?? '/'
     const method = request.method === 'HEAD' ? 'get' : (request.method ?? '').toLowerCase()
@@ -190,13 +192,11 @@ function sendError(
 }
 
 /** @throws OperationError `INPUT_INVALID` for a long one */
-async function readAway(request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function readAway(request: IncomingMessage): Promise<void> {
   let bytes = 0
   for await (const chunk of request) {
     bytes += (chunk as Buffer).length
     if (bytes > BODY_BYTES_MAX) {
-      // The rest of it is not taken for another request.
-      response.setHeader('connection', 'close')
       throw new OperationError(
         'INPUT_INVALID',
         `Cannot take the request: its body is longer than ${BODY_BYTES_MAX} bytes`,
