@@ -2,12 +2,12 @@
 import { OperationError } from '#base/errors.ts'
 
 import { command, type Command } from './command.ts'
-import { DATA_VERBS } from './fs-data-verbs.ts'
-import { HISTORY_VERBS } from './fs-history-verbs.ts'
-import { fsck } from './fs-fsck.ts'
-import { FS_OPTIONS } from './fs-options.ts'
-import { SHARD_VERBS } from './fs-shard-verbs.ts'
-import { TREE_VERBS } from './fs-tree-verbs.ts'
+import { DATA_VERBS } from '#cli/fs/data-verbs.ts'
+import { HISTORY_VERBS } from '#cli/fs/history-verbs.ts'
+import { fsck } from '#cli/fs/fsck.ts'
+import { FS_OPTIONS } from '#cli/fs/options.ts'
+import { SHARD_VERBS } from '#cli/fs/shard-verbs.ts'
+import { TREE_VERBS } from '#cli/fs/tree-verbs.ts'
 
 const group = command({
   name: 'fs',

@@ -5,11 +5,11 @@ import { type InodeId, inodeType, shownInode } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { NO_INODE, type Status } from '#cluster/wire/forms.ts'
 
-import type { ExitCode } from './command.ts'
-import { placeOf } from './fs-place.ts'
-import { policyText } from './fs-policy-text.ts'
-import { type FsSession, forEach } from './fs-session.ts'
-import { parseTime } from './fs-time.ts'
+import type { ExitCode } from '#cli/command.ts'
+import { placeOf } from './place.ts'
+import { policyText } from './policy-text.ts'
+import { type FsSession, forEach } from './session.ts'
+import { parseTime } from './time.ts'
 
 /** `stat PATH...` */
 export function stat(session: FsSession, paths: readonly string[], asOf: string | undefined): Promise<ExitCode> {

@@ -3,11 +3,11 @@ import type { Listed } from '#cluster/client/cluster-client.ts'
 import { type InodeType, inodeType, shownInode } from '#cluster/inode-id.ts'
 import { type Edge, NO_INODE, type Status } from '#cluster/wire/forms.ts'
 
-import { checkDirectory, placeOf } from './fs-place.ts'
-import type { FsSession } from './fs-session.ts'
-import { asEntry, entryJson, statusJson, statusOf, targetText } from './fs-status.ts'
-import { parseTime, shownMinute } from './fs-time.ts'
-import { AT_ONCE, mapAhead } from './fs-walk.ts'
+import { checkDirectory, placeOf } from './place.ts'
+import type { FsSession } from './session.ts'
+import { asEntry, entryJson, statusJson, statusOf, targetText } from './status.ts'
+import { parseTime, shownMinute } from './time.ts'
+import { AT_ONCE, mapAhead } from './walk.ts'
 
 const TYPE_LETTERS: Readonly<Record<InodeType, string>> = { directory: 'd', file: '-', symlink: 'l' }
 

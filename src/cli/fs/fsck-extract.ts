@@ -13,9 +13,9 @@ import { OfflineFiles, type OfflineName } from '#cluster/offline/offline-files.t
 import { OpenTransactions } from '#cluster/offline/open-transactions.ts'
 import type { OnProblem } from '#cluster/offline/problem.ts'
 
-import type { CopyExtras, CopyNode } from './fs-copy-end.ts'
-import { LocalEnd } from './fs-copy-local.ts'
-import { below } from './fs-place.ts'
+import type { CopyExtras, CopyNode } from './copy-end.ts'
+import { LocalEnd } from './copy-local.ts'
+import { below } from './place.ts'
 
 /** Small files wait for the disk that they are written to. */
 const FILES_AT_ONCE = 8

@@ -2,7 +2,7 @@
 import type { ClusterClient, Listed } from '#cluster/client/cluster-client.ts'
 import { type InodeId, inodeType } from '#cluster/inode-id.ts'
 
-import { below } from './fs-place.ts'
+import { below } from './place.ts'
 
 /** Directories whose first page is asked for before it is their turn, of each directory on the way. */
 const AHEAD = 16

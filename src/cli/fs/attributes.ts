@@ -4,13 +4,13 @@ import { inodeType } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { NO_INODE, EMPTY_POLICY } from '#cluster/wire/forms.ts'
 
-import type { ExitCode } from './command.ts'
-import { parseMode, parseOwner } from './fs-mode.ts'
-import { named } from './fs-names.ts'
-import { checkDirectory, clusterPath, placeOf } from './fs-place.ts'
-import { POLICY_WORDS, withPolicyText, wordText } from './fs-policy-text.ts'
-import { type FsSession, forEach } from './fs-session.ts'
-import { xattrsOf } from './fs-status.ts'
+import type { ExitCode } from '#cli/command.ts'
+import { parseMode, parseOwner } from './mode.ts'
+import { named } from './names.ts'
+import { checkDirectory, clusterPath, placeOf } from './place.ts'
+import { POLICY_WORDS, withPolicyText, wordText } from './policy-text.ts'
+import { type FsSession, forEach } from './session.ts'
+import { xattrsOf } from './status.ts'
 
 /** Bytes that are no text are shown so in JSON. */
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

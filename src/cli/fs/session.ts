@@ -9,13 +9,13 @@ import type { SpanForm } from '#cluster/client/redundancy-choice.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import type { NewAttributes } from '#cluster/client/cluster-client.ts'
 
-import { clusterSecurity } from './cluster-options.ts'
-import { EXIT, type ExitCode } from './command.ts'
-import { failureOf } from './failure.ts'
-import type { FsValues } from './fs-options.ts'
-import { FsOutput, OutputClosed } from './fs-output.ts'
-import { COMMON_OPTIONS, formatHostPort } from './options.ts'
-import { stopped, stopSignal } from './stop-signal.ts'
+import { clusterSecurity } from '#cli/cluster-options.ts'
+import { EXIT, type ExitCode } from '#cli/command.ts'
+import { failureOf } from '#cli/failure.ts'
+import type { FsValues } from './options.ts'
+import { FsOutput, OutputClosed } from './output.ts'
+import { COMMON_OPTIONS, formatHostPort } from '#cli/options.ts'
+import { stopped, stopSignal } from '#cli/stop-signal.ts'
 
 const CLEANING_UP_MS = 1000
 /** Where none is asked for. */

@@ -4,12 +4,12 @@ import type { KnownDisk } from '#cluster/client/disk-choice.ts'
 import { shownInode } from '#cluster/inode-id.ts'
 import type { BlocksBody, Span } from '#cluster/wire/forms.ts'
 
-import type { ExitCode } from './command.ts'
-import { spansOf } from './fs-finding.ts'
-import { named } from './fs-names.ts'
-import { checkFile, placeOf } from './fs-place.ts'
-import { type FsSession, forEach } from './fs-session.ts'
-import { parseTime } from './fs-time.ts'
+import type { ExitCode } from '#cli/command.ts'
+import { spansOf } from './finding.ts'
+import { named } from './names.ts'
+import { checkFile, placeOf } from './place.ts'
+import { type FsSession, forEach } from './session.ts'
+import { parseTime } from './time.ts'
 
 /** `cat PATH...` */
 export function concatenate(session: FsSession, paths: readonly string[], asOf: string | undefined): Promise<ExitCode> {

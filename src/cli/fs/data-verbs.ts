@@ -1,8 +1,8 @@
 /** The verbs about the bytes of files, as they are called. */
-import type { Command } from './command.ts'
-import { verb } from './fs-options.ts'
-import { AS_OF, PATH, PATHS } from './fs-tree-verbs.ts'
-import { boolean } from './options.ts'
+import type { Command } from '#cli/command.ts'
+import { verb } from './options.ts'
+import { AS_OF, PATH, PATHS } from './tree-verbs.ts'
+import { boolean } from '#cli/options.ts'
 
 const GROUP = 'Verb'
 
@@ -14,7 +14,7 @@ export const DATA_VERBS: readonly Command[] = [
       'Prints files as they are. As many blocks of each span may be missing as it has parity. Also takes inodes.',
     arguments: [PATHS],
     options: { asOf: AS_OF },
-    run: async (session, paths, { asOf }) => (await import('./fs-reading.ts')).concatenate(session, paths, asOf),
+    run: async (session, paths, { asOf }) => (await import('./reading.ts')).concatenate(session, paths, asOf),
   }),
   verb({
     name: 'cp',
@@ -36,7 +36,7 @@ export const DATA_VERBS: readonly Command[] = [
       { line: 'tar c . | eider fs cp - :/backup.tar', help: 'from standard input' },
       { line: 'eider fs cp -r --as-of 1h :/photos :/photos-before', help: 'a tree as it was an hour ago' },
     ],
-    run: async (session, args, values) => (await import('./fs-copy.ts')).copy(session, args, values),
+    run: async (session, args, values) => (await import('./copy.ts')).copy(session, args, values),
   }),
   verb({
     name: 'locations',
@@ -44,7 +44,7 @@ export const DATA_VERBS: readonly Command[] = [
     description:
       'Shows each span of a file, how redundant it is, and each of its blocks: on which disk, where, how that is.',
     arguments: [{ ...PATH, name: 'FILE' }],
-    run: async (session, [path = '']) => (await import('./fs-reading.ts')).locations(session, path),
+    run: async (session, [path = '']) => (await import('./reading.ts')).locations(session, path),
   }),
   verb({
     name: 'create_test_file',
@@ -53,6 +53,6 @@ export const DATA_VERBS: readonly Command[] = [
       'Makes a file of 22 bytes in three spans: "hello," inline, " world" mirrored on up to three disks, and ten zeros. Prints its inode.',
     arguments: [PATH, { name: 'CLASS', help: 'the storage class of the blocks, 2 or more', optional: true }],
     run: async (session, [path = '', storageClass]) =>
-      (await import('./fs-making-files.ts')).createTestFile(session, path, storageClass),
+      (await import('./making-files.ts')).createTestFile(session, path, storageClass),
   }),
 ]

@@ -7,10 +7,10 @@ import { type InodeId, inodeType, ROOT_INODE } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { EMPTY_POLICY, INLINE_BYTES_MAX, type Policy, type Status } from '#cluster/wire/forms.ts'
 
-import type { CopyExtras, CopyKind, CopyNode, CopySource, CopyTarget } from './fs-copy-end.ts'
-import { below } from './fs-place.ts'
-import { type FsSession, ownAttributes, warnOfSpan } from './fs-session.ts'
-import { statusOf, targetText, xattrsOf } from './fs-status.ts'
+import type { CopyExtras, CopyKind, CopyNode, CopySource, CopyTarget } from './copy-end.ts'
+import { below } from './place.ts'
+import { type FsSession, ownAttributes, warnOfSpan } from './session.ts'
+import { statusOf, targetText, xattrsOf } from './status.ts'
 
 /** Entries whose status came with a listing, and that were not asked for yet. */
 const AHEAD_MAX = 100_000

@@ -8,9 +8,9 @@ import { OperationError } from '#base/errors.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { ANYTHING, EMPTY_POLICY } from '#cluster/wire/forms.ts'
 
-import { named } from './fs-names.ts'
-import { checkDirectory, clusterPath, placeOf } from './fs-place.ts'
-import { type FsSession, ownAttributes, warnOfSpan } from './fs-session.ts'
+import { named } from './names.ts'
+import { checkDirectory, clusterPath, placeOf } from './place.ts'
+import { type FsSession, ownAttributes, warnOfSpan } from './session.ts'
 
 const INLINE = Buffer.from('hello,')
 const MIRRORED = Buffer.from(' world')

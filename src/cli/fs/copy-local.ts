@@ -16,7 +16,7 @@ import { SystemCallError } from '#os/libc.ts'
 import { checkAborted } from '#store/abort.ts'
 import { xattrGet, xattrNames, xattrSet } from '#os/xattr.ts'
 
-import type { CopyExtras, CopyKind, CopyNode, CopySource, CopyTarget } from './fs-copy-end.ts'
+import type { CopyExtras, CopyKind, CopyNode, CopySource, CopyTarget } from './copy-end.ts'
 
 const CHUNK_BYTES = 1 << 20
 /** Files of /proc and the like have more bytes than they say. */

@@ -10,7 +10,7 @@ import { PAGE_ENTRIES_MAX, shardMessages } from '#cluster/shard/shard-messages.t
 import type { ValueOf } from '#cluster/wire/codec.ts'
 import type { Permitted } from '#cluster/wire/forms.ts'
 
-import type { FsSession } from './fs-session.ts'
+import type { FsSession } from './session.ts'
 
 const ERASE_MS = 15_000
 /** A service that is being started anew. */

@@ -1,8 +1,8 @@
 /** The verbs about what was, as they are called. */
-import type { Argument, Command } from './command.ts'
-import { verb } from './fs-options.ts'
-import { PATH } from './fs-tree-verbs.ts'
-import { string } from './options.ts'
+import type { Argument, Command } from '#cli/command.ts'
+import { verb } from './options.ts'
+import { PATH } from './tree-verbs.ts'
+import { string } from '#cli/options.ts'
 
 const GROUP = 'Verb'
 const TIME: Argument = {
@@ -21,7 +21,7 @@ export const HISTORY_VERBS: readonly Command[] = [
     summary: 'every version of a name',
     description: 'Shows what a name has led to, the oldest first: from when until when, and what became of it.',
     arguments: [PATH],
-    run: async (session, [path = '']) => (await import('./fs-history.ts')).history(session, path),
+    run: async (session, [path = '']) => (await import('./history.ts')).history(session, path),
   }),
   verb({
     name: 'undelete',
@@ -33,7 +33,7 @@ export const HISTORY_VERBS: readonly Command[] = [
       at: string({ help: 'What was there at that time', group: GROUP, placeholder: 'TIME' }),
       to: string({ help: 'Another name in the same directory', group: GROUP, placeholder: 'NAME' }),
     },
-    run: async (session, [path = ''], values) => (await import('./fs-history.ts')).undelete(session, path, values),
+    run: async (session, [path = ''], values) => (await import('./history.ts')).undelete(session, path, values),
   }),
   ...SIDES.map(([side, which]) =>
     verb({
@@ -42,7 +42,7 @@ export const HISTORY_VERBS: readonly Command[] = [
       description: `Shows where a name led once: ${which}.`,
       arguments: [PATH, TIME],
       run: async (session, [path = '', time]) =>
-        (await import('./fs-history.ts')).resolveDead(session, path, { side, time }),
+        (await import('./history.ts')).resolveDead(session, path, { side, time }),
     }),
   ),
   ...SIDES.flatMap(([side, which]) =>
@@ -57,7 +57,7 @@ export const HISTORY_VERBS: readonly Command[] = [
         }`,
         arguments: [PATH, TIME],
         run: async (session, [path = '', time]) =>
-          (await import('./fs-listing.ts')).listDead(session, path, { side, all, time }),
+          (await import('./listing.ts')).listDead(session, path, { side, all, time }),
       }),
     ),
   ),

@@ -7,10 +7,10 @@ import { type InodeId, inodeType, ROOT_INODE, shownInode } from '#cluster/inode-
 import { ANYTHING, EMPTY_POLICY, INLINE_BYTES_MAX, NOTHING } from '#cluster/wire/forms.ts'
 import { inParallel } from '#store/parallel.ts'
 
-import type { ExitCode } from './command.ts'
-import { checkFile, clusterPath, targetOf } from './fs-place.ts'
-import { exitOf, type FsSession, forEach, ownAttributes, tellFailure } from './fs-session.ts'
-import { AT_ONCE, mapAhead, walk } from './fs-walk.ts'
+import type { ExitCode } from '#cli/command.ts'
+import { checkFile, clusterPath, targetOf } from './place.ts'
+import { exitOf, type FsSession, forEach, ownAttributes, tellFailure } from './session.ts'
+import { AT_ONCE, mapAhead, walk } from './walk.ts'
 
 /** `mkdir PATH...` */
 export function makeDirectories(

@@ -6,7 +6,7 @@ import fc from 'fast-check'
 
 import { EMPTY_POLICY, type Policy } from '#cluster/wire/forms.ts'
 
-import { policyText, withPolicyText } from './fs-policy-text.ts'
+import { policyText, withPolicyText } from './policy-text.ts'
 
 const maybe = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(value, { nil: undefined })
 const bytes = fc.integer({ min: 0, max: 2 ** 32 - 1 })

@@ -6,7 +6,7 @@ import fc from 'fast-check'
 
 import { isOperationError } from '#base/errors.ts'
 
-import { parseTime, shownTime } from './fs-time.ts'
+import { parseTime, shownTime } from './time.ts'
 
 const NOW = 1_800_000_000_000_000
 

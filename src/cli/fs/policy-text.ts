@@ -11,7 +11,7 @@
 import { OperationError } from '#base/errors.ts'
 import type { Policy } from '#cluster/wire/forms.ts'
 
-import { bytes, duration, formatBytes, formatDuration } from './options.ts'
+import { bytes, duration, formatBytes, formatDuration } from '#cli/options.ts'
 
 export const POLICY_WORDS = ['history.age', 'history.versions', 'spans', 'classes', 'stripe', 'inline'] as const
 type Word = (typeof POLICY_WORDS)[number]

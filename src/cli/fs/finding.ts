@@ -5,12 +5,12 @@ import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import type { Span, Status } from '#cluster/wire/forms.ts'
 import { compileGlob } from '#sync/glob.ts'
 
-import { placeOf } from './fs-place.ts'
-import type { FsSession } from './fs-session.ts'
-import { asEntry, entryJson, statusJson, statusOf } from './fs-status.ts'
-import { parseTime } from './fs-time.ts'
-import { AT_ONCE, mapAhead, walk, type Walked } from './fs-walk.ts'
-import { about } from './status-screen.ts'
+import { placeOf } from './place.ts'
+import type { FsSession } from './session.ts'
+import { asEntry, entryJson, statusJson, statusOf } from './status.ts'
+import { parseTime } from './time.ts'
+import { AT_ONCE, mapAhead, walk, type Walked } from './walk.ts'
+import { about } from '#cli/status-screen.ts'
 
 const SPANS_PAGE = 1000
 const TYPES = { f: 'file', d: 'directory', l: 'symlink' } as const

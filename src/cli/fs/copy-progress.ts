@@ -1,7 +1,7 @@
 /** What a copy has done so far, and on a terminal a line that says so, from the first second on. */
-import type { CopyKind } from './fs-copy-end.ts'
-import type { FsSession } from './fs-session.ts'
-import { about, counted } from './status-screen.ts'
+import type { CopyKind } from './copy-end.ts'
+import type { FsSession } from './session.ts'
+import { about, counted } from '#cli/status-screen.ts'
 
 const DRAW_MS = 200
 /** What is done sooner needs no line. */

@@ -5,7 +5,7 @@
 import { write } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { printable } from './status-screen.ts'
+import { printable } from '#cli/status-screen.ts'
 
 const LINES_BYTES = 64 * 1024
 /** A pipe that does not block is full: whoever reads it needs some time. */

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 
 import { isOperationError } from '#base/errors.ts'
 
-import { parseMode, parseOwner } from './fs-mode.ts'
+import { parseMode, parseOwner } from './mode.ts'
 
 for (const [text, mode, isDirectory, expected] of [
   ['640', 0o755, false, 0o640],

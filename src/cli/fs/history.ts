@@ -5,13 +5,13 @@ import { namesOf } from '#cluster/client/cluster-client.ts'
 import { type InodeId, inodeType, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
 import { type Edge, NO_INODE, NOTHING, type Status } from '#cluster/wire/forms.ts'
 
-import { edgeJson, isPast, type Side } from './fs-listing.ts'
-import { named } from './fs-names.ts'
-import { clusterPath } from './fs-place.ts'
-import type { FsSession } from './fs-session.ts'
-import { statusOf } from './fs-status.ts'
-import { parseTime, shownTime } from './fs-time.ts'
-import { mapAhead, AT_ONCE } from './fs-walk.ts'
+import { edgeJson, isPast, type Side } from './listing.ts'
+import { named } from './names.ts'
+import { clusterPath } from './place.ts'
+import type { FsSession } from './session.ts'
+import { statusOf } from './status.ts'
+import { parseTime, shownTime } from './time.ts'
+import { mapAhead, AT_ONCE } from './walk.ts'
 
 /** `resolve_dead_le` and `resolve_dead_ge`: which past edge of a name is the newest until a time, or the oldest from it on. */
 export async function resolveDead(

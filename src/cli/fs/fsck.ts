@@ -1,8 +1,8 @@
-/** `eider fs fsck`: checks, lists or rescues a cluster by its directories alone, as the command line has it. What runs is `fs-fsck-run.ts`. */
+/** `eider fs fsck`: checks, lists or rescues a cluster by its directories alone, as the command line has it. What runs is `fsck-run.ts`. */
 import { OperationError } from '#base/errors.ts'
 
-import { command } from './command.ts'
-import { boolean, path, string, texts } from './options.ts'
+import { command } from '#cli/command.ts'
+import { boolean, path, string, texts } from '#cli/options.ts'
 
 const GROUP = 'Verb'
 
@@ -59,7 +59,7 @@ export const fsck = command({
     if (values.list && values.extract !== undefined) {
       throw new OperationError('USAGE', 'Cannot use --list and --extract together: one after the other, please')
     }
-    const { runFsck } = await import('./fs-fsck-run.ts')
+    const { runFsck } = await import('./fsck-run.ts')
     return runFsck(data, values)
   },
 })

@@ -1,7 +1,7 @@
 /** What every verb of `eider fs` has as options, and how a verb is declared: it runs with the cluster connected. */
-import type { FsSession } from './fs-session.ts'
-import { CLUSTER_OPTIONS } from './cluster-options.ts'
-import { type Argument, command, type Command, EXIT, type Example, type ExitCode } from './command.ts'
+import type { FsSession } from './session.ts'
+import { CLUSTER_OPTIONS } from '#cli/cluster-options.ts'
+import { type Argument, command, type Command, EXIT, type Example, type ExitCode } from '#cli/command.ts'
 import {
   boolean,
   type CommonOptions,
@@ -10,7 +10,7 @@ import {
   type OptionTable,
   type OptionValues,
   string,
-} from './options.ts'
+} from '#cli/options.ts'
 
 export const FS_OPTIONS = {
   registry: hostPort({ help: 'Where the registry is', group: 'Cluster', default: '127.0.0.1:8600' }),
@@ -57,7 +57,7 @@ export function verb<const T extends OptionTable>(parts: VerbParts<T>): Command 
     examples,
     options: { ...parts.options, ...FS_OPTIONS },
     run: async (given, values) => {
-      const { inSession } = await import('./fs-session.ts')
+      const { inSession } = await import('./session.ts')
       const own = values as OptionValues<T> & FsValues
       return (await inSession(own, (session) => parts.run(session, given, own))) ?? EXIT.done
     },

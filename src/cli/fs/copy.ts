@@ -10,16 +10,16 @@ import { posix } from 'node:path'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 
-import type { ExitCode } from './command.ts'
-import { ClusterEnd } from './fs-copy-cluster.ts'
-import { type CopyExtras, type CopyNode, type CopySource, type CopyTarget, NO_XATTRS } from './fs-copy-end.ts'
-import { LocalEnd } from './fs-copy-local.ts'
-import { CopyProgress } from './fs-copy-progress.ts'
-import { named } from './fs-names.ts'
-import { clusterPath } from './fs-place.ts'
-import { exitOf, type FsSession, ownAttributes, tellFailure } from './fs-session.ts'
-import { parseTime } from './fs-time.ts'
-import { mapAhead } from './fs-walk.ts'
+import type { ExitCode } from '#cli/command.ts'
+import { ClusterEnd } from './copy-cluster.ts'
+import { type CopyExtras, type CopyNode, type CopySource, type CopyTarget, NO_XATTRS } from './copy-end.ts'
+import { LocalEnd } from './copy-local.ts'
+import { CopyProgress } from './copy-progress.ts'
+import { named } from './names.ts'
+import { clusterPath } from './place.ts'
+import { exitOf, type FsSession, ownAttributes, tellFailure } from './session.ts'
+import { parseTime } from './time.ts'
+import { mapAhead } from './walk.ts'
 
 /** Small files wait for disks and networks most of the time; the memory for large ones is bounded elsewhere. */
 const ENTRIES_AT_ONCE = 32
@@ -76,7 +76,7 @@ function checkEnds(sources: readonly string[], target: string, { asOf }: CopyOpt
 
 /** To standard output, one after the other. */
 async function copyOut(session: FsSession, sources: readonly string[], { asOf }: CopyOptions): Promise<ExitCode> {
-  const { concatenate } = await import('./fs-reading.ts')
+  const { concatenate } = await import('./reading.ts')
   return concatenate(session, sources, asOf)
 }
 

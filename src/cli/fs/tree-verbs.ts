@@ -1,7 +1,7 @@
 /** The verbs about names, directories and attributes, as they are called. */
-import type { Argument, Command } from './command.ts'
-import { verb } from './fs-options.ts'
-import { boolean, bytes, choice, duration, string } from './options.ts'
+import type { Argument, Command } from '#cli/command.ts'
+import { verb } from './options.ts'
+import { boolean, bytes, choice, duration, string } from '#cli/options.ts'
 
 const GROUP = 'Verb'
 export const PATH: Argument = { name: 'PATH', help: 'of the cluster, absolute' }
@@ -22,7 +22,7 @@ export const TREE_VERBS: readonly Command[] = [
       asOf: AS_OF,
     },
     examples: [{ line: 'eider fs ls /a --as-of "10 minutes ago"', help: 'what was there then' }],
-    run: async (session, [path = ''], values) => (await import('./fs-listing.ts')).list(session, path, values),
+    run: async (session, [path = ''], values) => (await import('./listing.ts')).list(session, path, values),
   }),
   verb({
     name: 'stat',
@@ -30,14 +30,14 @@ export const TREE_VERBS: readonly Command[] = [
     description: 'Shows inode, type, times and all else of what a path leads to, a fact a line. Also takes inodes.',
     arguments: [PATHS],
     options: { asOf: AS_OF },
-    run: async (session, paths, { asOf }) => (await import('./fs-status.ts')).stat(session, paths, asOf),
+    run: async (session, paths, { asOf }) => (await import('./status.ts')).stat(session, paths, asOf),
   }),
   verb({
     name: 'resolve',
     summary: 'the inode that a path leads to',
     description: 'Prints the inode that a path leads to.',
     arguments: [PATH],
-    run: async (session, [path = '']) => (await import('./fs-status.ts')).resolve(session, path),
+    run: async (session, [path = '']) => (await import('./status.ts')).resolve(session, path),
   }),
   verb({
     name: 'mkdir',
@@ -47,14 +47,14 @@ export const TREE_VERBS: readonly Command[] = [
     options: {
       parents: boolean({ help: 'Also those on the way; one that is there is fine', group: GROUP, short: 'p' }),
     },
-    run: async (session, paths, values) => (await import('./fs-names.ts')).makeDirectories(session, paths, values),
+    run: async (session, paths, values) => (await import('./names.ts')).makeDirectories(session, paths, values),
   }),
   verb({
     name: 'rmdir',
     summary: 'removes empty directories',
     description: 'Removes directories that have nothing in them now. They stay in the history. Needs the coordinator.',
     arguments: [PATHS],
-    run: async (session, paths) => (await import('./fs-names.ts')).removeDirectories(session, paths),
+    run: async (session, paths) => (await import('./names.ts')).removeDirectories(session, paths),
   }),
   verb({
     name: 'rm',
@@ -63,7 +63,7 @@ export const TREE_VERBS: readonly Command[] = [
       'Removes files and symlinks, which the history keeps for as long as the policy of their directory says.',
     arguments: [PATHS],
     options: { recursive },
-    run: async (session, paths, values) => (await import('./fs-names.ts')).remove(session, paths, values),
+    run: async (session, paths, values) => (await import('./names.ts')).remove(session, paths, values),
   }),
   verb({
     name: 'mv',
@@ -74,7 +74,7 @@ export const TREE_VERBS: readonly Command[] = [
       { name: 'SOURCE', help: 'a path of the cluster', many: true },
       { name: 'TARGET', help: 'a path of the cluster' },
     ],
-    run: async (session, args) => (await import('./fs-names.ts')).move(session, args),
+    run: async (session, args) => (await import('./names.ts')).move(session, args),
   }),
   verb({
     name: 'ln',
@@ -85,7 +85,7 @@ export const TREE_VERBS: readonly Command[] = [
       symbolic: boolean({ help: 'A symlink: has to be said', group: GROUP, short: 's' }),
       force: boolean({ help: 'Takes the place of a file or symlink', group: GROUP, short: 'f' }),
     },
-    run: async (session, args, values) => (await import('./fs-names.ts')).link(session, args, values),
+    run: async (session, args, values) => (await import('./names.ts')).link(session, args, values),
   }),
   verb({
     name: 'find',
@@ -102,7 +102,7 @@ export const TREE_VERBS: readonly Command[] = [
     examples: [
       { line: "eider fs find / --name '*.log' --older-than 30d", help: 'logs that nobody has changed lately' },
     ],
-    run: async (session, [path = ''], values) => (await import('./fs-finding.ts')).find(session, path, values),
+    run: async (session, [path = ''], values) => (await import('./finding.ts')).find(session, path, values),
   }),
   verb({
     name: 'du',
@@ -113,21 +113,21 @@ export const TREE_VERBS: readonly Command[] = [
       summary: boolean({ help: 'Only the whole', group: GROUP, short: 's' }),
       physical: boolean({ help: 'Bytes on disks, with all copies and parity', group: GROUP }),
     },
-    run: async (session, [path = ''], values) => (await import('./fs-finding.ts')).usage(session, path, values),
+    run: async (session, [path = ''], values) => (await import('./finding.ts')).usage(session, path, values),
   }),
   verb({
     name: 'chmod',
     summary: 'changes modes',
     description: 'Changes the permissions of files and directories.',
     arguments: [{ name: 'MODE', help: 'octal, or such as u+x,go-w' }, PATHS],
-    run: async (session, args) => (await import('./fs-attributes.ts')).changeMode(session, args),
+    run: async (session, args) => (await import('./attributes.ts')).changeMode(session, args),
   }),
   verb({
     name: 'chown',
     summary: 'changes owners',
     description: 'Changes the owner, the group or both. The cluster keeps numbers; names are those of this machine.',
     arguments: [{ name: 'OWNER', help: 'USER, USER:GROUP or :GROUP' }, PATHS],
-    run: async (session, args) => (await import('./fs-attributes.ts')).changeOwner(session, args),
+    run: async (session, args) => (await import('./attributes.ts')).changeOwner(session, args),
   }),
   verb({
     name: 'xattr',
@@ -139,7 +139,7 @@ export const TREE_VERBS: readonly Command[] = [
       { name: 'NAME', help: 'of the attribute', optional: true },
       { name: 'VALUE', help: 'what "set" sets', optional: true },
     ],
-    run: async (session, args) => (await import('./fs-attributes.ts')).attribute(session, args),
+    run: async (session, args) => (await import('./attributes.ts')).attribute(session, args),
   }),
   verb({
     name: 'policy',
@@ -157,6 +157,6 @@ export const TREE_VERBS: readonly Command[] = [
         help: 'versions are kept 90 days; every file is stored as 4+2',
       },
     ],
-    run: async (session, args) => (await import('./fs-attributes.ts')).policy(session, args),
+    run: async (session, args) => (await import('./attributes.ts')).policy(session, args),
   }),
 ]
