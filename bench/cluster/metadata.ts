@@ -202,7 +202,7 @@ async function coordinator({ scratch }: Run): Promise<BenchRow[]> {
   }
   const registry = await startRegistry({ data: join(scratch, 'registry'), listen: '127.0.0.1:0', onFailed })
   const common = { registry: registry.address, location: 'here', listen: '127.0.0.1:0', onFailed }
-  const shards = await startShard({ ...common, data: join(scratch, 'shards'), first: 0, last: 255 })
+  const shards = await startShard({ ...common, data: join(scratch, 'shards'), first: 0, last: 255, reserveBytes: 0 })
   const coordinating = await startCoordinator({ ...common, data: join(scratch, 'coordinator') })
   const client = await ClusterClient.connect({ surroundings: systemSurroundings(), registry: registry.address })
   const attributes = { ...ATTRIBUTES, mode: 0o755 }

@@ -17,6 +17,7 @@ import { startShard } from '#cluster/daemons/shard-daemon.ts'
 import { clusterSecurity } from './cluster-options.ts'
 import type { CLUSTER_COMMAND_OPTIONS } from './cluster.ts'
 import type { ExitCode } from './command.ts'
+import { METADATA_RESERVE } from './daemon-options.ts'
 import { advertisedHost, runDaemon, type RunningDaemon } from './daemon-process.ts'
 import { type CommonOptions, formatHostPort, type OptionValues } from './options.ts'
 import { startReady } from './readiness.ts'
@@ -45,6 +46,10 @@ export function runCluster(values: Values): Promise<ExitCode> {
   )
 }
 
+function metadataReserve({ reserve }: Values): number {
+  return Math.min(reserve, METADATA_RESERVE)
+}
+
 /** The directory of each disk. */
 function disksOf({ data, disk, disks }: Values): readonly string[] {
   return Array.from({ length: disks }, (_, index) => join(disk ?? data, `disk-${index + 1}`))
@@ -69,8 +74,9 @@ async function startAll(values: Values, onFailed: (error: OperationError) => voi
     const registry = await keep(
       startRegistry({ ...common, data: join(data, 'registry'), listen: formatHostPort(listen) }),
     )
-    // Its parts are on this machine, whatever others call it.
-    const own = { host: listen.host, port: Number(registry.address.slice(registry.address.lastIndexOf(':') + 1)) }
+    // Its parts are on this machine, whatever others call it; but certificates are for names.
+    const host = network.tls === undefined ? listen.host : (advertiseHost ?? listen.host)
+    const own = { host, port: Number(registry.address.slice(registry.address.lastIndexOf(':') + 1)) }
     const parts = {
       ...common,
       registry: formatHostPort(own),
@@ -78,7 +84,15 @@ async function startAll(values: Values, onFailed: (error: OperationError) => voi
       listen: formatHostPort({ host: listen.host, port: 0 }),
     }
     const starting = [
-      keep(startShard({ ...parts, data: join(data, 'shards'), first: 0, last: 255 })),
+      keep(
+        startShard({
+          ...parts,
+          data: join(data, 'shards'),
+          first: 0,
+          last: 255,
+          reserveBytes: metadataReserve(values),
+        }),
+      ),
       keep(startCoordinator({ ...parts, data: join(data, 'coordinator') })),
       ...disksOf(values).map((path, index) =>
         keep(
@@ -198,7 +212,7 @@ async function startProcesses(values: Values, signal: AbortSignal): Promise<Runn
       ...(host === undefined ? [] : ['--advertise', host]),
     ]
     const starting = [
-      start('shard', '--data', join(data, 'shards'), ...common),
+      start('shard', '--data', join(data, 'shards'), '--reserve', String(metadataReserve(values)), ...common),
       start('coordinator', '--data', join(data, 'coordinator'), ...common),
       ...disksOf(values).map((path, index) =>
         start(

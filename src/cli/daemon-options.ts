@@ -4,6 +4,9 @@ import { hostPort, path, string } from './options.ts'
 
 const GROUP = 'Cluster'
 
+/** Of a file system with metadata: enough for what is being stored at a time. */
+export const METADATA_RESERVE = 256 << 20
+
 const REGISTRY_ADDRESS = hostPort({
   help: 'The registry of the cluster',
   group: GROUP,

@@ -3,8 +3,8 @@ import { OperationError } from '#base/errors.ts'
 import { join } from 'node:path'
 
 import { command } from './command.ts'
-import { DAEMON_OPTIONS } from './daemon-options.ts'
-import { path, string } from './options.ts'
+import { DAEMON_OPTIONS, METADATA_RESERVE } from './daemon-options.ts'
+import { bytes, path, string } from './options.ts'
 import { stateDirectory } from './places.ts'
 
 /** The options of `shard` alone. */
@@ -20,6 +20,11 @@ const SHARD_OPTIONS = {
     group: 'Shard',
     placeholder: 'DIRECTORY',
     defaultText: 'a directory in /var/lib/eider or ~/.local/state/eider',
+  }),
+  reserve: bytes({
+    help: 'What is kept free on the file system of its directory: with less, nothing is taken but removals',
+    group: 'Shard',
+    default: METADATA_RESERVE,
   }),
   ...DAEMON_OPTIONS,
 } as const
@@ -41,7 +46,10 @@ export const shard = command({
     const { startShard } = await import('#cluster/daemons/shard-daemon.ts')
     const data = values.data ?? join(stateDirectory(), `shards-${first}-${last}`)
     return runDaemon(values, async (onFailed) => {
-      const daemon = await startShard({ ...(await registeredOptions(values, data, onFailed)), first, last })
+      const daemon = await startShard({
+        ...(await registeredOptions(values, data, onFailed)),
+        ...{ first, last, reserveBytes: values.reserve },
+      })
       return { ...daemon, announcement: `Shards ${first} to ${last} at ${daemon.address}` }
     })
   },

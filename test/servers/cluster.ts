@@ -55,7 +55,8 @@ export class TestCluster implements AsyncDisposable {
     })
     // Shards that start after the disks know all of them from the start.
     daemons.push(...(await Promise.all(services.map((each) => startBlockService(each)))))
-    daemons.push(await startShard({ ...registered, data: join(directory, 'shards'), first: 0, last: 255 }))
+    const shards = { data: join(directory, 'shards'), first: 0, last: 255, reserveBytes: 0 }
+    daemons.push(await startShard({ ...registered, ...shards }))
     if (hasCoordinator) daemons.push(await startCoordinator({ ...registered, data: join(directory, 'coordinator') }))
     return new TestCluster(directory, disks, registry.address, daemons)
   }

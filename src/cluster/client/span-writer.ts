@@ -129,6 +129,7 @@ export class SpanWriter {
     const domains = new Set<string>()
     const isLent = this.#lent.has(span.bytes.buffer)
     let blocksMax: number | undefined
+    let failed: OperationError | undefined
     let form: SpanForm | undefined
     let encoded: EncodedSpan | undefined
     // Blocks of given-up attempts that are still on their way read the same memory.
@@ -136,7 +137,7 @@ export class SpanWriter {
     try {
       for (let attempt = 1; ;) {
         checkAborted(actionOf(span), signal)
-        const next = span.choose({ domains, ...(blocksMax === undefined ? {} : { blocksMax }) })
+        const next = this.#choose(span, { domains, ...(blocksMax === undefined ? {} : { blocksMax }) }, failed)
         if (encoded === undefined || form === undefined || !isSameCut(form, next)) {
           stragglers.abort()
           stragglers = new AbortController()
@@ -158,11 +159,21 @@ export class SpanWriter {
         log.warn({ err: failure.error, attempt, avoid: failure.domains }, 'A span could not be written, and is moved')
         await this.#moveAway(span, signal)
         for (const domain of failure.domains) domains.add(domain)
+        failed = failure.error
         if (++attempt > ATTEMPTS_MAX) throw failure.error
       }
     } finally {
       stragglers.abort()
       room.releaseBeyond(isLent ? 1 : 0)
+    }
+  }
+
+  /** Where no disks are left to try, what was wrong with those that were tried says more than that there are none. */
+  #choose(span: SpanToWrite, avoided: Avoided, failed: OperationError | undefined): SpanForm {
+    try {
+      return span.choose(avoided)
+    } catch (error) {
+      throw failed !== undefined && isOperationError(error, 'DISKS_MISSING') ? failed : error
     }
   }
 

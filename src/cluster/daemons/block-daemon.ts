@@ -48,7 +48,8 @@ export async function startBlockService(options: BlockDaemonOptions): Promise<Da
   makeDataDirectory(data)
   const server = opened.adopt(new BlockServer({ surroundings, disks }), (each) => each.close())
   const address = advertisedAddress(await server.listen(listen), options.advertiseHost)
-  await server.register(registryTarget(registry), { process: await processIdOf(data), address, location })
+  const process = await processIdOf(data, placeOf(data))
+  await server.register(registryTarget(registry), { process, address, location })
   return daemonOf(address, opened)
 }
 
@@ -62,6 +63,12 @@ async function openDisk({ path, class: storageClass, domain }: DiskOptions, rese
   }
   const disk = await Disk.open({ files: LinuxBlockFiles.open(absolute), reserveBytes })
   return { disk, class: storageClass, domain, path: absolute, fileSystem: fileSystemOf(absolute) }
+}
+
+/** What a copy of the directory has not: so the copy of a disk is served by another process, and the registry can tell. */
+function placeOf(path: string): string {
+  const { ino, birthtimeNs } = statSync(path, { bigint: true })
+  return `${ino}-${birthtimeNs}`
 }
 
 /** A number that disks on one file system of one machine share. */

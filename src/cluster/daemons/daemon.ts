@@ -82,21 +82,32 @@ export function makeDataDirectory(path: string): void {
   }
 }
 
-/** The number of the process, from the first start in this directory on. @throws LOCAL_FAILED */
-export async function processIdOf(data: string): Promise<number> {
+/**
+ * The number of the process, from the first start in this directory on. @param place what must be the same for it to be that process still, such as
+ * the directory itself where a copy of it is another one
+ * @throws LOCAL_FAILED
+ */
+export async function processIdOf(data: string, place = ''): Promise<number> {
   const path = join(data, 'process')
   try {
-    const known = Number((await readFile(path, 'utf8')).trim())
-    if (Number.isSafeInteger(known) && known > 0) return known
+    const [number, madeAt = ''] = (await readFile(path, 'utf8')).trim().split(' ')
+    const known = Number(number)
+    const isOne = Number.isSafeInteger(known) && known > 0
+    if (isOne && madeAt === place) return known
+    if (isOne) return await newProcessId(path, place)
     throw new OperationError('LOCAL_FAILED', `Cannot use "${path}": it does not have the number of a process`, {
       hint: 'Remove it: the process is given another number.',
     })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
+  return newProcessId(path, place)
+}
+
+async function newProcessId(path: string, place: string): Promise<number> {
   const made = randomClient(systemSurroundings())
   await using file = await open(`${path}.new`, 'w', 0o600)
-  await file.writeFile(`${made}\n`)
+  await file.writeFile(`${made} ${place}`.trimEnd() + '\n')
   await file.sync()
   await rename(`${path}.new`, path)
   return made

@@ -12,20 +12,25 @@ import {
   type Daemon,
   type RegisteredOptions,
 } from './daemon.ts'
+import { roomAt } from './room.ts'
 
 export interface ShardDaemonOptions extends RegisteredOptions {
   /** Of the 256 shards: which are here. */
   readonly first: number
   readonly last: number
+  /** Kept free on the file system of its directory. */
+  readonly reserveBytes: number
 }
 
 /** Resolves when the registry knows of it. @throws JOURNAL_FAILED, JOURNAL_CORRUPT, ADDRESS_UNUSABLE, INPUT_INVALID */
 export async function startShard(options: ShardDaemonOptions): Promise<Daemon> {
-  const { data, listen, first, last, registry, location, onFailed } = options
+  const { data, listen, first, last, registry, location, reserveBytes, onFailed } = options
   const surroundings = systemSurroundings(options.network)
   await using opened = new AsyncDisposableStack()
   const server = opened.adopt(
-    await openServer(data, (kept) => ShardServer.open({ surroundings, ...kept, first, last, onFailed })),
+    await openServer(data, (kept) =>
+      ShardServer.open({ surroundings, ...kept, first, last, onFailed, hasRoom: roomAt(data, reserveBytes) }),
+    ),
     (each) => each.close(),
   )
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))

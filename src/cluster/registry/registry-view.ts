@@ -63,7 +63,7 @@ export interface DiskNews extends Room {
 const VERSIONS = 2 ** 32
 /** A disk is full that has no room for a block, or, where it is small, hardly any; and not any more with twice that. */
 const FULL_BYTES = 128 * 1024 ** 2
-const FULL_SHARE = 0.01
+const FULL_SHARE = 0.05
 
 export interface Moment {
   readonly monotonicMs: number

@@ -8,12 +8,12 @@ import { logger } from '#base/log.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { DurableMachine } from '#cluster/journal/durable-machine.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
-import type { Answer } from '#cluster/journal/sessions.ts'
+import { findAnswer, type Answer } from '#cluster/journal/sessions.ts'
 import type { StateReader, StoredState } from '#cluster/journal/state.ts'
 import type { Cancel, Link, LinkHandler, Surroundings } from '#cluster/surroundings.ts'
 import { randomClient } from '#cluster/wire/caller.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
-import { bodyOf, encodeRequest, readHeader } from '#cluster/wire/envelope.ts'
+import { bodyOf, encodeRequest, readHeader, requestCheck } from '#cluster/wire/envelope.ts'
 import { type BlocksBody, NO_INODE } from '#cluster/wire/forms.ts'
 import type { AnyMessage, Message } from '#cluster/wire/message.ts'
 import { Responder, type Incoming } from '#cluster/wire/responder.ts'
@@ -50,11 +50,23 @@ export interface ShardServerOptions {
   /** The virtual shards of this process. */
   readonly first: number
   readonly last: number
+  /** Whether what makes the state larger can be taken; what makes room is taken in any case. */
+  readonly hasRoom?: () => boolean
   /** Called once, where it cannot go on: the process is to end. */
   readonly onFailed: (error: OperationError) => void
   /** For the simulator's own tests: one that does something wrong. */
   readonly machine?: ShardMachine
 }
+
+/** What makes the state larger for good. */
+const GROWING: ReadonlySet<AnyMessage> = new Set<AnyMessage>([
+  shardMessages.construct,
+  shardMessages.create,
+  shardMessages.addInline,
+  shardMessages.addSpan,
+  shardMessages.setXattr,
+  shardMessages.createDirectory,
+])
 
 type ReadOf = (state: StateReader, shard: number, body: Buffer) => Buffer
 const readsByKind = new Map<number, ReadOf>()
@@ -78,6 +90,7 @@ export class ShardServer {
   readonly #surroundings: Surroundings
   readonly #machine: DurableMachine<ShardEntry, Answer>
   readonly #responder: Responder
+  readonly #hasRoom: () => boolean
   /** By shard and class. */
   readonly #writable = new Map<number, readonly WritableDisk[]>()
   /** Of the requests that the process makes itself. */
@@ -92,6 +105,7 @@ export class ShardServer {
     this.last = options.last
     this.#surroundings = options.surroundings
     this.#machine = machine
+    this.#hasRoom = options.hasRoom ?? (() => true)
     this.#client = randomClient(options.surroundings)
     const time = machine.state.get(TIME_KEY)
     this.#lastUs = time === undefined ? 0 : readNumber(time, 0)
@@ -173,6 +187,13 @@ export class ShardServer {
     }
     if (this.#machine.isFull) {
       return refuse(new OperationError('CLUSTER_BUSY', 'Cannot take a write: too much is waiting to be stored'))
+    }
+    // What was done already is answered, and not refused for want of room.
+    const isNew = (): boolean =>
+      findAnswer(this.#machine.state, shard, header, requestCheck(request.frame)) === undefined
+    if (GROWING.has(message) && !this.#hasRoom() && isNew()) {
+      const detail = 'the file system of its shard keeps what room it has for removals'
+      return refuse(new OperationError('DISK_FULL', `Cannot do "${message.name}": ${detail}`))
     }
     const answer = (given: Answer): void => ('body' in given ? give(given.body) : refuse(given.refusal))
     const submit = (chosen: readonly DiskId[]): void => {

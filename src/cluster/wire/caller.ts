@@ -210,7 +210,17 @@ export class Caller {
   #begin(call: Call, id: RequestId, isOwnSlot: boolean): void {
     const key = keyOf(id)
     assert(!this.#calls.has(key), 'nobody asks twice at a time under one request id')
-    call.sending = { id, isOwnSlot, frame: call.frameOf(id) }
+    let frame: Buffer
+    try {
+      frame = call.frameOf(id)
+    } catch (error) {
+      // What is asked cannot be said: its slot is for another, and nobody is told before `start` returns.
+      const refusal = asOperationError(error)
+      if (isOwnSlot) this.#giveSlot(id.slot)
+      this.#surroundings.clock.soon(() => this.#end(call, refusal))
+      return
+    }
+    call.sending = { id, isOwnSlot, frame }
     this.#calls.set(key, call)
     this.#send(call)
   }

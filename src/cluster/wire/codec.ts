@@ -11,6 +11,7 @@ import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 
 export interface Codec<T> {
+  /** @throws OperationError `INPUT_INVALID` for a text, bytes or a list that is too long */
   write(to: ByteWriter, value: T): void
   /** @throws OperationError `WIRE_MALFORMED` */
   read(from: ByteReader): T
@@ -128,6 +129,11 @@ export function decode<T>(codec: Codec<T>, bytes: Buffer): T {
   return value
 }
 
+/** What somebody wants to be sent may come from outside, too. */
+function tooLarge(detail: string): OperationError {
+  return new OperationError('INPUT_INVALID', `Cannot write a message: ${detail}`)
+}
+
 export function malformed(detail: string): OperationError {
   return new OperationError('WIRE_MALFORMED', `Cannot read a message: ${detail}`)
 }
@@ -238,7 +244,7 @@ export function text(bytesMax: number): Codec<string> {
   return {
     write(to, value) {
       const count = Buffer.byteLength(value)
-      assert(count <= bytesMax, `a text has at most ${bytesMax} bytes`)
+      if (count > bytesMax) throw tooLarge(`a text has at most ${bytesMax} bytes, and this one has ${count}`)
       length.write(to, count)
       const at = to.reserve(count)
       to.bytes.write(value, at, count, 'utf8')
@@ -261,7 +267,7 @@ export function text(bytesMax: number): Codec<string> {
 export function blob(bytesMax: number): Codec<Buffer> {
   return {
     write(to, value) {
-      assert(value.length <= bytesMax, `there are at most ${bytesMax} bytes`)
+      if (value.length > bytesMax) throw tooLarge(`there are ${value.length} bytes, and may be ${bytesMax}`)
       u32.write(to, value.length)
       const at = to.reserve(value.length)
       value.copy(to.bytes, at)
@@ -296,7 +302,7 @@ export function fixedBytes(count: number): Codec<Buffer> {
 export function list<T>(item: Codec<T>, countMax: number): Codec<readonly T[]> {
   return {
     write(to, values) {
-      assert(values.length <= countMax, `there are at most ${countMax} items`)
+      if (values.length > countMax) throw tooLarge(`a list has ${values.length} items, and may have ${countMax}`)
       u32.write(to, values.length)
       for (const value of values) item.write(to, value)
     },
