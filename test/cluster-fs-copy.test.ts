@@ -298,7 +298,7 @@ test('all disks full: no room is said, what did not fit is not there, and delete
     else refused = outcome
   }
   assert.ok(stored.length >= 2)
-  assert.match(refused.stderr, /no room|takes blocks|can be written to/)
+  assert.match(refused.stderr, /left beyond the reserve|takes blocks|can be written to/)
   assert.match(refused.stderr, /hint: .*(?:add disks|Add disks)/)
   assert.equal(await done(cluster, 'ls', '/'), `${stored.toSorted().join('\n')}\n`)
   await done(cluster, 'cp', `:/${stored[0]}`, 'read')

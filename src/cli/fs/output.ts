@@ -5,6 +5,7 @@
 import { write } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
+import { OperationError } from '#base/errors.ts'
 import { printable } from '#cli/status-screen.ts'
 
 const LINES_BYTES = 64 * 1024
@@ -61,7 +62,10 @@ export class FsOutput {
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         if (code === 'EPIPE') throw new OutputClosed('Cannot write: nobody reads it', { cause: error })
-        if (code !== 'EAGAIN') throw error
+        if (code !== 'EAGAIN') {
+          const { message } = error as Error
+          throw new OperationError('LOCAL_FAILED', `Cannot write the output: ${message}`, { cause: error })
+        }
         await sleep(FULL_MS)
       }
     }

@@ -297,3 +297,16 @@ test('another file system that is mounted over a disk is not taken for it', { sk
   await put(disk, idAt(NOW_MS, 1), madeUp(1000))
   assert.deepEqual(readdirSync(place.directory), [])
 })
+
+test('what is no file is none, and keeps nobody waiting', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'eider-block-files-'))
+  try {
+    const files = LinuxBlockFiles.open(directory)
+    assert.equal(spawnSync('mkfifo', [join(directory, 'pipe')]).status, 0)
+    await files.makeDirectory('directory')
+    for (const name of ['pipe', 'directory']) assert.equal(await files.open(name, 'cached'), undefined)
+    await files.close()
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})

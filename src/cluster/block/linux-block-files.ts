@@ -17,6 +17,7 @@ import {
   close,
   constants,
   fstat,
+  type Stats,
   fsync,
   ftruncate,
   lstat,
@@ -324,15 +325,21 @@ export class LinuxBlockFiles implements BlockFiles {
   async open(path: string, how: 'cached' | 'uncached'): Promise<StoredFile | undefined> {
     let fd: number
     try {
-      fd = await opened(this.#calls, this.#root + path, constants.O_RDONLY | constants.O_NOFOLLOW)
+      // What is no file, such as a pipe that somebody has put there, must not keep the disk waiting.
+      const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+      fd = await opened(this.#calls, this.#root + path, flags)
     } catch (error) {
       if (errnoOfCall(error) === 'ENOENT') return undefined
       throw error
     }
     try {
-      const { size } = await this.#calls.run<{ size: number }>('fstat', (done) => fstat(fd, done))
+      const status = await this.#calls.run<Stats>('fstat', (done) => fstat(fd, done))
+      if (!status.isFile()) {
+        await closed(this.#calls, fd)
+        return undefined
+      }
       if (how === 'uncached') await bypassCache(this.#calls, fd)
-      return new LinuxStoredFile(this.#calls, fd, size)
+      return new LinuxStoredFile(this.#calls, fd, status.size)
     } catch (error) {
       await closed(this.#calls, fd)
       throw error

@@ -357,7 +357,7 @@ function refusalIn(body: Buffer): OperationError {
 }
 
 function unreachable(call: Call, error: Error | undefined): OperationError {
-  const detail = error === undefined ? `it has not answered in ${call.deadlineMs} ms` : error.message
+  const detail = error === undefined ? `it has not answered in ${Math.round(call.deadlineMs)} ms` : error.message
   const message = `Cannot ask ${call.target.name} to ${call.message.name}: ${detail}`
   return new OperationError('CLUSTER_UNREACHABLE', message, { cause: error })
 }

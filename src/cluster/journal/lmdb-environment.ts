@@ -93,9 +93,13 @@ export class LmdbEnvironment {
     }
   }
 
-  /** A database of its own within the file. */
+  /** A database of its own within the file. @throws JOURNAL_FAILED, JOURNAL_CORRUPT */
   database(name: string): LmdbDatabase {
-    return this.root.openDB<Buffer, Key>({ name, ...ENCODINGS })
+    try {
+      return this.root.openDB<Buffer, Key>({ name, ...ENCODINGS })
+    } catch (error) {
+      throw failure(`open the ${this.#what} in "${this.#directory}"`, error)
+    }
   }
 
   /**
