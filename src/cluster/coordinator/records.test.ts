@@ -95,7 +95,7 @@ suite('what the coordinator keeps, byte by byte', () => {
     const session = hex('c', Buffer.of(0), n56(7), Buffer.of(1, 2))
     const sessionOf = records.find(([key]) => key === session)?.[1] ?? ''
     assert.equal(sessionOf.slice(0, 14), hex(n56(4)))
-    assert.equal(sessionOf.slice(28), hex(Buffer.of(0), u53(inode), u53(created)))
+    assert.equal(sessionOf.slice(28), hex(Buffer.of(0), little(4, 0), u53(inode), u53(created)))
     assert.deepEqual(
       records.filter(([key]) => key !== session),
       [
