@@ -39,7 +39,8 @@ export function checkTaking(
   checkName(name)
   checkLive(step.batch, step.shard, directory)
   const found = findEdge(step.batch, directory, name)
-  const action = `Cannot give ${JSON.stringify(name)} to inode ${shownInode(target)}`
+  const what = target === NO_INODE ? 'what is new' : `inode ${shownInode(target)}`
+  const action = `Cannot give ${JSON.stringify(name)} to ${what}`
   if (guard.how === 'is' && found?.inode !== guard.inode) {
     const detail = found === undefined ? 'nothing has it' : `it leads to ${shownInode(found.inode)}`
     throw new OperationError('EDGE_CHANGED', `${action}: ${detail}`)
