@@ -220,7 +220,9 @@ export class Workers {
       return
     }
     if (isOperationError(error) && error.retry === 'backoff') this.#isAway = true
-    const retries = mayPass(error) && isRunning && (tries + 1 < TRIES_MAX || !once)
+    // Others that were being sent at the time may have had the room that one of them would have been enough for.
+    const isCrowded = isOperationError(error, 'STORE_NO_SPACE') && tries === 0 && this.queue.running > 1
+    const retries = (mayPass(error) || isCrowded) && isRunning && (tries + 1 < TRIES_MAX || !once)
     log.debug({ err: error, path, tries, retries }, 'a path could not be made equal')
     if (!retries || tries + 1 === TRIES_MAX) this.#tellFailed(path, error)
     if (isRunning) this.queue.done(path, retries ? Date.now() + pauseMs(tries) : undefined)
