@@ -58,8 +58,12 @@ describe('removal in bulk from a bucket', () => {
     const directories = ['many', 'implied'].map(
       (path) => ({ path, kind: 'directory', version: IMPLICIT_VERSION }) as const,
     )
-    assert.deepEqual([...new Set(await codes([...removals, ...directories]))], ['done'])
+    // With the usual patience: a server that is only slow with a thousand objects is not asked what became of them.
+    const patient = await openS3Store('s3://removal', s3OptionsOf({ ...server, endpoint: proxy.endpoint }))
+    proxy.clear()
+    assert.deepEqual([...new Set(await codes([...removals, ...directories], patient))], ['done'])
     assert.deepEqual(requests(), ['BULK', 'BULK', 'BULK'])
+    await patient.close()
     for await (const page of store.list(''))
       assert.deepEqual(
         page.filter(({ path }) => path === 'many'),
