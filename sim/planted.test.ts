@@ -24,11 +24,11 @@ import {
   type SpanRecord,
   TIME_KEY,
 } from '#cluster/shard/records.ts'
-import { bodyOfEntry, type ShardEntry } from '#cluster/shard/shard-entry.ts'
+import type { ShardEntry } from '#cluster/shard/shard-entry.ts'
 import { ShardMachine } from '#cluster/shard/shard-machine.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
-import { encodeRequest } from '#cluster/wire/envelope.ts'
+import { bodyOf, encodeRequest } from '#cluster/wire/envelope.ts'
 
 import { runSeed } from './run-seed.ts'
 import type { Scenario } from './scenario.ts'
@@ -86,7 +86,7 @@ class BlindSwaps extends ShardMachine {
     if (header.kind !== shardMessages.swapBlocks.kind) return super.apply(batch, entry)
     const known = findAnswer(batch, header.shard, header)
     if (known !== undefined) return known
-    const { a, b } = decode(shardMessages.swapBlocks.request, bodyOfEntry(entry))
+    const { a, b } = decode(shardMessages.swapBlocks.request, bodyOf(entry.frame))
     const [left, right] = [findSpan(batch, a.file, a.offset), findSpan(batch, b.file, b.offset)]
     const isOneSpan = a.file === b.file && a.offset === b.offset
     if (left?.blocks === undefined || right?.blocks === undefined || isOneSpan) return super.apply(batch, entry)
@@ -134,7 +134,7 @@ class UnboundReceipts extends ShardMachine {
   override apply(batch: StateBatch, entry: ShardEntry): Answer {
     const { header } = entry
     if (header.kind !== shardMessages.certify.kind) return super.apply(batch, entry)
-    const request = decode(shardMessages.certify.request, bodyOfEntry(entry))
+    const request = decode(shardMessages.certify.request, bodyOf(entry.frame))
     const expected = receiptsOf(batch, findSpan(batch, request.file, request.offset))
     const isOne = (receipt: Buffer): boolean => expected.some((each) => each.equals(receipt))
     if (request.receipts.length !== expected.length || !request.receipts.every(isOne)) return super.apply(batch, entry)

@@ -1,13 +1,12 @@
 /** All that the shards of a cluster have, read from their states: what the checkers look at. */
 import type { DiskId } from '#cluster/block/permit.ts'
 import type { InodeId } from '#cluster/inode-id.ts'
-import { NUMBER_BYTES, numberOfKey } from '#cluster/journal/keys.ts'
+import { after, NUMBER_BYTES, numberOfKey } from '#cluster/journal/keys.ts'
 import type { Key, StateReader } from '#cluster/journal/state.ts'
 import {
   directoryRecord,
   fileRecord,
   NAME_AT,
-  prefixEnd,
   readNumber,
   type SpanRecord,
   spanRecord,
@@ -75,7 +74,7 @@ export function contentsOf(states: readonly StateReader[]): ClusterContents {
 }
 
 function each(state: StateReader, prefix: string, take: (key: Key, value: Buffer) => void): void {
-  state.range(prefix, prefixEnd(prefix), (key, value) => {
+  state.range(prefix, after(prefix), (key, value) => {
     take(key, value)
     return true
   })

@@ -8,7 +8,7 @@ import type { BlockId } from './block-id.ts'
 import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { PAGE_BYTES, pageCount } from './page-sums.ts'
 import type { BlockFacts } from './permit.ts'
-import { readSafeInteger, writeSafeInteger } from './safe-integer.ts'
+import { readSafeInteger, writeSafeInteger } from '#cluster/safe-integer.ts'
 
 /** The largest block: what a client holds in memory several times over while it encodes, and a disk reads in half a second. */
 export const BLOCK_BYTES_MAX = 100 << 20

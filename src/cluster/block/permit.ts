@@ -13,7 +13,7 @@ import { assert } from '#base/assert.ts'
 import { shortHmac } from '#cluster/short-hmac.ts'
 
 import type { BlockId } from './block-id.ts'
-import { writeSafeInteger } from './safe-integer.ts'
+import { writeSafeInteger } from '#cluster/safe-integer.ts'
 
 /** Names one disk of the cluster, for ever: a random safe integer, made at the first use of its directory. */
 export type DiskId = number & { readonly __disk: never }

@@ -8,6 +8,7 @@ import type { DiskId } from '#cluster/block/permit.ts'
 import { Heartbeat } from '#cluster/heartbeat.ts'
 import { SHARDS } from '#cluster/inode-id.ts'
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
+import { registryTarget } from '#cluster/registry/registry-target.ts'
 import type { Address, Surroundings } from '#cluster/surroundings.ts'
 import { type CallOptions, type Caller, DEADLINE_MS, type Target } from '#cluster/wire/caller.ts'
 
@@ -41,7 +42,7 @@ export class ClusterMap implements Disks {
   constructor(surroundings: Surroundings, caller: Caller, registry: Address) {
     this.#surroundings = surroundings
     this.#caller = caller
-    this.registry = { name: `the registry at ${registry}`, address: () => registry }
+    this.registry = registryTarget(registry)
     this.coordinator = {
       name: 'the coordinator',
       address: () => this.#coordinator,

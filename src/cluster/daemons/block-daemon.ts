@@ -8,6 +8,7 @@ import { BlockServer } from '#cluster/block/block-server.ts'
 import { Disk } from '#cluster/block/disk.ts'
 import { LinuxBlockFiles } from '#cluster/block/linux-block-files.ts'
 import type { ServedDisk } from '#cluster/block/served-disk.ts'
+import { registryTarget } from '#cluster/registry/registry-target.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
 import {
@@ -15,7 +16,6 @@ import {
   daemonOf,
   makeDataDirectory,
   processIdOf,
-  registryTarget,
   type Daemon,
   type RegisteredOptions,
 } from './daemon.ts'

@@ -8,15 +8,7 @@ import { registryMessages } from '#cluster/registry/registry-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { Caller } from '#cluster/wire/caller.ts'
 
-import {
-  advertisedAddress,
-  daemonOf,
-  openServer,
-  processIdOf,
-  registryTarget,
-  type Daemon,
-  type RegisteredOptions,
-} from './daemon.ts'
+import { advertisedAddress, daemonOf, openServer, processIdOf, type Daemon, type RegisteredOptions } from './daemon.ts'
 
 const log = logger('cluster/coordinator')
 const HEARTBEAT_MS = 10_000
@@ -42,7 +34,7 @@ export async function startCoordinator(options: RegisteredOptions): Promise<Daem
   let isCutOff = false
   const heartbeat = new Heartbeat(surroundings, HEARTBEAT_MS, async () => {
     try {
-      await caller.call(registryTarget(registry), registryMessages.registerCoordinator, facts)
+      await caller.call(map.registry, registryMessages.registerCoordinator, facts)
       isCutOff = false
       known.resolve()
     } catch (error) {

@@ -9,7 +9,7 @@ import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import type { StoredState } from '#cluster/journal/state.ts'
 import type { Address } from '#cluster/surroundings.ts'
-import { randomClient, type Target } from '#cluster/wire/caller.ts'
+import { randomClient } from '#cluster/wire/caller.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import type { TcpNetworkOptions } from '#cluster/wire/tcp-network.ts'
 
@@ -66,11 +66,6 @@ export function advertisedAddress(address: Address, host: string | undefined): A
   if (host === undefined) return address
   const port = address.slice(address.lastIndexOf(':') + 1)
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
-}
-
-/** The registry, which has one address. */
-export function registryTarget(address: Address): Target {
-  return { name: `the registry at ${address}`, address: () => address }
 }
 
 /** @throws LOCAL_FAILED */

@@ -1,17 +1,10 @@
 /** A shard process on a real machine: its journal and state in its directory, its port, its registration. */
 import { ShardRegistration } from '#cluster/shard/shard-registration.ts'
 import { ShardServer } from '#cluster/shard/shard-server.ts'
+import { registryTarget } from '#cluster/registry/registry-target.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
-import {
-  advertisedAddress,
-  daemonOf,
-  openServer,
-  processIdOf,
-  registryTarget,
-  type Daemon,
-  type RegisteredOptions,
-} from './daemon.ts'
+import { advertisedAddress, daemonOf, openServer, processIdOf, type Daemon, type RegisteredOptions } from './daemon.ts'
 import { roomAt } from './room.ts'
 
 export interface ShardDaemonOptions extends RegisteredOptions {

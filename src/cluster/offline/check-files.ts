@@ -16,7 +16,7 @@ import { crc32c, crc32cZeros } from '#cluster/erasure/crc32c.ts'
 import { isRedundancy, layoutSpan, type SpanLayout, STRIPES_MAX } from '#cluster/erasure/layout.ts'
 import { blockCrc, findSpanFlaw } from '#cluster/erasure/span-crc.ts'
 import { type InodeId, inodeShard, inodeType, shownInode } from '#cluster/inode-id.ts'
-import { NUMBER_BYTES, numberOfKey } from '#cluster/journal/keys.ts'
+import { after, NUMBER_BYTES, numberOfKey } from '#cluster/journal/keys.ts'
 import { RangePull } from '#cluster/journal/pull.ts'
 import type { StateReader } from '#cluster/journal/state.ts'
 import {
@@ -26,7 +26,6 @@ import {
   findFile,
   findTransient,
   NAME_AT,
-  prefixEnd,
   readNumber,
   spanKey,
   spanRecord,
@@ -336,7 +335,7 @@ export class FileCheck {
 
 /** Records whose keys begin with the letter, a few at a time. */
 function* pairs(state: StateReader, letter: string): Generator<readonly [key: string, value: Buffer]> {
-  const pull = new RangePull(state, letter, prefixEnd(letter))
+  const pull = new RangePull(state, letter, after(letter))
   for (let pair = pull.peek(); pair !== undefined; pair = pull.peek()) {
     pull.advance()
     yield [pair.key, pair.value]

@@ -7,10 +7,10 @@ import { SpanReader } from '#cluster/client/span-reader.ts'
 import type { KnownDisk } from '#cluster/client/disk-choice.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeShard, type InodeId, inodeType, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
-import { NUMBER_BYTES } from '#cluster/journal/keys.ts'
+import { after, NUMBER_BYTES } from '#cluster/journal/keys.ts'
 import { RangePull } from '#cluster/journal/pull.ts'
 import type { StateReader } from '#cluster/journal/state.ts'
-import { findEdge, pastKey, prefixEnd, readPast } from '#cluster/shard/records.ts'
+import { findEdge, pastKey, readPast } from '#cluster/shard/records.ts'
 import { reads } from '#cluster/shard/reads.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import type { Status } from '#cluster/wire/forms.ts'
@@ -84,14 +84,14 @@ export class OfflineFiles {
   *names(directory: InodeId, asOf?: number): Generator<OfflineName> {
     const state = this.#stateOf(directory)
     const shard = inodeShard(directory)
-    for (let after = ''; ;) {
+    for (let last = ''; ;) {
       const page =
         asOf === undefined
-          ? reads.list(state, shard, { directory, after, limit: PAGE, withStatus: false })
-          : reads.listAsOf(state, shard, { directory, asOf, after, limit: PAGE })
+          ? reads.list(state, shard, { directory, after: last, limit: PAGE, withStatus: false })
+          : reads.listAsOf(state, shard, { directory, asOf, after: last, limit: PAGE })
       yield* page.entries
       if (page.isLast) return
-      after = page.entries.at(-1)?.name ?? ''
+      last = page.entries.at(-1)?.name ?? ''
     }
   }
 
@@ -100,7 +100,7 @@ export class OfflineFiles {
     const state = this.#stateOf(directory)
     let count = findEdge(state, directory, name) === undefined ? 0 : 1
     const edges = pastKey(directory, name, 0).slice(0, -NUMBER_BYTES)
-    state.range(edges, prefixEnd(edges), (key, value) => {
+    state.range(edges, after(edges), (key, value) => {
       if (readPast(key, value).state !== 'removed') count++
       return true
     })

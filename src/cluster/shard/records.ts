@@ -5,8 +5,9 @@
 import type { BlockId } from '#cluster/block/block-id.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeType, type InodeId, type InodeType } from '#cluster/inode-id.ts'
-import { after, numberKey, NUMBER_BYTES, numberOfKey, textKey, textOfKey } from '#cluster/journal/keys.ts'
+import { numberKey, NUMBER_BYTES, numberOfKey, textKey, textOfKey } from '#cluster/journal/keys.ts'
 import type { Key, StateBatch, StateReader } from '#cluster/journal/state.ts'
+import { writeSafeInteger } from '#cluster/safe-integer.ts'
 import {
   blob,
   choice,
@@ -94,8 +95,6 @@ export const counterKey = (shard: number, type: InodeType): Key =>
   `mc${String.fromCharCode(shard)}${type === 'symlink' ? 's' : 'f'}`
 export const lastBlockKey = (shard: number): Key => `mb${String.fromCharCode(shard)}`
 
-/** What begins with the first kinds' letters, in order. */
-export const prefixEnd = after
 export const NAME_AT = 1 + NUMBER_BYTES
 
 const CURRENT = 0
@@ -196,8 +195,7 @@ export function touchDirectory(batch: StateBatch, directory: InodeId, nowUs: num
   const touched = Buffer.allocUnsafe(value.length)
   value.copy(touched)
   touched.writeDoubleLE(nowUs, MTIME_AT)
-  touched.writeUInt32LE(nowUs % 2 ** 32, CTIME_AT)
-  touched.writeUInt32LE(Math.floor(nowUs / 2 ** 32), CTIME_AT + 4)
+  writeSafeInteger(touched, nowUs, CTIME_AT)
   batch.put(key, touched)
 }
 

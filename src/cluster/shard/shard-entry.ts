@@ -5,7 +5,7 @@
  *
  * What the process does by itself is a request, too, of kinds that nobody can send (`own-messages.ts`).
  */
-import { bodyOf, readHeader, type Header } from '#cluster/wire/envelope.ts'
+import { readHeader, type Header } from '#cluster/wire/envelope.ts'
 import { ByteReader, ByteWriter, u16, u53 } from '#cluster/wire/codec.ts'
 
 export interface ShardEntry {
@@ -35,8 +35,4 @@ export function decodeEntry(bytes: Buffer): ShardEntry {
   for (let index = 0; index < count; index++) chosen.push(u53.read(reader))
   const frame = bytes.subarray(reader.take(reader.remaining))
   return { timeUs, chosen, header: readHeader(frame), frame }
-}
-
-export function bodyOfEntry(entry: ShardEntry): Buffer {
-  return bodyOf(entry.frame)
 }

@@ -11,7 +11,7 @@ import type { Machine } from '#cluster/journal/machine.ts'
 import { findAnswer, forgetAnswers, keepAnswer, SESSION_US, type Answer } from '#cluster/journal/sessions.ts'
 import type { StateBatch } from '#cluster/journal/state.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
-import { requestCheck, saysLater } from '#cluster/wire/envelope.ts'
+import { bodyOf, requestCheck, saysLater } from '#cluster/wire/envelope.ts'
 import { NO_INODE } from '#cluster/wire/forms.ts'
 import type { AnyMessage } from '#cluster/wire/message.ts'
 
@@ -29,7 +29,7 @@ import {
   SHARDS_KEY,
   TIME_KEY,
 } from './records.ts'
-import { bodyOfEntry, decodeEntry, encodeEntry, type ShardEntry } from './shard-entry.ts'
+import { decodeEntry, encodeEntry, type ShardEntry } from './shard-entry.ts'
 import { shardMessages } from './shard-messages.ts'
 import { spanOperations } from './span-operations.ts'
 import type { Step } from './step.ts'
@@ -102,7 +102,7 @@ export class ShardMachine implements Machine<ShardEntry, Answer> {
     assert(before === undefined || readNumber(before, 0) < timeUs, 'the times of entries increase')
     let given: Answer
     try {
-      given = { body: apply({ batch, timeUs, shard, chosen }, bodyOfEntry(entry)) }
+      given = { body: apply({ batch, timeUs, shard, chosen }, bodyOf(entry.frame)) }
     } catch (error) {
       if (!isOperationError(error) || error.code === 'WIRE_MALFORMED' || saysLater(error)) throw error
       assert(!batch.isChanged, 'what is refused changes nothing')

@@ -9,6 +9,7 @@ import { isUtf8 } from 'node:buffer'
 
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
+import { readSafeInteger, writeSafeInteger } from '#cluster/safe-integer.ts'
 
 export interface Codec<T> {
   /** @throws OperationError `INPUT_INVALID` for a text, bytes or a list that is too long */
@@ -22,7 +23,6 @@ export interface Codec<T> {
 /** What a codec is one of. */
 export type ValueOf<C> = C extends Codec<infer T> ? T : never
 
-const TWO_32 = 2 ** 32
 const SCRATCH_BYTES = 16_384
 const SCRATCH_BYTES_MAX = 1 << 20
 
@@ -196,14 +196,11 @@ export const u53: Codec<number> = {
   write(to, value) {
     assert(isWhole(value, Number.MAX_SAFE_INTEGER), 'an u53 is a safe integer')
     const at = to.reserve(8)
-    const { bytes } = to
-    bytes.writeUInt32LE(value % TWO_32, at)
-    bytes.writeUInt32LE(Math.floor(value / TWO_32), at + 4)
+    writeSafeInteger(to.bytes, value, at)
   },
   read(from) {
-    const at = from.take(8)
-    const value = from.bytes.readUInt32LE(at + 4) * TWO_32 + from.bytes.readUInt32LE(at)
-    if (value > Number.MAX_SAFE_INTEGER) throw malformed('a number is larger than 2^53 - 1')
+    const value = readSafeInteger(from.bytes, from.take(8))
+    if (value === undefined) throw malformed('a number is larger than 2^53 - 1')
     return value
   },
   form: 'u53',
