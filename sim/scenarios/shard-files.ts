@@ -133,7 +133,8 @@ class Worker {
       return
     }
     const guard = this.#guard(this.#entries.get(name))
-    const { created } = await this.#ask(shardMessages.link, { file, cookie, directory: ROOT_INODE, name, guard })
+    const link = { file, cookie, directory: ROOT_INODE, name, guard, size: bytes.length }
+    const { created } = await this.#ask(shardMessages.link, link)
     this.#happened(created, name, file)
   }
 

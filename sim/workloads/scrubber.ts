@@ -158,7 +158,7 @@ export class Scrubber {
     if (this.#below(2) === 0) {
       await client.ask(own.file, shardMessages.certify, { ...own, offset: 0, receipts: [first, ...receipts] })
     }
-    const link = { ...own, ...slot, guard: { how: 'any', inode: NO_INODE } as const }
+    const link = { ...own, ...slot, guard: { how: 'any', inode: NO_INODE } as const, size: bytes.length }
     return { inode: own.file, ...(await client.ask(own.file, shardMessages.link, link)) }
   }
 

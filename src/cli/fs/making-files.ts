@@ -42,8 +42,8 @@ export async function createTestFile(session: FsSession, text: string, classText
     const offset = INLINE.length + MIRRORED.length
     const zeros = { ...own, offset, size: ZEROS_BYTES, crc: zerosCrc, bytes: Buffer.alloc(0) }
     await client.askShard(shard, shardMessages.addInline, zeros)
-    const linked = await client.askShard(shard, shardMessages.link, { ...own, ...slot, guard: ANYTHING })
     const size = offset + ZEROS_BYTES
+    const linked = await client.askShard(shard, shardMessages.link, { ...own, ...slot, guard: ANYTHING, size })
     if (isJson) await out.json({ path, inode: shownInode(own.file), size, created: linked.created })
     else await out.line(shownInode(own.file))
   })

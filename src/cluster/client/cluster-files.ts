@@ -104,7 +104,7 @@ export class ClusterFiles {
         const request = { inode: constructed.file, xattr: each, how: 'any' as const }
         await client.askShard(shard, shardMessages.setXattr, request, { signal })
       }
-      const link = { ...constructed, directory, name, guard }
+      const link = { ...constructed, directory, name, guard, size }
       const linked = await client.askShard(shard, shardMessages.link, link, { signal })
       return { inode: constructed.file, ...linked, size }
     } catch (error) {
@@ -150,7 +150,8 @@ export class ClusterFiles {
         }
         if (count === 0) {
           lent.release()
-          return offset
+          // Not what the spans add up to: so the shard finds out where one of them was left out.
+          return input.taken
         }
         const bytes = lent.bytes.subarray(0, count)
         const at = offset
@@ -222,6 +223,8 @@ class ChunkQueue {
   readonly #head: Uint8Array[]
   readonly #source: AsyncIterator<Uint8Array>
   #left: Uint8Array = new Uint8Array()
+  /** Bytes that the source gave. */
+  taken = 0
 
   constructor(head: readonly Uint8Array[], source: AsyncIterator<Uint8Array>) {
     this.#head = [...head]
@@ -235,6 +238,7 @@ class ChunkQueue {
       if (this.#left.length === 0) {
         const next = this.#head.shift() ?? (await this.#next())
         if (next === undefined) break
+        this.taken += next.length
         this.#left = next
       }
       const part = this.#left.subarray(0, into.length - at)

@@ -98,7 +98,7 @@ describe('locks', () => {
     })
     shard.refuses('NAME_LOCKED', m.createEdge, { directory: ROOT_INODE, name: 'a', target: inode, guard: ANYTHING })
     const own = shard.construct()
-    shard.refuses('NAME_LOCKED', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING })
+    shard.refuses('NAME_LOCKED', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING, size: 0 })
     assert.deepEqual(shard.write(m.unlockEdge, { ...edge, hasLeft: false }), { removed: 0 })
     shard.refuses('EDGE_CHANGED', m.unlockEdge, { ...edge, hasLeft: true })
     assert.deepEqual(shard.edges('a'), ['current'])
@@ -180,6 +180,7 @@ describe('edges to other shards', () => {
       directory: ROOT_INODE,
       name: 'b',
       guard: ANYTHING,
+      size: 1,
     })
     shard.write(m.removeSpan, { file: inode, cookie })
     shard.write(m.removeInode, { inode })

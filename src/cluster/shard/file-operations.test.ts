@@ -61,7 +61,7 @@ describe('names', () => {
     ]
     for (const [code, name] of cases) {
       shard.refuses(code, m.create, { ...newFile('x'), name })
-      shard.refuses(code, m.link, { ...own, directory, name, guard: ANYTHING })
+      shard.refuses(code, m.link, { ...own, directory, name, guard: ANYTHING, size: 0 })
       shard.refuses(code, m.rename, { directory, name: 'here', inode, created, newName: name, guard: ANYTHING })
       shard.refuses(code, m.undelete, {
         directory,
@@ -278,7 +278,7 @@ describe('guards', () => {
     for (const [code, directory] of Object.entries(directories) as [keyof typeof directories, InodeId][]) {
       if (code !== 'DIRECTORY_EXPECTED') shard.refuses(code, m.create, { ...newFile(''), directory, name: 'x' })
       const own = shard.construct()
-      shard.refuses(code, m.link, { ...own, directory, name: 'x', guard: ANYTHING })
+      shard.refuses(code, m.link, { ...own, directory, name: 'x', guard: ANYTHING, size: 0 })
       assert.throws(() => shard.read('lookup', { directory, name: 'x' }), { code })
       assert.throws(() => shard.read('list', { directory, after: '', limit: 1, withStatus: false }), { code })
     }
@@ -293,7 +293,7 @@ describe('transient files', () => {
     shard.write(m.addInline, { ...own, offset: 3, ...inlineOf('def') })
     assert.deepEqual(shard.names(), [])
     assert.equal(shard.read('stat', { inode: own.file }).transient?.note, '')
-    const { created } = shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: NOTHING })
+    const { created } = shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: NOTHING, size: 6 })
     assert.deepEqual(shard.read('lookup', { directory: ROOT_INODE, name: 'a' }), {
       inode: own.file,
       created,
@@ -302,9 +302,9 @@ describe('transient files', () => {
     const { size, transient, ctime } = shard.read('stat', { inode: own.file })
     assert.deepEqual([size, transient, ctime], [6, undefined, created])
     // The same wish under another id finds it done.
-    const again = shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: NOTHING })
+    const again = shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: NOTHING, size: 6 })
     assert.equal(again.created, created)
-    shard.refuses('INODE_NOT_FOUND', m.link, { ...own, directory: ROOT_INODE, name: 'b', guard: NOTHING })
+    shard.refuses('INODE_NOT_FOUND', m.link, { ...own, directory: ROOT_INODE, name: 'b', guard: NOTHING, size: 6 })
     shard.refuses('INODE_NOT_FOUND', m.addInline, { ...own, offset: 6, ...inlineOf('x') })
   })
 
@@ -313,9 +313,25 @@ describe('transient files', () => {
     shard.learnDisks(1)
     const own = shard.construct()
     shard.write(m.addSpan, addSpanOf(own, 0, spanOf(9000, 1, 0)), { chosen: [1] })
-    shard.refuses('SPAN_OUT_OF_ORDER', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING })
+    const link = { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING }
+    shard.refuses('SPAN_OUT_OF_ORDER', m.link, { ...link, size: 9000 })
     shard.write(m.removeSpan, own)
-    shard.refuses('TRANSIENT_EXPIRED', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING })
+    shard.refuses('TRANSIENT_EXPIRED', m.link, { ...link, size: 9000 })
+  })
+
+  test('[S146] a file that has fewer or more bytes than its client meant is not linked', () => {
+    const shard = new TestShard()
+    const own = shard.construct()
+    const link = { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING }
+    shard.refuses('SPAN_OUT_OF_ORDER', m.link, { ...link, size: 3 })
+    shard.write(m.addInline, { ...own, offset: 0, ...inlineOf('abc') })
+    for (const size of [0, 2, 4, Number.MAX_SAFE_INTEGER]) shard.refuses('SPAN_OUT_OF_ORDER', m.link, { ...link, size })
+    assert.throws(() => shard.write(m.link, { ...link, size: 6 }), /it has 3 bytes here, and 6 were meant/)
+    assert.deepEqual(shard.names(), [])
+    // It can still be finished.
+    shard.write(m.addInline, { ...own, offset: 3, ...inlineOf('def') })
+    shard.write(m.link, { ...link, size: 6 })
+    assert.deepEqual(shard.names(), ['a'])
   })
 
   test('[S157] an hour after the last thing that was done with it, it is given up', () => {
@@ -328,7 +344,7 @@ describe('transient files', () => {
     shard.write(m.addInline, { ...own, offset: 1, ...inlineOf('b') })
     shard.nowUs += HOUR_US
     shard.refuses('TRANSIENT_EXPIRED', m.addInline, { ...own, offset: 2, ...inlineOf('c') })
-    shard.refuses('TRANSIENT_EXPIRED', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING })
+    shard.refuses('TRANSIENT_EXPIRED', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING, size: 2 })
   })
 
   test('[S157] what is scrapped cannot be written, and is removed from its end on, without a trace', () => {
@@ -361,7 +377,7 @@ describe('transient files', () => {
       shard.refuses('COOKIE_REFUSED', m.addInline, { ...own, offset: 0, ...inlineOf('a') })
       shard.refuses('COOKIE_REFUSED', m.addSpan, addSpanOf(own, 0, spanOf(5000, 1, 0)), { chosen: [1] })
       shard.refuses('COOKIE_REFUSED', m.certify, { ...own, offset: 0, receipts: [] })
-      shard.refuses('COOKIE_REFUSED', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING })
+      shard.refuses('COOKIE_REFUSED', m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING, size: 0 })
       shard.refuses('COOKIE_REFUSED', m.scrap, own)
       shard.refuses('COOKIE_REFUSED', m.removeSpan, own)
       shard.refuses('COOKIE_REFUSED', m.certifyRemoval, { ...own, offset: 0, receipts: [] })
@@ -459,7 +475,7 @@ describe('symlinks', () => {
     const own = shard.write(m.construct, { type: 'symlink', attributes: ATTRIBUTES, note: '' })
     assert.equal(inodeType(own.file), 'symlink')
     const name = { directory: ROOT_INODE, name: 'm', guard: ANYTHING }
-    shard.refuses('INPUT_INVALID', m.link, { ...own, ...name })
+    shard.refuses('INPUT_INVALID', m.link, { ...own, ...name, size: 0 })
     shard.refuses('INPUT_INVALID', m.addInline, { ...own, offset: 0, ...inlineOf('a\0') })
     shard.refuses('INPUT_INVALID', m.addInline, {
       ...own,
@@ -471,7 +487,7 @@ describe('symlinks', () => {
     shard.refuses('SPAN_INVALID', m.addSpan, addSpanOf(own, 0, spanOf(5000, 1, 0)), { chosen: [1] })
     shard.write(m.addInline, { ...own, offset: 0, ...inlineOf('../target') })
     shard.refuses('SPAN_OUT_OF_ORDER', m.addInline, { ...own, offset: 9, ...inlineOf('more') })
-    shard.write(m.link, { ...own, ...name })
+    shard.write(m.link, { ...own, ...name, size: 9 })
     assert.equal(shard.read('stat', { inode: own.file }).type, 'symlink')
   })
 

@@ -100,7 +100,7 @@ export const fileOperations: OperationsOf<typeof shardMessages, OwnOperations> =
     return NOTHING
   },
 
-  link(step, { file, cookie, directory, name, guard }) {
+  link(step, { file, cookie, directory, name, guard, size }) {
     const known = linkedAlready(step, file, directory, name)
     if (known !== undefined) return { created: known, replaced: NO_INODE }
     const record = liveTransient(step, file, cookie)
@@ -110,6 +110,10 @@ export const fileOperations: OperationsOf<typeof shardMessages, OwnOperations> =
       throw new OperationError('SPAN_OUT_OF_ORDER', `Cannot link file ${shownInode(file)}: ${detail}`)
     }
     if (inodeType(file) === 'symlink' && record.size === 0) throw noTarget()
+    if (record.size !== size) {
+      const detail = `it has ${record.size} bytes here, and ${size} were meant`
+      throw new OperationError('SPAN_OUT_OF_ORDER', `Cannot link file ${shownInode(file)}: ${detail}`)
+    }
     const before = checkTaking(step, directory, name, file, guard)
     takeName(step, directory, name, file, before)
     putFile(step, file, { ...record, ctime: step.timeUs })

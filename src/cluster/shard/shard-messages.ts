@@ -142,9 +142,10 @@ export const shardMessages = {
   link: message('link', {
     kind: 0x14,
     does: 'write',
-    request: struct({ ...fileAndCookie, directory: inode, name, guard }),
+    request: struct({ ...fileAndCookie, directory: inode, name, guard, size: u53 }),
     reply: struct({ created: stampUs, replaced: inodeOrNone }),
-    meaning: 'Gives a transient file of this shard its name, and makes history of what had it.',
+    meaning:
+      'Gives a transient file of this shard its name, and makes history of what had it. `size` is how many bytes it was meant to have: with any other it is not linked.',
   }),
   create: message('create', {
     kind: 0x15,

@@ -91,7 +91,7 @@ function act(shard: TestShard, model: Model, action: Action): void {
     model.take(directory, name, inode, created)
   } else if (action.do === 'link') {
     const own = shard.construct()
-    const { created } = shard.write(m.link, { ...own, directory, name, guard })
+    const { created } = shard.write(m.link, { ...own, directory, name, guard, size: 0 })
     model.take(directory, name, own.file, created)
   } else if (action.do === 'undelete' && past !== undefined) {
     const { created } = shard.write(m.undelete, { directory, name, created: past.created, newName, guard })

@@ -61,7 +61,7 @@ function fileOf(
 ): Own & { blocks: readonly Block[] } {
   const own = shard.construct()
   const blocks = addCertified(shard, own, 0, span, chosen)
-  shard.write(m.link, { ...own, directory: ROOT_INODE, name, guard: ANYTHING })
+  shard.write(m.link, { ...own, directory: ROOT_INODE, name, guard: ANYTHING, size: span.layout.bytes })
   return { ...own, blocks }
 }
 
@@ -111,7 +111,7 @@ describe('a span in blocks', () => {
     )
     // Said twice under two ids it is still so.
     shard.write(m.certify, { ...own, offset: 0, receipts })
-    shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING })
+    shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING, size: 100_000 })
     assert.equal(shard.read('stat', { inode: own.file }).size, 100_000)
   })
 
@@ -289,7 +289,7 @@ describe('moveSpan', () => {
     assert.deepEqual(blocksOn(shard, 2), [{ block: failed[1]?.block, file: grave.file, offset: 0 }])
     shard.refuses('SPAN_OUT_OF_ORDER', m.moveSpan, move)
     addCertified(shard, own, 4096, SPAN, [7, 8, 9, 10, 11, 12])
-    shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING })
+    shard.write(m.link, { ...own, directory: ROOT_INODE, name: 'a', guard: ANYTHING, size: 4096 + SPAN.layout.bytes })
   })
 
   test('[S157] neither takes from what was given up nor gives to it', () => {
