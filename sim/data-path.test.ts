@@ -407,6 +407,22 @@ test('services that die in the middle of writes, and lost, doubled and late fram
   }
 })
 
+test('a shard that knows fewer disks than the client gets fewer blocks, and never the same request for ever', async () => {
+  const path = await DataPath.start({ services: 3 })
+  const [disk] = path.known.values()
+  assert.ok(disk !== undefined)
+  const unknown = (disk.disk + 1) as typeof disk.disk
+  path.known.set(unknown, { ...disk, disk: unknown, domain: 'a rack that the shard has not heard of' })
+  const bytes = madeUp(100_000)
+  const at = await path.construct()
+  const { data, parity, isDegraded } = await path.write(at, 0, bytes, 2, 2)
+  assert.deepEqual([data, parity, isDegraded], [1, 2, true])
+  assert.deepEqual(await path.read(at.file), bytes)
+  const form = { data: 2, parity: 2, class: 2, stripes: 1, isDegraded: false, isSingleCopy: false }
+  const stubborn = path.writer.write({ ...(await path.construct()), offset: 0, bytes, choose: () => form })
+  await assert.rejects(path.until(stubborn), /Broken invariant: a span has no more blocks than the shard has disks for/)
+})
+
 test('a receipt that is not its block’s is refused, and the span written once more', async () => {
   const path = await DataPath.start({ services: 3 })
   let forged = 0

@@ -60,7 +60,7 @@ export interface SpanToWrite {
   readonly offset: number
   /** 1 to `SPAN_BYTES_MAX`; they must stay as they are until it is written. Best what `lend` gave, or a part of it from its start. */
   readonly bytes: Uint8Array
-  /** How to write it, given what was tried in vain; asked before each attempt. @throws DISKS_MISSING */
+  /** How to write it, given what was tried in vain, with no more blocks than that says; asked before each attempt. @throws DISKS_MISSING */
   readonly choose: (avoided: Avoided) => SpanForm
   /** Whose disks to prefer. */
   readonly like?: InodeId
@@ -138,6 +138,11 @@ export class SpanWriter {
       for (let attempt = 1; ;) {
         checkAborted(actionOf(span), signal)
         const next = this.#choose(span, { domains, ...(blocksMax === undefined ? {} : { blocksMax }) }, failed)
+        // Otherwise the shard would refuse the same again and again.
+        assert(
+          next.data + next.parity <= (blocksMax ?? Infinity),
+          'a span has no more blocks than the shard has disks for',
+        )
         if (encoded === undefined || form === undefined || !isSameCut(form, next)) {
           stragglers.abort()
           stragglers = new AbortController()
