@@ -106,10 +106,80 @@ test('stat and ls -l show attributes; chmod, chown and ln change and make what t
   assert.match(lines[0] ?? '', /^-rwxrwx--T +12 +34 +1 \d{4}-\d\d-\d\d \d\d:\d\d file$/)
   assert.match(lines[1] ?? '', /^lrwxrwxrwx .* link -> \.\.\/else where$/)
   assert.equal((await json('stat', '/attributes/link'))[0]?.['target'], '../else where')
-  assert.match(await failed(1, 'ln', '-s', 'x', '/attributes/link'), /Cannot make symlink "\/attributes\/link"/)
+  assert.match(
+    await failed(1, 'ln', '-s', 'x', '/attributes/link'),
+    /Cannot make symlink "\/attributes\/link": something of that name is there already\n {2}hint: With --force/,
+  )
   assert.match(await failed(2, 'ln', 'x', '/attributes/hard'), /symlinks only/)
   assert.match(await failed(2, 'chmod', '999', '/attributes/file'), /as a mode/)
   assert.match(await failed(1, 'rm', '/attributes'), /is a directory/)
+})
+
+test('each verb that changes something says so in JSON, a line for each path', async () => {
+  await done('mkdir', '-p', '/json/into')
+  await put('/json/one', '1')
+  await put('/json/two', '2')
+  const inodeOf = async (path: string): Promise<string> => (await done('resolve', path)).trim()
+  const [one, two, top] = [await inodeOf('/json/one'), await inodeOf('/json/two'), await inodeOf('/json')]
+  assert.deepEqual(await json('chmod', 'u=rw,go=', '/json/one', '/json/two'), [
+    { path: '/json/one', inode: one, mode: '0600' },
+    { path: '/json/two', inode: two, mode: '0600' },
+  ])
+  assert.deepEqual(await json('chown', ':7', '/json/one'), [{ path: '/json/one', inode: one, gid: 7 }])
+  const attribute = { path: '/json/one', inode: one, name: 'user.a' }
+  assert.deepEqual(await json('xattr', 'set', '/json/one', 'user.a', 'b'), [{ ...attribute, value: 'b' }])
+  assert.deepEqual(await json('xattr', 'remove', '/json/one', 'user.a'), [attribute])
+  const policy = { history: { versions: 3 } }
+  assert.deepEqual(await json('policy', 'set', '/json', 'history.versions=3'), [{ path: '/json', inode: top, policy }])
+  // Where it is now, whether the target was a directory or a new name.
+  const moved = [
+    ...(await json('mv', '/json/one', '/json/two', '/json/into')),
+    ...(await json('mv', '/json/into/one', '/json/x')),
+  ]
+  assert.deepEqual(
+    moved.map(({ from, to, inode }) => [from, to, inode]),
+    [
+      ['/json/one', '/json/into/one', one],
+      ['/json/two', '/json/into/two', two],
+      ['/json/into/one', '/json/x', one],
+    ],
+  )
+  assert.equal((await json('ln', '-s', '../y', '/json/into'))[0]?.['path'], '/json/into/y')
+})
+
+test('".." is refused in every path, with nothing done; "." is nothing in one', async () => {
+  await done('mkdir', '/dots')
+  await put('/dots/file', 'x')
+  for (const args of [
+    ['ls', '/dots/..'],
+    ['mkdir', '/dots/../made'],
+    ['mkdir', '-p', '/dots/../made'],
+    ['rm', '-r', '/dots/../dots'],
+    ['mv', '/dots/file', '/dots/../made'],
+    ['cp', ':/dots/../dots/file', 'out'],
+    ['cp', '-r', ':/dots', ':/dots/../made'],
+    ['find', '/dots/..'],
+    ['history', '/dots/../dots/file'],
+    ['policy', 'get', '/dots/..'],
+    ['create_test_file', '/dots/../made'],
+  ]) {
+    assert.match(await failed(2, ...args), /^eider: Cannot use "\/dots\/\.\.[^"]*": "\.\." is no name in a path/)
+  }
+  assert.equal(await done('ls', '/dots/.'), 'file\n')
+  assert.equal(await done('cat', '/./dots/./file'), 'x')
+  assert.equal(await done('find', '/', '--name', 'made'), '')
+})
+
+test('a time that is still to come is told to be, and one before there was anything shows nothing', async () => {
+  await done('mkdir', '-p', '/times/a')
+  const { code, stdout, stderr } = await cluster.fs('ls', '/times', '--as-of', '9007199254740991')
+  assert.deepEqual([code, stdout], [0, 'a\n'])
+  assert.match(stderr, /^warning: 2255-06-05T[^ ]* is still to come: /)
+  assert.equal((await cluster.fs('ls', '/times', '--as-of', 'now')).stderr, '')
+  for (const long of ['0', '1969-07-20']) {
+    assert.match(await failed(1, 'ls', '/times', '--as-of', long), /as of 0: there is no "times"/)
+  }
+  assert.match(await failed(2, 'ls', '/times', '--as-of', '9007199254740992'), /as a time/)
 })
 
 test('extended attributes are set, shown, listed and removed', async () => {
@@ -247,7 +317,12 @@ test('visit_inodes lists what is there, of one shard or of all', async () => {
   assert.ok(all.includes(root))
   assert.equal(new Set(all).size, all.length)
   assert.deepEqual((await done('visit_inodes', '0')).split('\n')[0], root)
-  assert.match(await failed(1, 'visit_inodes', '0x1'), /^eider: Cannot take/)
+  assert.match(
+    await failed(1, 'visit_inodes', '0x1'),
+    /^eider: Cannot take "0x1" for an inode: there is none of that number\n/,
+  )
+  assert.match(await failed(1, 'stat', '0xffffffffffffffff'), /"0xffffffffffffffff"/)
+  assert.match(await failed(2, 'visit_inodes', '256'), /shards are 0 to 255/)
 })
 
 test('who reads the output may go away', async () => {
@@ -274,6 +349,7 @@ test('what is misspelled is an error of usage', async () => {
   assert.match(await failed(2, 'ls', 'relative'), /starts with "\/"/)
   assert.match(await failed(2, 'ls'), /PATH is missing/)
   assert.match(await failed(2, 'ls', '/', '/'), /takes no more arguments/)
+  assert.match(await failed(2, 'cp', 'x'), /TARGET is missing: :\/PATH of the cluster, a path of this machine, or -\n/)
   assert.match(await failed(2, '--json', 'ls', '/'), /the verb comes right after/)
 })
 

@@ -59,8 +59,10 @@ export function shownInode(id: InodeId): string {
 
 /** What `shownInode` gave, or the number in decimal. @throws OperationError `INPUT_INVALID` */
 export function parsedInode(text: string): InodeId {
-  if (/^(?:0x[0-9a-f]{1,16}|\d{1,16})$/i.test(text)) return inodeIdFrom(Number(text))
-  throw new OperationError('INPUT_INVALID', `Cannot take "${text}" for an inode`, {
+  const value = /^(?:0x[0-9a-f]{1,16}|\d{1,16})$/i.test(text) ? Number(text) : Number.NaN
+  if (isInodeId(value)) return value
+  const detail = Number.isNaN(value) ? '' : ': there is none of that number'
+  throw new OperationError('INPUT_INVALID', `Cannot take "${text}" for an inode${detail}`, {
     hint: 'Inodes are shown as 0x and 16 hexadecimal digits.',
   })
 }

@@ -1,6 +1,7 @@
 /** Verbs about attributes: chmod, chown, xattr, policy. */
 import { OperationError } from '#base/errors.ts'
-import { inodeType } from '#cluster/inode-id.ts'
+import { inodeType, shownInode } from '#cluster/inode-id.ts'
+import { namesOf } from '#cluster/client/cluster-client.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { NO_INODE, EMPTY_POLICY } from '#cluster/wire/forms.ts'
 
@@ -10,28 +11,36 @@ import { named } from './names.ts'
 import { checkDirectory, clusterPath, placeOf } from './place.ts'
 import { POLICY_WORDS, withPolicyText, wordText } from './policy-text.ts'
 import { type FsSession, forEach } from './session.ts'
-import { xattrsOf } from './status.ts'
+import { shownMode, xattrsOf } from './status.ts'
 
 /** Bytes that are no text are shown so in JSON. */
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** `chmod MODE PATH...` */
-export function changeMode({ client }: FsSession, [text = '', ...paths]: readonly string[]): Promise<ExitCode> {
+export function changeMode(
+  { client, out, isJson }: FsSession,
+  [text = '', ...paths]: readonly string[],
+): Promise<ExitCode> {
   const change = parseMode(text)
   return forEach(paths, async (path) => {
     const { inode } = await placeOf(client, path)
     const { mode } = await client.stat(inode)
     const changes = { mode: change(mode, inodeType(inode) === 'directory') }
     await named(`change the mode of "${path}"`, () => client.setAttributes(inode, changes))
+    if (isJson) await out.json({ path, inode: shownInode(inode), mode: shownMode(changes.mode) })
   })
 }
 
 /** `chown OWNER PATH...` */
-export function changeOwner({ client }: FsSession, [text = '', ...paths]: readonly string[]): Promise<ExitCode> {
+export function changeOwner(
+  { client, out, isJson }: FsSession,
+  [text = '', ...paths]: readonly string[],
+): Promise<ExitCode> {
   const owner = parseOwner(text)
   return forEach(paths, async (path) => {
     const { inode } = await placeOf(client, path)
     await named(`change the owner of "${path}"`, () => client.setAttributes(inode, owner))
+    if (isJson) await out.json({ path, inode: shownInode(inode), ...owner })
   })
 }
 
@@ -65,13 +74,12 @@ export async function attribute(session: FsSession, args: readonly string[]): Pr
     }
     return
   }
+  const bytes = Buffer.from(value ?? '')
   await named(`change attributes of "${path}"`, async () => {
     if (action === 'remove') await client.ask(inode, shardMessages.removeXattr, { inode, name })
-    else {
-      const xattr = { name, value: Buffer.from(value ?? '') }
-      await client.ask(inode, shardMessages.setXattr, { inode, xattr, how: 'any' })
-    }
+    else await client.ask(inode, shardMessages.setXattr, { inode, xattr: { name, value: bytes }, how: 'any' })
   })
+  if (isJson) await out.json({ path, inode: shownInode(inode), name, ...(action === 'set' && valueJson(bytes)) })
 }
 
 function valueJson(bytes: Buffer): { readonly value: string } | { readonly base64: string } {
@@ -93,17 +101,20 @@ export async function policy(session: FsSession, args: readonly string[]): Promi
       { hint: `Words are ${POLICY_WORDS.join(', ')}.` },
     )
   }
-  const { client } = session
+  const { client, out, isJson } = session
   const { inode } = await placeOf(client, text)
   checkDirectory(text, inode)
   const { policy: own = EMPTY_POLICY } = await client.stat(inode)
-  await named(`set the policy of "${text}"`, () => client.setPolicy(inode, withPolicyText(own, words)))
+  const changed = withPolicyText(own, words)
+  await named(`set the policy of "${text}"`, () => client.setPolicy(inode, changed))
+  if (isJson) await out.json({ path: text, inode: shownInode(inode), policy: changed })
 }
 
 /** What holds at a path, and which directory says it. */
 async function showPolicy({ client, out, isJson }: FsSession, text: string): Promise<void> {
   const path = clusterPath(text)
-  const names = path.split('/').filter((name) => name !== '')
+  const names = namesOf(path)
+  const shownPath = `/${names.join('/')}`
   const place = await client.find(path)
   const isDirectory = inodeType(place.inode) === 'directory'
   if (!isDirectory) names.pop()
@@ -117,14 +128,10 @@ async function showPolicy({ client, out, isJson }: FsSession, text: string): Pro
     }
     at = owner
   }
-  const own = `/${path
-    .split('/')
-    .filter((name) => name !== '')
-    .join('/')}`
   for (const word of POLICY_WORDS) {
     const said = found.get(word)
     if (isJson) await out.json({ name: word, value: said?.value ?? null, from: said?.from ?? null })
     else if (said === undefined) await out.line(`${word}  (default)`)
-    else await out.line(`${word}=${said.value}${said.from === own ? '' : `  (from ${said.from})`}`)
+    else await out.line(`${word}=${said.value}${said.from === shownPath ? '' : `  (from ${said.from})`}`)
   }
 }

@@ -6,9 +6,8 @@ import type { Span, Status } from '#cluster/wire/forms.ts'
 import { compileGlob } from '#sync/glob.ts'
 
 import { placeOf } from './place.ts'
-import type { FsSession } from './session.ts'
+import { type FsSession, pastTime } from './session.ts'
 import { asEntry, entryJson, statusJson, statusOf } from './status.ts'
-import { parseTime } from './time.ts'
 import { AT_ONCE, mapAhead, walk, type Walked } from './walk.ts'
 import { about } from '#cli/status-screen.ts'
 
@@ -57,12 +56,13 @@ export async function find(session: FsSession, text: string, options: FindOption
 
 /** What a path names, and all below it. */
 async function* treeOf(
-  { client, signal }: FsSession,
+  session: FsSession,
   text: string,
   asOf: string | undefined,
   withStatus: boolean,
 ): AsyncGenerator<Walked> {
-  const time = asOf === undefined ? undefined : parseTime(asOf)
+  const { client, signal } = session
+  const time = pastTime(session, asOf)
   const place = await placeOf(client, text, time)
   yield { path: text, entry: asEntry(place), depth: 0 }
   if (inodeType(place.inode) !== 'directory') return

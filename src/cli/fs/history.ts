@@ -8,7 +8,7 @@ import { type Edge, NO_INODE, NOTHING, type Status } from '#cluster/wire/forms.t
 import { edgeJson, isPast, type Side } from './listing.ts'
 import { named } from './names.ts'
 import { clusterPath } from './place.ts'
-import type { FsSession } from './session.ts'
+import { type FsSession, pastTime } from './session.ts'
 import { statusOf } from './status.ts'
 import { parseTime, shownTime } from './time.ts'
 import { mapAhead, AT_ONCE } from './walk.ts'
@@ -103,10 +103,11 @@ async function described(client: ClusterClient, { edge, next }: Pick<Version, 'e
 
 /** `undelete PATH` */
 export async function undelete(
-  { client, out, isJson }: FsSession,
+  session: FsSession,
   text: string,
   { at, to }: { readonly at: string | undefined; readonly to: string | undefined },
 ): Promise<void> {
+  const { client, out, isJson } = session
   const path = clusterPath(text)
   const { directory, name } = await client.slot(path)
   if (to?.includes('/') === true) {
@@ -118,7 +119,7 @@ export async function undelete(
   const edge =
     at === undefined
       ? await newestOwned(client, directory, name)
-      : await client.edgeAt(directory, name, parseTime(at), true)
+      : await client.edgeAt(directory, name, pastTime(session, at), true)
   if (edge === undefined || edge.inode === NO_INODE) {
     const when = at === undefined ? 'the history has no version of it' : `nothing had that name then`
     throw new OperationError('NAME_NOT_FOUND', `Cannot undelete "${path}": ${when}`, {

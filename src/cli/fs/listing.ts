@@ -4,7 +4,7 @@ import { type InodeType, inodeType, shownInode } from '#cluster/inode-id.ts'
 import { type Edge, NO_INODE, type Status } from '#cluster/wire/forms.ts'
 
 import { checkDirectory, placeOf } from './place.ts'
-import type { FsSession } from './session.ts'
+import { type FsSession, pastTime } from './session.ts'
 import { asEntry, entryJson, statusJson, statusOf, targetText } from './status.ts'
 import { parseTime, shownMinute } from './time.ts'
 import { AT_ONCE, mapAhead } from './walk.ts'
@@ -18,7 +18,7 @@ export async function list(
   { long, asOf }: { readonly long: boolean; readonly asOf: string | undefined },
 ): Promise<void> {
   const { client, out, isJson, signal } = session
-  const time = asOf === undefined ? undefined : parseTime(asOf)
+  const time = pastTime(session, asOf)
   const place = await placeOf(client, path, time)
   const isDirectory = inodeType(place.inode) === 'directory'
   const pages = isDirectory

@@ -2,7 +2,7 @@
 import { posix } from 'node:path'
 
 import { type ErrorCode, isOperationError, OperationError } from '#base/errors.ts'
-import type { Place } from '#cluster/client/cluster-client.ts'
+import { namesOf, type Place } from '#cluster/client/cluster-client.ts'
 import { type InodeId, inodeType, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
 import { ANYTHING, EMPTY_POLICY, INLINE_BYTES_MAX, NOTHING } from '#cluster/wire/forms.ts'
 import { inParallel } from '#store/parallel.ts'
@@ -11,6 +11,8 @@ import type { ExitCode } from '#cli/command.ts'
 import { checkFile, clusterPath, targetOf } from './place.ts'
 import { exitOf, type FsSession, forEach, ownAttributes, tellFailure } from './session.ts'
 import { AT_ONCE, mapAhead, walk } from './walk.ts'
+
+const TAKEN = 'something of that name is there already'
 
 /** `mkdir PATH...` */
 export function makeDirectories(
@@ -30,7 +32,7 @@ async function makeOne({ client }: FsSession, path: string): Promise<InodeId> {
     return (await client.makeDirectory(await client.slot(path), ownAttributes(0o777))).inode
   } catch (error) {
     if (!isOperationError(error, 'NAME_TAKEN', 'NAME_NOT_FOUND')) throw error
-    const why = error.code === 'NAME_TAKEN' ? 'something of that name is there already' : 'its parent is missing'
+    const why = error.code === 'NAME_TAKEN' ? TAKEN : 'its parent is missing'
     const hint = 'With --parents a directory that is there is fine, and those on the way are made.'
     throw new OperationError(error.code, `Cannot make directory "${path}": ${why}`, { cause: error, hint })
   }
@@ -38,7 +40,7 @@ async function makeOne({ client }: FsSession, path: string): Promise<InodeId> {
 
 async function ensurePath({ client }: FsSession, path: string): Promise<InodeId> {
   let directory = ROOT_INODE
-  for (const name of path.split('/').filter((part) => part !== '')) {
+  for (const name of namesOf(path)) {
     directory = await client.ensureDirectory({ directory, name }, ownAttributes(0o777))
   }
   return directory
@@ -139,16 +141,9 @@ export async function move(session: FsSession, args: readonly string[]): Promise
   return forEach(sources.toReversed(), async (text) => {
     const from = clusterPath(text)
     const place = await client.find(from)
-    const slot = await targetOf(client, to, place.name)
+    const { slot, path } = await targetOf(client, to, place.name)
     const { created } = await named(`move "${from}" to "${to}"`, () => client.move(place, slot))
-    if (isJson)
-      await out.json({
-        from,
-        to: slot.name,
-        directory: shownInode(slot.directory),
-        inode: shownInode(place.inode),
-        created,
-      })
+    if (isJson) await out.json({ from, to: path, inode: shownInode(place.inode), created })
   })
 }
 
@@ -162,8 +157,7 @@ export async function link(
     throw new OperationError('USAGE', 'Cannot make a hard link: the cluster has symlinks only; use ln -s')
   }
   const { client, files, signal } = session
-  const path = clusterPath(text)
-  const slot = await targetOf(client, path, posix.basename(target))
+  const { slot, path } = await targetOf(client, clusterPath(text), posix.basename(target))
   const file = {
     ...slot,
     type: 'symlink' as const,
@@ -175,7 +169,12 @@ export async function link(
   const bytes = async function* (): AsyncGenerator<Uint8Array> {
     yield Buffer.from(target)
   }
-  const written = await named(`make symlink "${path}"`, () => files.write(file, bytes(), signal))
+  const action = `make symlink "${path}"`
+  const written = await named(action, () => files.write(file, bytes(), signal)).catch((error: unknown) => {
+    if (!isOperationError(error, 'NAME_TAKEN')) throw error
+    const hint = 'With --force (-f) it takes the place of a file or symlink.'
+    throw new OperationError('NAME_TAKEN', `Cannot ${action}: ${TAKEN}`, { cause: error, hint })
+  })
   await tell(session, path, written.inode)
 }
 

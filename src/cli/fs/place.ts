@@ -1,16 +1,14 @@
 /** What is named on the command line of `eider fs`: paths of the cluster, and inodes. */
-import { posix } from 'node:path'
-
 import { OperationError } from '#base/errors.ts'
-import type { ClusterClient, Place, Slot } from '#cluster/client/cluster-client.ts'
+import { type ClusterClient, namesOf, type Place, type Slot } from '#cluster/client/cluster-client.ts'
 import { type InodeId, inodeType, parsedInode, shownInode } from '#cluster/inode-id.ts'
 import { NO_INODE } from '#cluster/wire/forms.ts'
 
 /** The path without the colon that `cp` tells it from a local one by. @throws USAGE */
 export function clusterPath(text: string): string {
   const path = text.startsWith(':') ? text.slice(1) : text
-  if (path.startsWith('/')) return path
-  throw new OperationError('USAGE', `Cannot use ${JSON.stringify(text)}: a path of the cluster starts with "/"`)
+  namesOf(path)
+  return path
 }
 
 /** What a path leads to, or, of an inode, that with no name. @throws NAME_NOT_FOUND, DIRECTORY_EXPECTED, INPUT_INVALID */
@@ -32,15 +30,23 @@ export function checkFile(text: string, inode: InodeId): void {
   throw new OperationError('FILE_EXPECTED', `Cannot use "${text}" as a file: ${shownInode(inode)} is a directory`)
 }
 
+/** Where something goes, and the path that leads there. */
+export interface Target {
+  readonly slot: Slot
+  readonly path: string
+}
+
 /** Where something that is called `name` goes that is put at `path`: into it where that is a directory, else in its place. */
-export async function targetOf(client: ClusterClient, path: string, name: string): Promise<Slot> {
-  const slot = posix.normalize(path) === '/' ? undefined : await client.slot(path)
+export async function targetOf(client: ClusterClient, path: string, name: string): Promise<Target> {
+  const slot = namesOf(path).length === 0 ? undefined : await client.slot(path)
   const there = slot === undefined ? await client.find('/') : await client.lookup(slot.directory, slot.name)
-  if (there !== undefined && inodeType(there.inode) === 'directory') return { directory: there.inode, name }
+  if (there !== undefined && inodeType(there.inode) === 'directory') {
+    return { slot: { directory: there.inode, name }, path: below(path, name) }
+  }
   if (slot === undefined || path.endsWith('/')) {
     throw new OperationError('DIRECTORY_EXPECTED', `Cannot put "${name}" into "${path}": it is not a directory`)
   }
-  return slot
+  return { slot, path }
 }
 
 /** `/a/b` with `c` below it. */

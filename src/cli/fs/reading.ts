@@ -8,13 +8,12 @@ import type { ExitCode } from '#cli/command.ts'
 import { spansOf } from './finding.ts'
 import { named } from './names.ts'
 import { checkFile, placeOf } from './place.ts'
-import { type FsSession, forEach } from './session.ts'
-import { parseTime } from './time.ts'
+import { type FsSession, forEach, pastTime } from './session.ts'
 
 /** `cat PATH...` */
 export function concatenate(session: FsSession, paths: readonly string[], asOf: string | undefined): Promise<ExitCode> {
   const { client, files, out, signal } = session
-  const time = asOf === undefined ? undefined : parseTime(asOf)
+  const time = pastTime(session, asOf)
   return forEach(paths, async (path) => {
     const { inode } = await placeOf(client, path, time)
     checkFile(path, inode)

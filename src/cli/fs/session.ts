@@ -14,10 +14,13 @@ import { EXIT, type ExitCode } from '#cli/command.ts'
 import { failureOf } from '#cli/failure.ts'
 import type { FsValues } from './options.ts'
 import { FsOutput, OutputClosed } from './output.ts'
+import { parseTime, shownTime } from './time.ts'
 import { COMMON_OPTIONS, formatHostPort } from '#cli/options.ts'
 import { stopped, stopSignal } from '#cli/stop-signal.ts'
 
 const CLEANING_UP_MS = 1000
+/** A shard's clock may be ahead of that of this machine by so much: times that it gave are not still to come. */
+const CLOCK_US = 60e6
 /** Where none is asked for. */
 const FS_LOG_LEVEL = COMMON_OPTIONS.logLevel.default
 
@@ -106,6 +109,18 @@ export function warnOfSpan(session: FsSession, { isSingleCopy, isDegraded, data,
       `too few failure domains take blocks: what is written is kept as ${copies} for now, fewer than the policy says`,
     )
   }
+}
+
+/** The time that is looked back to; says aloud where that is none to look back to. @throws USAGE */
+export function pastTime(session: Pick<FsSession, 'warn'>, text: string): number
+export function pastTime(session: Pick<FsSession, 'warn'>, text: string | undefined): number | undefined
+export function pastTime(session: Pick<FsSession, 'warn'>, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const time = parseTime(text)
+  if (time > Date.now() * 1000 + CLOCK_US) {
+    session.warn(`${shownTime(time)} is still to come: what there is now is taken for what there will be then`)
+  }
+  return time
 }
 
 /** What new files and directories of this user have. */

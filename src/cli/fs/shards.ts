@@ -49,6 +49,8 @@ interface Start {
 function startsOf(text: string | undefined): Start[] {
   if (text === undefined) return Array.from({ length: SHARDS }, (_, shard) => ({ shard, after: 0 }))
   if (/^\d{1,3}$/.test(text) && Number(text) < SHARDS) return [{ shard: Number(text), after: 0 }]
+  if (/^\d{1,15}$/.test(text))
+    throw new OperationError('USAGE', `Cannot begin at ${text}: shards are 0 to ${SHARDS - 1}`)
   const inode = parsedInode(text)
   return [{ shard: inodeShard(inode), after: inode - 1 }]
 }

@@ -8,13 +8,12 @@ import { NO_INODE, type Status } from '#cluster/wire/forms.ts'
 import type { ExitCode } from '#cli/command.ts'
 import { placeOf } from './place.ts'
 import { policyText } from './policy-text.ts'
-import { type FsSession, forEach } from './session.ts'
-import { parseTime } from './time.ts'
+import { type FsSession, forEach, pastTime } from './session.ts'
 
 /** `stat PATH...` */
 export function stat(session: FsSession, paths: readonly string[], asOf: string | undefined): Promise<ExitCode> {
   const { client, out, isJson } = session
-  const time = asOf === undefined ? undefined : parseTime(asOf)
+  const time = pastTime(session, asOf)
   return forEach(paths, async (path) => {
     const place = await placeOf(client, path, time)
     const status = await client.stat(place.inode)

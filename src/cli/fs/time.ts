@@ -21,16 +21,16 @@ const AGES: Readonly<Record<string, number>> = {
   week: 7 * 86_400e6,
 }
 
-/** Microseconds since 1970. `now`: of this machine. @throws USAGE */
+/** Microseconds since 1970; what was before is 0, as there is no history from then. `now`: of this machine. @throws USAGE */
 export function parseTime(text: string, nowUs = Date.now() * 1000): number {
-  if (/^\d{1,16}$/.test(text)) return Number(text)
+  if (/^\d{1,16}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text)
   if (text === 'now') return nowUs
   const age = /^(\d{1,15}(?:\.\d{1,6})?) ?([a-z]+)(?: ago)?$/i.exec(text)
   const unit = age?.[2]?.toLowerCase() ?? ''
   const unitUs = AGES[unit] ?? AGES[unit.replace(/s$/, '')]
   if (age !== null && unitUs !== undefined) return Math.max(0, Math.round(nowUs - Number(age[1]) * unitUs))
   const date = dateOf(text)
-  if (date !== undefined) return date
+  if (date !== undefined) return Math.max(0, date)
   throw new OperationError('USAGE', `Cannot use ${JSON.stringify(text)} as a time`, {
     hint: 'A time is microseconds since 1970, a date such as 2026-01-31 or "2026-01-31 18:30:00.5", or "10 minutes ago".',
   })

@@ -308,12 +308,20 @@ export class ClusterClient {
   }
 }
 
-/** The names of an absolute path. @throws USAGE */
+/**
+ * The names of an absolute path. `.` is nothing in it; `..` is refused, as a name that somebody puts in from elsewhere would otherwise lead
+ * out of where it belongs, and there is nothing here that a path could be relative to.
+ * @throws USAGE
+ */
 export function namesOf(path: string): string[] {
   if (!path.startsWith('/')) {
     throw new OperationError('USAGE', `Cannot use "${path}": a path of the cluster starts with "/"`)
   }
-  return path.split('/').filter((name) => name !== '')
+  const names = path.split('/').filter((name) => name !== '' && name !== '.')
+  if (!names.includes('..')) return names
+  throw new OperationError('USAGE', `Cannot use "${path}": ".." is no name in a path of the cluster`, {
+    hint: 'Give the path from the root on.',
+  })
 }
 
 /** What is said, without what is not. */
