@@ -213,8 +213,10 @@ for (const [disks, policy, parity] of [
     const { code, stderr } = await cluster.fs('cat', '/flipped')
     assert.equal(code, 1)
     assert.match(stderr, /^eider: Cannot read "\/flipped": Cannot read the span at 1048576 of 0x\w+: /)
-    const copied = await cluster.fs('cp', ':/flipped', 'beyond')
+    const copied = await cluster.fs('cp', ':/flipped', 'beyond', '--json')
     assert.equal(copied.code, 1)
+    const none = { files: 0, symlinks: 0, directories: 0, bytes: 0, failed: 1 }
+    assert.deepEqual(JSON.parse(copied.stdout), none, 'what was read before it failed is no part of the result')
     assert.ok(!readdirSync(cluster.directory).some((name) => name.includes('beyond')), 'no part of it is left')
   })
 }

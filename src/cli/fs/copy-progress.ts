@@ -14,7 +14,9 @@ export class CopyProgress {
   #files = 0
   #symlinks = 0
   #directories = 0
+  /** That have gone by, of files that fail too. */
   #bytes = 0
+  #bytesOfFiles = 0
   #line = ''
   readonly #begunMs = performance.now()
   readonly #timer: NodeJS.Timeout | undefined
@@ -29,10 +31,13 @@ export class CopyProgress {
   }
 
   get totals(): Readonly<Record<'files' | 'symlinks' | 'directories' | 'bytes', number>> {
-    return { files: this.#files, symlinks: this.#symlinks, directories: this.#directories, bytes: this.#bytes }
+    const bytes = this.#bytesOfFiles
+    return { files: this.#files, symlinks: this.#symlinks, directories: this.#directories, bytes }
   }
 
-  finish(kind: CopyKind): void {
+  /** A file has its bytes, all else has none. */
+  finish(kind: CopyKind, bytes = 0): void {
+    this.#bytesOfFiles += bytes
     if (kind === 'file') this.#files++
     else if (kind === 'symlink') this.#symlinks++
     else this.#directories++

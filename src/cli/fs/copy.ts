@@ -17,8 +17,7 @@ import { LocalEnd } from './copy-local.ts'
 import { CopyProgress } from './copy-progress.ts'
 import { named } from './names.ts'
 import { clusterPath } from './place.ts'
-import { exitOf, type FsSession, ownAttributes, tellFailure } from './session.ts'
-import { parseTime } from './time.ts'
+import { exitOf, type FsSession, ownAttributes, pastTime, tellFailure } from './session.ts'
 import { mapAhead } from './walk.ts'
 
 /** Small files wait for disks and networks most of the time; the memory for large ones is bounded elsewhere. */
@@ -107,7 +106,7 @@ class CopyRun {
       return
     }
     const isInCluster = sourceText.startsWith(':')
-    const time = asOf === undefined ? undefined : parseTime(asOf)
+    const time = pastTime(this.#session, asOf)
     const source: CopySource = isInCluster ? new ClusterEnd(this.#session, time) : new LocalEnd()
     const from = isInCluster ? withoutSlash(posix.normalize(clusterPath(sourceText))) : resolve(sourceText)
     // As cp has it: what lies in the directory, and not the directory itself.
@@ -120,10 +119,10 @@ class CopyRun {
     const { mode, uid, gid } = ownAttributes(0o666)
     const node = { kind: 'file', size: 0, mode, uid, gid, mtime: Date.now() * 1000 } as const
     const more = { keepsOwner: false, xattrs: NO_XATTRS, signal: this.#session.signal }
-    await named(`write ${target.shown(to)}`, () =>
+    const bytes = await named(`write ${target.shown(to)}`, () =>
       target.writeFile(to, node, this.#progress.counted(process.stdin), more),
     )
-    this.#progress.finish('file')
+    this.#progress.finish('file', bytes)
   }
 
   async #copyTree(source: CopySource, from: string, target: CopyTarget, to: string): Promise<void> {
@@ -203,9 +202,13 @@ class CopyRun {
         return
       }
       const more = await this.#extras(source, entry)
-      if (node.kind === 'symlink') await target.makeSymlink(to, node, await source.linkTarget(from), more)
-      else await target.writeFile(to, node, this.#progress.counted(source.read(from, node, more.signal)), more)
-      this.#progress.finish(node.kind)
+      if (node.kind === 'symlink') {
+        await target.makeSymlink(to, node, await source.linkTarget(from), more)
+        this.#progress.finish('symlink')
+        return
+      }
+      const bytes = this.#progress.counted(source.read(from, node, more.signal))
+      this.#progress.finish('file', await target.writeFile(to, node, bytes, more))
     })
   }
 

@@ -23,7 +23,7 @@ export const DATA_VERBS: readonly Command[] = [
       'Copies files and trees. A path of the cluster has a colon before it, as with scp; "-" is standard input or output; all else is of this machine. Modes and modification times are kept. A TARGET that is a directory is copied into; SOURCE/. means what lies in the directory.',
     arguments: [
       { name: 'SOURCE', help: ':/PATH of the cluster, a path of this machine, or -', many: true },
-      { name: 'TARGET', help: 'the same' },
+      { name: 'TARGET', help: ':/PATH of the cluster, a path of this machine, or -' },
     ],
     options: {
       recursive: boolean({ help: 'Directories with all that lies in them', group: GROUP, short: 'r' }),
