@@ -26,10 +26,11 @@ import { blockPath, makeBlockId } from '#cluster/block/block-id.ts'
 import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { ClusterFiles } from '#cluster/client/cluster-files.ts'
 import type { InodeId } from '#cluster/inode-id.ts'
+import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import { numberKey } from '#cluster/journal/keys.ts'
 import { LmdbEnvironment } from '#cluster/journal/lmdb-environment.ts'
-import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
+import { segmentName } from '#cluster/journal/segment.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
@@ -287,10 +288,12 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
   test('says from where on a journal cannot be applied, or that it is not enough', async () => {
     const directory = copied('journal')
     const data = join(directory, 'shards')
-    const journal = await openLmdbJournal(data)
+    // Each group in a segment of its own.
+    const journal = await openFileJournal(data, { segmentBytes: 1 })
     const state = await openLmdbState(data)
     const { last } = journal
-    await journal.append(last + 1, [Buffer.from('none that the machine knows')])
+    for (const add of [1, 2]) await journal.append(last + add, [Buffer.from('none that the machine knows')])
+    await journal.trim(last)
     await journal.close()
     await state.close()
     const beyond = await fsck(directory)
@@ -299,9 +302,10 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
     assert.match(beyond.stdout, expected)
     // All that is in the state is there.
     assert.match(beyond.stdout, /^4 directories, 8 files/m)
-    const bytes = readFileSync(join(data, 'journal/data.lmdb'))
-    for (let at = bytes.indexOf('machine'); at >= 0; at = bytes.indexOf('machine', at + 1)) bytes[at] = 0
-    writeFileSync(join(data, 'journal/data.lmdb'), bytes)
+    const segment = join(data, 'journal', segmentName(last + 1))
+    const bytes = readFileSync(segment)
+    bytes[bytes.indexOf('machine')] = 0
+    writeFileSync(segment, bytes)
     assert.match((await fsck(directory)).stdout, /cannot be applied: .* is damaged$/m)
     rmSync(join(data, 'state/data.lmdb'))
     writeFileSync(join(data, 'state/data.lmdb'), '')
@@ -355,7 +359,7 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
     const edges: [string, Buffer][] = []
     state.range('e', 'f', (key, value) => edges.push([key, value]) > 0)
     await state.close()
-    const environment = await LmdbEnvironment.open(join(data, 'state'), 'state')
+    const environment = await LmdbEnvironment.open(join(data, 'state'))
     const lotOf = (key: string, value: Buffer): Buffer => {
       const head = Buffer.alloc(6)
       head.writeUInt16LE(key.length, 0)

@@ -9,7 +9,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { inTurns, median, rowOf, type Run, type Scenario } from '#bench/sync/row.ts'
 import type { BenchRow } from '#bench/table.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
-import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
+import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import { SortedMap } from '#cluster/journal/sorted-map.ts'
 import type { Change, StoredState } from '#cluster/journal/state.ts'
@@ -150,7 +150,7 @@ export const JOURNAL: readonly Scenario[] = [
   {
     name: 'journal',
     run: async ({ scratch }: Run) => {
-      const journal = await openLmdbJournal(scratch)
+      const journal = await openFileJournal(scratch)
       const state = await openLmdbState(scratch)
       try {
         const rows: BenchRow[] = []

@@ -1,6 +1,6 @@
 /** The process that is measured: one shard over lmdb, without a registry. Arguments: its directory. Says its port, and at the end of its input its CPU time in milliseconds. */
 import { join } from 'node:path'
-import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
+import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import { ShardServer } from '#cluster/shard/shard-server.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
@@ -9,7 +9,7 @@ const data = process.argv[2] ?? ''
 const surroundings = systemSurroundings()
 const server = await ShardServer.open({
   surroundings,
-  journal: await openLmdbJournal(join(data, 'journal')),
+  journal: await openFileJournal(join(data, 'journal')),
   stored: await openLmdbState(join(data, 'state')),
   first: 0,
   last: 255,

@@ -4,8 +4,8 @@ import { open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
+import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
-import { openLmdbJournal } from '#cluster/journal/lmdb-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import type { StoredState } from '#cluster/journal/state.ts'
 import type { Address } from '#cluster/surroundings.ts'
@@ -47,7 +47,7 @@ export async function openServer<Server>(
 ): Promise<Server> {
   makeDataDirectory(data)
   await using opened = new AsyncDisposableStack()
-  const journal = opened.adopt(await openLmdbJournal(data), (each) => each.close())
+  const journal = opened.adopt(await openFileJournal(data), (each) => each.close())
   const stored = opened.adopt(await openLmdbState(data), (each) => each.close())
   const server = await openIt({ journal, stored })
   // From here on the server closes them.

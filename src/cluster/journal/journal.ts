@@ -2,7 +2,7 @@
  * What a machine did, entry by entry, durably and in order: its state can be made anew from it, and an answer is given only
  * once the entry that it rests on is here. Entries are numbered from 1 on.
  *
- * Not here: what entries mean. The port has more than one implementation: lmdb beside the state (`lmdb-journal.ts`), the simulator's,
+ * Not here: what entries mean. The port has more than one implementation: files beside the state (`file-journal.ts`), the simulator's,
  * and replicated ones.
  */
 
@@ -18,7 +18,7 @@ export interface Journal {
   append(at: number, entries: readonly Uint8Array[]): Promise<void>
   /** All entries from `from` on, in order. @throws JOURNAL_FAILED, JOURNAL_CORRUPT where one is missing or damaged */
   read(from: number, each: (number: number, entry: Buffer) => void): Promise<void>
-  /** Lets go of entries up to `through`: a state that is stored has them. May be called while an append is under way. */
+  /** Lets go of entries up to `through`, of some of them later: a state that is stored has them. May be called while an append is under way. */
   trim(through: number): Promise<void>
   close(): Promise<void>
 }

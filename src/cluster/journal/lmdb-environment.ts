@@ -1,5 +1,5 @@
 /**
- * An lmdb file that nobody may lose, in a directory of its own that one process has at a time: what journal and state have in common.
+ * An lmdb file that nobody may lose, in a directory of its own that one process has at a time: that of a machine's state.
  *
  * lmdb maps its file and trusts it: what is no database at all ends the process with SIGSEGV, what was cut short with SIGBUS. So the
  * head is looked at first, and a short file is made as long as it says that it is, which makes errors of such crashes. Nothing is ever
@@ -16,9 +16,9 @@ import type { Database, RootDatabase } from 'lmdb'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { withDeadline } from '#os/deadline.ts'
-import { lockHolder, tryLock } from '#os/flock.ts'
 import { makeDirectories } from '#os/make-directories.ts'
 
+import { lockDirectory } from './locked-directory.ts'
 import type { Key } from './state.ts'
 
 export type LmdbDatabase = Database<Buffer, Key>
@@ -53,30 +53,28 @@ const ENCODINGS = {
 } as const
 
 export class LmdbEnvironment {
-  readonly root: RootDatabase<Buffer, Key>
+  readonly #root: RootDatabase<Buffer, Key>
   readonly #directory: string
-  readonly #what: string
   readonly #lock: number
 
-  private constructor(root: RootDatabase<Buffer, Key>, directory: string, what: string, lock: number) {
-    this.root = root
+  private constructor(root: RootDatabase<Buffer, Key>, directory: string, lock: number) {
+    this.#root = root
     this.#directory = directory
-    this.#what = what
     this.#lock = lock
   }
 
   /**
-   * The file `data.lmdb` in the directory, both made where they are not there yet, the names durable. `what` it is, for people.
+   * The file `data.lmdb` in the directory, both made where they are not there yet, the names durable.
    * @throws JOURNAL_FAILED where it cannot be used, or another process has it; JOURNAL_CORRUPT
    */
-  static async open(directory: string, what: 'journal' | 'state'): Promise<LmdbEnvironment> {
+  static async open(directory: string): Promise<LmdbEnvironment> {
     const lmdb = await import('lmdb')
     const path = join(directory, 'data.lmdb')
     let lock: number | undefined
     try {
       makeDirectories(directory, 0o700)
-      lock = lockedDirectory(directory, what)
-      checkHead(path, what)
+      lock = lockDirectory(directory, 'state')
+      checkHead(path)
       const root = lmdb.open<Buffer, Key>({
         ...{ path, noSubdir: true, ...ENCODINGS, maxDbs: 4, mapSize: MAP_BYTES, pageSize: PAGE_BYTES },
         overlappingSync: false,
@@ -86,19 +84,19 @@ export class LmdbEnvironment {
       fsyncSync(lock)
       // Those above it may have been made just now, too: a file whose name is lost at a crash is lost.
       for (const above of [dirname(directory), dirname(dirname(directory))]) syncDirectory(above)
-      return new LmdbEnvironment(root, directory, what, lock)
+      return new LmdbEnvironment(root, directory, lock)
     } catch (error) {
       if (lock !== undefined) closeSync(lock)
-      throw failure(`open the ${what} in "${directory}"`, error)
+      throw failure(`open the state in "${directory}"`, error)
     }
   }
 
   /** A database of its own within the file. @throws JOURNAL_FAILED, JOURNAL_CORRUPT */
   database(name: string): LmdbDatabase {
     try {
-      return this.root.openDB<Buffer, Key>({ name, ...ENCODINGS })
+      return this.#root.openDB<Buffer, Key>({ name, ...ENCODINGS })
     } catch (error) {
-      throw failure(`open the ${this.#what} in "${this.#directory}"`, error)
+      throw failure(`open the state in "${this.#directory}"`, error)
     }
   }
 
@@ -107,7 +105,7 @@ export class LmdbEnvironment {
    * within one, lmdb gives for each put and remove the same promise, which is fulfilled already.
    */
   batch(changes: () => void): Promise<void> {
-    return this.committed(this.root.batch(changes))
+    return this.committed(this.#root.batch(changes))
   }
 
   /** Resolves when a write of its own is durable. @throws JOURNAL_FAILED, JOURNAL_CORRUPT */
@@ -121,7 +119,7 @@ export class LmdbEnvironment {
         () => error,
         (cause: unknown) => cause,
       )
-      throw failure(`write the ${this.#what}`, reason ?? error, `, with ${this.#freeBytes()} bytes free on its disk`)
+      throw failure('write the state', reason ?? error, `, with ${this.#freeBytes()} bytes free on its disk`)
     }
   }
 
@@ -130,7 +128,7 @@ export class LmdbEnvironment {
     try {
       return reading()
     } catch (error) {
-      throw failure(`read the ${this.#what}`, error)
+      throw failure('read the state', error)
     }
   }
 
@@ -146,7 +144,7 @@ export class LmdbEnvironment {
 
   /** Lets go of the directory, unless its disk answers no more: then nobody else shall have it while this process lives. */
   async close(): Promise<void> {
-    await withDeadline(`close the ${this.#what}`, this.root.close(), CLOSE_MS)
+    await withDeadline('close the state', this.#root.close(), CLOSE_MS)
     closeSync(this.#lock)
   }
 }
@@ -169,24 +167,8 @@ function syncDirectory(path: string): void {
   }
 }
 
-/** Takes the directory itself, which no removal of a file can undo, for this process. */
-function lockedDirectory(directory: string, what: string): number {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    if (tryLock(fd)) return fd
-    const holder = lockHolder(fd)
-    const who = holder === undefined ? 'another process' : `process ${holder}`
-    throw new OperationError('JOURNAL_FAILED', `Cannot open the ${what} in "${directory}": ${who} uses it`, {
-      hint: 'End that process, or give this one a directory of its own.',
-    })
-  } catch (error) {
-    closeSync(fd)
-    throw error
-  }
-}
-
 /** Lets lmdb near the file where there is none yet, or its head is one of lmdb's. */
-function checkHead(path: string, what: string): void {
+function checkHead(path: string): void {
   let fd: number
   try {
     fd = openSync(path, 'r+')
@@ -199,21 +181,21 @@ function checkHead(path: string, what: string): void {
     // What a process leaves that was killed while it made the file.
     if (size === 0) return
     const head = Buffer.alloc(2 * PAGE_BYTES)
-    if (readSync(fd, head, 0, head.length, 0) < head.length) throw damaged(path, what)
+    if (readSync(fd, head, 0, head.length, 0) < head.length) throw damaged(path)
     let pages = 0
     for (const at of [0, PAGE_BYTES]) {
-      if (head.readUInt32LE(at + META_AT) !== META_MAGIC) throw damaged(path, what)
+      if (head.readUInt32LE(at + META_AT) !== META_MAGIC) throw damaged(path)
       pages = Math.max(pages, Number(head.readBigUInt64LE(at + META_LAST_PAGE_AT)) + 1)
     }
     // Pages past the end that were never written are none that lmdb looks at; those that were cut off read as zeros, which
     // are an error rather than SIGBUS. A count that no disk holds is damage.
-    if (pages > 2 ** 36) throw damaged(path, what)
+    if (pages > 2 ** 36) throw damaged(path)
     if (size < pages * PAGE_BYTES) ftruncateSync(fd, pages * PAGE_BYTES)
   } finally {
     closeSync(fd)
   }
 }
 
-function damaged(path: string, what: string): OperationError {
-  return new OperationError('JOURNAL_CORRUPT', `Cannot open the ${what} "${path}": it does not begin as one does`)
+function damaged(path: string): OperationError {
+  return new OperationError('JOURNAL_CORRUPT', `Cannot open the state "${path}": it does not begin as one does`)
 }

@@ -27,7 +27,7 @@ const REMOVED = 0xffffffff
 
 /** The state in `DIRECTORY/state`, made where there is none. @throws JOURNAL_FAILED also where another process has it; JOURNAL_CORRUPT */
 export async function openLmdbState(directory: string): Promise<StoredState> {
-  const environment = await LmdbEnvironment.open(join(directory, 'state'), 'state')
+  const environment = await LmdbEnvironment.open(join(directory, 'state'))
   try {
     return await LmdbState.open(environment)
   } catch (error) {

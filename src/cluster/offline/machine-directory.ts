@@ -5,22 +5,15 @@
  *
  * What is damaged is told of, and missing; what can be read is given.
  */
-import { closeSync, constants, existsSync, openSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { lockHolder, tryLock } from '#os/flock.ts'
 import { CoordinatorMachine, ownClient } from '#cluster/coordinator/coordinator-machine.ts'
 import { numberOfKey } from '#cluster/journal/keys.ts'
-import {
-  decodeGroup,
-  groupKey,
-  JOURNAL_END_KEY,
-  JOURNAL_FORMAT,
-  JOURNAL_FORMAT_KEY,
-  numberOfGroup,
-} from '#cluster/journal/lmdb-journal.ts'
 import { decodeLot, decodeLots, lotKey, STATE_FORMAT } from '#cluster/journal/lmdb-state.ts'
+import { damagedGroup, numberOfSegment, readSegment } from '#cluster/journal/segment.ts'
 import type { StateReader } from '#cluster/journal/state.ts'
 import { WorkingBatch, WorkingState } from '#cluster/journal/working-state.ts'
 import { ownMessages } from '#cluster/shard/own-messages.ts'
@@ -41,7 +34,7 @@ export interface MachineState {
 
 interface Files {
   readonly state: LmdbFile
-  readonly journal: LmdbFile
+  readonly journal: SegmentFiles
 }
 
 /** Whether the directory is one of a machine. */
@@ -59,15 +52,14 @@ export function openMachine(path: string, onDamage: OnDamage): MachineState | un
     for (const each of opened.splice(0)) each()
   }
   try {
-    const openPart = (part: 'state' | 'journal'): LmdbFile => {
+    const locked = (part: 'state' | 'journal'): string => {
       const lock = lockedDirectory(join(path, part))
       opened.push(() => closeSync(lock))
-      const file = LmdbFile.open(join(path, part, 'data.lmdb'), (detail) => onDamage(`${part}: ${detail}`))
-      opened.push(() => file.close())
-      return file
+      return join(path, part)
     }
-    const files = { state: openPart('state'), journal: openPart('journal') }
-    const found = readMachine(files, onDamage)
+    const state = LmdbFile.open(join(locked('state'), 'data.lmdb'), (detail) => onDamage(`state: ${detail}`))
+    opened.push(() => state.close())
+    const found = readMachine({ state, journal: new SegmentFiles(locked('journal')) }, onDamage)
     if (found !== undefined) return { ...found, close }
   } catch (error) {
     close()
@@ -104,15 +96,14 @@ export class DirectoryInUseError extends OperationError {
 function readMachine(files: Files, onDamage: OnDamage): Omit<MachineState, 'close'> | undefined {
   const facts = files.state.database('facts')
   const format = facts.get('format')?.toString('latin1')
-  if (format !== undefined && format !== STATE_FORMAT) throw unknownFormat('state')
+  if (format !== undefined && format !== STATE_FORMAT) {
+    throw new OperationError('JOURNAL_CORRUPT', 'Cannot read the state: its format is none that this release knows')
+  }
   const applied = facts.get('applied')
   const working = new WorkingState(files.state.database('pairs'))
   let through = applied === undefined ? 0 : numberOfKey(applied.toString('latin1'), 0)
   const lots = facts.get('lots')
   if (lots !== undefined) through = putLots(files.state, working, lots, onDamage)
-  const { root } = files.journal
-  const journalFormat = root.get(JOURNAL_FORMAT_KEY)?.toString('latin1')
-  if (journalFormat !== undefined && journalFormat !== JOURNAL_FORMAT) throw unknownFormat('journal')
   const kind = kindOf(working, files.journal, through)
   if (kind === undefined) return undefined
   const machine = kind === 'shards' ? new ShardMachine() : new CoordinatorMachine()
@@ -122,10 +113,6 @@ function readMachine(files: Files, onDamage: OnDamage): Omit<MachineState, 'clos
   }
   replay(files.journal, working, through, apply, onDamage)
   return { kind, state: working }
-}
-
-function unknownFormat(what: string): OperationError {
-  return new OperationError('JOURNAL_CORRUPT', `Cannot read the ${what}: its format is none that this release knows`)
 }
 
 /** A commit that has happened and was not finished. Gives the entry that it reaches to. */
@@ -141,18 +128,17 @@ function putLots(file: LmdbFile, working: WorkingState, encoded: Buffer, onDamag
 }
 
 /** Whose state it is; where nothing is stored yet, the first entry tells. */
-function kindOf(state: StateReader, journal: LmdbFile, through: number): MachineState['kind'] | undefined {
+function kindOf(state: StateReader, journal: SegmentFiles, through: number): MachineState['kind'] | undefined {
   if (state.get(SHARDS_KEY) !== undefined) return 'shards'
   if (ownClient(state) !== undefined) return 'coordinator'
   if (through > 0) return undefined
-  const [first] = groupFrom(journal, 1)
-  if (first === undefined) {
-    journal.root.range(groupKey(1), JOURNAL_END_KEY, (key) => {
-      const detail = `its state is empty, and its journal begins with entry ${numberOfGroup(key)}`
-      throw new OperationError('JOURNAL_CORRUPT', `Cannot read what is there: ${detail}`)
-    })
-    return undefined
+  if (journal.first > 1) {
+    const detail = `its state is empty, and its journal begins with entry ${journal.first}`
+    throw new OperationError('JOURNAL_CORRUPT', `Cannot read what is there: ${detail}`)
   }
+  let first: Buffer | undefined
+  journal.read(1, (_, entry) => (first ??= entry))
+  if (first === undefined) return undefined
   try {
     if (decodeEntry(first).header.kind === ownMessages.begin.kind) return 'shards'
   } catch (error) {
@@ -166,47 +152,59 @@ function kindOf(state: StateReader, journal: LmdbFile, through: number): Machine
   }
 }
 
-function groupFrom(journal: LmdbFile, number: number): readonly Buffer[] {
-  const group = journal.root.get(groupKey(number))
-  return group === undefined ? [] : decodeGroup(number, group)
-}
-
 function replay(
-  journal: LmdbFile,
+  journal: SegmentFiles,
   working: WorkingState,
   applied: number,
   apply: (batch: WorkingBatch, entry: Buffer) => void,
   onDamage: OnDamage,
 ): void {
-  // The group that has the first wanted entry may begin before it.
-  let start = applied + 1
-  journal.root.rangeBackwards(groupKey(1), groupKey(applied + 2), (key) => {
-    start = numberOfGroup(key)
-    return false
-  })
   let next = applied + 1
-  let last = 0
   try {
-    journal.root.range(groupKey(start), JOURNAL_END_KEY, (key, value) => {
-      let number = numberOfGroup(key)
-      if (number > next) throw gap(next)
-      for (const entry of decodeGroup(number, value)) {
-        last = number++
-        if (last < next) continue
-        const batch = new WorkingBatch(working)
-        apply(batch, entry)
-        working.change(batch.changes, last)
-        next = last + 1
-      }
-      return true
+    journal.read(next, (number, entry) => {
+      const batch = new WorkingBatch(working)
+      apply(batch, entry)
+      working.change(batch.changes, number)
+      next = number + 1
     })
-    if (last < applied) throw new Error(`it ends at entry ${last}, and the state has entry ${applied}`)
   } catch (error) {
     // What was acknowledged after that is lost with it.
     onDamage(`journal: entries from ${next} on cannot be applied: ${(error as Error).message}`)
   }
 }
 
-function gap(number: number): Error {
-  return new Error(`entry ${number} is missing`)
+/** The segments of a journal, in order. */
+class SegmentFiles {
+  readonly #segments: readonly { readonly first: number; readonly path: string }[]
+
+  constructor(directory: string) {
+    this.#segments = readdirSync(directory)
+      .flatMap((name) => {
+        const first = numberOfSegment(name)
+        return first === undefined ? [] : [{ first, path: join(directory, name) }]
+      })
+      .toSorted((a, b) => a.first - b.first)
+  }
+
+  get first(): number {
+    return this.#segments[0]?.first ?? 1
+  }
+
+  /** Gives the entries from `from` on, in order. @throws JOURNAL_CORRUPT where some are missing or damaged, after those that come before */
+  read(from: number, each: (number: number, entry: Buffer) => void): void {
+    const start = this.#segments.findLastIndex(({ first }) => first <= from)
+    if (start === -1) throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: entry ${from} is gone`)
+    let last = from - 1
+    for (const [index, { first, path }] of this.#segments.entries()) {
+      if (index < start) continue
+      if (index > start && first !== last + 1) throw damagedGroup(last + 1)
+      const content = readSegment(readFileSync(path), first, (number, entry) => {
+        if (number >= from) each(number, entry)
+      })
+      last = content.last
+    }
+    if (last >= from - 1) return
+    const detail = `it ends at entry ${last}, and the state has entry ${from - 1}`
+    throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: ${detail}`)
+  }
 }

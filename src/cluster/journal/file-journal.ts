@@ -1,0 +1,357 @@
+/**
+ * A journal in plain files (docs/formats/journal.md): segments of some megabytes, written from front to back, each group of entries by one write that
+ * comes back when it is durable. A segment has all of its room on the disk before it is used, and is used again when its entries are let go of: so a
+ * write changes nothing but bytes of a file, the least that a disk can be asked for, and does not fail for want of room.
+ *
+ *   spare --renamed--> the last segment, appended to --> full --let go of--> spare again, or removed
+ *
+ * After an error nothing more is appended: what the file has then is known only to who opens it anew.
+ */
+import { closeSync, constants, fsync, fsyncSync, openSync, statfsSync, write } from 'node:fs'
+import { open, readdir, readFile, rename, unlink, type FileHandle } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+
+import { assert } from '#base/assert.ts'
+import { isOperationError, OperationError } from '#base/errors.ts'
+import { withDeadline } from '#os/deadline.ts'
+import { makeDirectories } from '#os/make-directories.ts'
+
+import type { Journal } from './journal.ts'
+import { lockDirectory } from './locked-directory.ts'
+import {
+  damagedGroup,
+  groupBytes,
+  HEAD_BYTES,
+  newHead,
+  numberOfSegment,
+  readSegment,
+  saltOf,
+  segmentName,
+  writeGroup,
+} from './segment.ts'
+
+const SEGMENT_BYTES = 4 * 1024 ** 2
+/** Groups beyond that are rare, and their memory is not kept. */
+const FRAME_BYTES_KEPT = 1 << 20
+const ZEROS = Buffer.alloc(1 << 20)
+const CLOSE_MS = 10_000
+/** So many are let go of at a time by a machine that is kept busy. */
+const SPARES_MAX = 2
+const SPARE_NAME = /^\d+\.spare$/
+
+export interface FileJournalOptions {
+  /** A segment is full at so many bytes; a group that is larger has one of its own. */
+  readonly segmentBytes?: number
+}
+
+interface Segment {
+  readonly first: number
+  readonly path: string
+}
+
+/** A file that is to be a segment. */
+interface Spare {
+  readonly path: string
+  readonly salt: Buffer
+}
+
+/** The one that is appended to. */
+interface Open extends Spare {
+  readonly file: FileHandle
+  /** Where the next group goes. */
+  end: number
+}
+
+/** The journal in `DIRECTORY/journal`, made where there is none. @throws JOURNAL_FAILED also where another process has it; JOURNAL_CORRUPT */
+export async function openFileJournal(
+  directory: string,
+  { segmentBytes = SEGMENT_BYTES }: FileJournalOptions = {},
+): Promise<Journal> {
+  const path = join(directory, 'journal')
+  let lock: number | undefined
+  try {
+    makeDirectories(path, 0o700)
+    lock = lockDirectory(path, 'journal')
+    return await FileJournal.open(path, lock, segmentBytes)
+  } catch (error) {
+    if (lock !== undefined) closeSync(lock)
+    if (isOperationError(error)) throw error
+    const { message } = error as Error
+    throw new OperationError('JOURNAL_FAILED', `Cannot open the journal in "${path}": ${message}`, { cause: error })
+  }
+}
+
+class FileJournal implements Journal {
+  readonly #directory: string
+  readonly #lock: number
+  readonly #segmentBytes: number
+  /** The first one first; the last one is open. */
+  readonly #segments: Segment[]
+  #open: Open
+  #last: number
+  /** On their way, or ready. */
+  readonly #spares: Promise<Spare>[] = []
+  #sparesMade = 0
+  /** One group is written at a time, and its memory is used again. */
+  #frame = Buffer.allocUnsafeSlow(16 << 10)
+  #appending: Promise<void> | undefined
+  #trimming: Promise<void> | undefined
+  #failure: OperationError | undefined
+
+  private constructor(
+    directory: string,
+    lock: number,
+    segmentBytes: number,
+    segments: Segment[],
+    opened: Open,
+    last: number,
+  ) {
+    this.#directory = directory
+    this.#lock = lock
+    this.#segmentBytes = segmentBytes
+    this.#segments = segments
+    this.#open = opened
+    this.#last = last
+  }
+
+  static async open(directory: string, lock: number, segmentBytes: number): Promise<FileJournal> {
+    const names = await readdir(directory)
+    // What they hold was let go of, or never used.
+    for (const name of names) if (SPARE_NAME.test(name)) await unlink(join(directory, name))
+    const segments = names
+      .flatMap((name) => {
+        const first = numberOfSegment(name)
+        return first === undefined ? [] : [{ first, path: join(directory, name) }]
+      })
+      .toSorted((a, b) => a.first - b.first)
+    if (segments.length === 0) {
+      const { path: spare, salt } = await makeSpare(join(directory, '0.spare'), segmentBytes)
+      const path = join(directory, segmentName(1))
+      await rename(spare, path)
+      segments.push({ first: 1, path })
+      fsyncSync(lock)
+      // Those above it may have been made just now, too: a file whose name is lost at a crash is lost.
+      for (const above of [dirname(directory), dirname(dirname(directory))]) syncDirectory(above)
+      return new FileJournal(directory, lock, segmentBytes, segments, await openSegment(path, salt, HEAD_BYTES), 0)
+    }
+    const { first, path } = segments.at(-1) as Segment
+    const bytes = await readFile(path)
+    const { salt, last, lastGroupAt, end } = readSegment(bytes, first, () => undefined)
+    const opened = await openSegment(path, Buffer.from(salt), end)
+    // A write that failed may have left its bytes in memory alone, where whoever reads the file finds them; now they are on the disk, too.
+    if (lastGroupAt !== undefined) await writeAll(opened.file, bytes.subarray(lastGroupAt, end), lastGroupAt)
+    return new FileJournal(directory, lock, segmentBytes, segments, opened, last)
+  }
+
+  get first(): number {
+    return this.#segments[0]?.first ?? this.#last + 1
+  }
+
+  get last(): number {
+    return this.#last
+  }
+
+  append(at: number, entries: readonly Uint8Array[]): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    assert(this.#appending === undefined, 'groups are appended one after the other')
+    assert(at === this.#last + 1, 'a group follows on the last one')
+    assert(entries.length > 0, 'a group has entries')
+    this.#appending = this.#append(at, entries).finally(() => (this.#appending = undefined))
+    return this.#appending
+  }
+
+  async read(from: number, each: (number: number, entry: Buffer) => void): Promise<void> {
+    const last = this.#last
+    if (from > last) return
+    const start = this.#segments.findLastIndex(({ first }) => first <= from)
+    if (start === -1) throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: entry ${from} is gone`)
+    for (const [index, { first, path }] of this.#segments.entries()) {
+      if (index < start) continue
+      const bytes = await this.#tried('read', () => readFile(path))
+      const content = readSegment(bytes, first, (number, entry) => {
+        if (number >= from) each(number, entry)
+      })
+      const next = this.#segments[index + 1]?.first ?? last + 1
+      if (content.last + 1 !== next) throw damagedGroup(content.last + 1)
+    }
+  }
+
+  trim(through: number): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    assert(through <= this.#last, 'only what is durable is let go of')
+    assert(this.#trimming === undefined, 'entries are let go of one time after the other')
+    this.#trimming = this.#trim(through).finally(() => (this.#trimming = undefined))
+    return this.#trimming
+  }
+
+  async close(): Promise<void> {
+    this.#failure ??= new OperationError('JOURNAL_FAILED', 'Cannot use the journal: it is closed')
+    const underWay = [this.#appending, this.#trimming, ...this.#spares]
+    // How those end is told to who waits for them.
+    const ended = Promise.allSettled(underWay).then(() => this.#open.file.close())
+    // Its directory is let go of, unless its disk answers no more: then nobody else shall have it while this process lives.
+    await withDeadline('close the journal', ended, CLOSE_MS)
+    closeSync(this.#lock)
+  }
+
+  async #append(at: number, entries: readonly Uint8Array[]): Promise<void> {
+    const bytes = groupBytes(entries)
+    if (this.#open.end + bytes > this.#segmentBytes && this.#open.end > HEAD_BYTES) {
+      await this.#tried('write', () => this.#beginSegment(at))
+    }
+    const { file, salt, end } = this.#open
+    const frame = this.#room(bytes)
+    writeGroup(frame, salt, at, entries)
+    await this.#tried('write', () => writeAll(file, frame, end))
+    this.#open.end += bytes
+    this.#last += entries.length
+    // While there is time, so that nobody has to wait for it.
+    if (this.#spares.length === 0 && this.#open.end > this.#segmentBytes / 2) {
+      this.#expect(makeSpare(this.#sparePath(), this.#segmentBytes))
+    }
+  }
+
+  #expect(spare: Promise<Spare>): void {
+    this.#spares.push(spare)
+    // Who needs it tries once more, and is told then.
+    spare.catch(() => {
+      const index = this.#spares.indexOf(spare)
+      if (index !== -1) this.#spares.splice(index, 1)
+    })
+  }
+
+  #sparePath(): string {
+    return join(this.#directory, `${++this.#sparesMade}.spare`)
+  }
+
+  async #beginSegment(at: number): Promise<void> {
+    const ready = await this.#spares.shift()?.catch(() => undefined)
+    const { path: spare, salt } = ready ?? (await makeSpare(this.#sparePath(), this.#segmentBytes))
+    const path = join(this.#directory, segmentName(at))
+    await rename(spare, path)
+    await syncFile(this.#lock)
+    const full = this.#open.file
+    this.#open = await openSegment(path, salt, HEAD_BYTES)
+    this.#segments.push({ first: at, path })
+    await full.close()
+  }
+
+  async #trim(through: number): Promise<void> {
+    for (;;) {
+      const [oldest, next] = this.#segments
+      if (oldest === undefined || next === undefined || next.first > through + 1) return
+      this.#segments.shift()
+      await this.#tried('let go of', () => this.#letGo(oldest.path))
+    }
+  }
+
+  async #letGo(path: string): Promise<void> {
+    if (this.#spares.length >= SPARES_MAX) return unlink(path)
+    const spare = this.#sparePath()
+    // Its old name is gone before its head changes: under that name it would be a segment without entries.
+    const renewed = rename(path, spare)
+      .then(() => syncFile(this.#lock))
+      .then(() => renewSegment(spare, this.#segmentBytes))
+    this.#expect(renewed)
+    await renewed
+  }
+
+  #room(bytes: number): Buffer {
+    if (this.#frame.length >= bytes) return this.#frame.subarray(0, bytes)
+    const room = Buffer.allocUnsafeSlow(Math.max(bytes, Math.min(2 * this.#frame.length, FRAME_BYTES_KEPT)))
+    if (bytes <= FRAME_BYTES_KEPT) this.#frame = room
+    return room.subarray(0, bytes)
+  }
+
+  /** @throws JOURNAL_FAILED; from then on all is refused that changes anything */
+  async #tried<T>(action: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      const { message } = error as Error
+      const room = `with ${freeBytes(this.#directory)} bytes free on its disk`
+      const failure = new OperationError('JOURNAL_FAILED', `Cannot ${action} the journal: ${message}, ${room}`, {
+        cause: error,
+      })
+      this.#failure ??= failure
+      throw failure
+    }
+  }
+}
+
+/** A file of that size that has its room on the disk, and the head of an empty segment. */
+async function makeSpare(path: string, segmentBytes: number): Promise<Spare> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    for (let at = 0; at < segmentBytes; at += ZEROS.length) {
+      await writeAll(file, ZEROS.subarray(0, Math.min(ZEROS.length, segmentBytes - at)), at)
+    }
+    const head = newHead()
+    await writeAll(file, head, 0)
+    await file.sync()
+    return { path, salt: saltOf(head, path) }
+  } catch (error) {
+    // It would take what room there is; that this fails, too, tells less than what it comes from.
+    await unlink(path).catch(() => undefined)
+    throw error
+  } finally {
+    await file.close()
+  }
+}
+
+/** Makes an empty segment of one that was used. */
+async function renewSegment(path: string, segmentBytes: number): Promise<Spare> {
+  const file = await open(path, 'r+')
+  try {
+    const head = newHead()
+    await writeAll(file, head, 0)
+    // One that had a large group.
+    await file.truncate(segmentBytes)
+    await file.sync()
+    return { path, salt: saltOf(head, path) }
+  } finally {
+    await file.close()
+  }
+}
+
+async function openSegment(path: string, salt: Buffer, end: number): Promise<Open> {
+  return { path, salt, end, file: await open(path, constants.O_RDWR | constants.O_DSYNC) }
+}
+
+/** With the callback: a promise of Node's own for each group costs several times as much. */
+function writeAll({ fd }: FileHandle, bytes: Buffer, place: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const writeFrom = (done: number): void => {
+      write(fd, bytes, done, bytes.length - done, place + done, (error, written) => {
+        if (error !== null) reject(error)
+        else if (done + written === bytes.length) resolve()
+        else writeFrom(done + written)
+      })
+    }
+    writeFrom(0)
+  })
+}
+
+function syncFile(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    fsync(fd, (error) => (error === null ? resolve() : reject(error)))
+  })
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function freeBytes(directory: string): number | string {
+  try {
+    const { bavail, bsize } = statfsSync(directory)
+    return bavail * bsize
+  } catch (error) {
+    return (error as Error).message
+  }
+}
