@@ -18,9 +18,7 @@ const OWNERS = new Map<InodeId, InodeId>([
 
 function state(change: (batch: WorkingBatch) => void): WorkingState {
   const made = new WorkingState(new MemoryState())
-  const batch = new WorkingBatch(made)
-  change(batch)
-  made.change(batch.changes, 1)
+  change(new WorkingBatch(made, 1))
   return made
 }
 

@@ -12,9 +12,7 @@ const END: Key = '\u0100'
 export function replaysEqually<E, O>(machine: Machine<E, O>, entries: readonly Buffer[], state: StateReader): void {
   const replayed = new WorkingState(new MemoryState())
   for (const [index, bytes] of entries.entries()) {
-    const batch = new WorkingBatch(replayed)
-    machine.apply(batch, machine.decode(bytes))
-    replayed.change(batch.changes, index + 1)
+    machine.apply(new WorkingBatch(replayed, index + 1), machine.decode(bytes))
   }
   const [expected, found] = [pairsOf(replayed), pairsOf(state)]
   for (const key of new Set([...expected.keys(), ...found.keys()])) {

@@ -165,11 +165,9 @@ export class ShardWorld {
   #write({ shard, message, request, id }: Asked): Answer {
     const facts = { ...id, kind: message.kind, shard, isInternal: true }
     const frame = encodeRequest(facts, message.request, request)
-    const batch = new WorkingBatch(this.state)
+    const batch = new WorkingBatch(this.state, ++this.#entries)
     const entry = { timeUs: ++this.#timeUs, chosen: [], header: readHeader(frame), frame }
-    const answer = this.#machine.apply(batch, entry)
-    this.state.change(batch.changes, ++this.#entries)
-    return answer
+    return this.#machine.apply(batch, entry)
   }
 }
 
@@ -217,18 +215,15 @@ export class CoordinatorBench {
 
   /** As `DurableMachine` does. */
   apply(entry: CoordinatorEntry): Effects {
-    const batch = new WorkingBatch(this.state)
+    const batch = new WorkingBatch(this.state, this.entries.length + 1)
     let effects: Effects
     try {
       effects = this.#machine.apply(batch, entry)
     } catch (error) {
-      assert.equal(batch.changes.size, 0, 'what refuses an entry changes nothing')
+      assert.equal(batch.isChanged, false, 'what refuses an entry changes nothing')
       throw error
     }
-    if (batch.changes.size > 0) {
-      this.entries.push(this.#machine.encode(entry))
-      this.state.change(batch.changes, this.entries.length)
-    }
+    if (batch.isChanged) this.entries.push(this.#machine.encode(entry))
     this.steps.push(...effects.steps)
     for (const { id, answer } of effects.answers) this.answers.set(keyOf(id), answer)
     this.surprises.push(...effects.surprises.map(({ step, why }) => `${step} ${why.code}`))
@@ -292,9 +287,7 @@ export class CoordinatorBench {
     const state = new WorkingState(new MemoryState())
     const machine = new CoordinatorMachine()
     for (const [index, bytes] of this.entries.entries()) {
-      const batch = new WorkingBatch(state)
-      machine.apply(batch, machine.decode(Buffer.from(bytes)))
-      state.change(batch.changes, index + 1)
+      machine.apply(new WorkingBatch(state, index + 1), machine.decode(Buffer.from(bytes)))
     }
     return state
   }

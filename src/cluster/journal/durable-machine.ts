@@ -24,6 +24,11 @@ const CHANGED_BYTES_MAX = 16 * 1024 ** 2
 const WAITING_BYTES_MAX = 4 * CHANGED_BYTES_MAX
 /** A group is in memory, and on its way to the disk, as a whole. */
 const GATHERED_BYTES_MAX = 16 * 1024 ** 2
+/**
+ * A group of so many does not wait for the end of the turn: while the disk is at it, the rest of what came in is applied. Otherwise those who ask, the
+ * machine and the disk would wait for each other in turns: by measure a quarter fewer entries a second with 64 requests under way.
+ */
+const GROUP_ENTRIES = 16
 /** Changes are stored at latest after that, so that the next start has little to do. */
 const STORE_MS = 5000
 
@@ -125,29 +130,29 @@ export class DurableMachine<Entry, Outcome> {
     if (this.#failure !== undefined) return
     assert(!this.#isClosed, 'a machine that is closed takes no entries')
     this.#state.seen = 0
-    const batch = new WorkingBatch(this.#state)
+    const batch = new WorkingBatch(this.#state, this.#applied + 1)
     let outcome: Outcome
     try {
       outcome = this.#machine.apply(batch, entry)
     } catch (error) {
       if (!isOperationError(error)) throw error
-      assert(batch.changes.size === 0, 'what refuses an entry changes nothing')
+      assert(!batch.isChanged, 'what refuses an entry changes nothing')
       this.#whenDurable(this.#state.seen, () => refuse(error))
       return
     }
-    if (batch.changes.size === 0) {
+    if (!batch.isChanged) {
       // Such as the same request again: there is nothing to keep of it.
       this.#whenDurable(this.#state.seen, () => deliver(outcome))
       return
     }
-    this.#state.change(batch.changes, ++this.#applied)
     const group = this.#gathering
-    group.last = this.#applied
+    group.last = ++this.#applied
     const bytes = this.#machine.encode(entry)
     group.entries.push(bytes)
     group.bytes += bytes.length
     group.deliveries.push(() => deliver(outcome))
-    this.#appendSoon()
+    if (group.entries.length >= GROUP_ENTRIES && this.#appending === undefined) this.#append()
+    else this.#appendSoon()
     this.#storeLater()
   }
 
@@ -172,14 +177,12 @@ export class DurableMachine<Entry, Outcome> {
     if (this.#journal.last === applied) return
     await this.#journal.read(applied + 1, (number, bytes) => {
       assert(number === this.#applied + 1, 'entries come in order')
-      const batch = new WorkingBatch(this.#state)
       try {
-        this.#machine.apply(batch, this.#machine.decode(bytes))
+        this.#machine.apply(new WorkingBatch(this.#state, number), this.#machine.decode(bytes))
       } catch (error) {
         const detail = `entry ${number} cannot be applied`
         throw new OperationError('JOURNAL_CORRUPT', `Cannot go on by the journal: ${detail}`, { cause: error })
       }
-      this.#state.change(batch.changes, number)
       this.#applied = number
     })
     this.#durable = this.#applied

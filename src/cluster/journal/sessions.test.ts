@@ -12,10 +12,7 @@ class Sessions {
   #entry = 0
 
   do<T>(work: (batch: WorkingBatch) => T): T {
-    const batch = new WorkingBatch(this.state)
-    const result = work(batch)
-    this.state.change(batch.changes, ++this.#entry)
-    return result
+    return work(new WorkingBatch(this.state, ++this.#entry))
   }
 
   keep(client: number, slot: number, sequence: number, timeUs: number, more: Partial<Kept> = {}): void {

@@ -57,8 +57,7 @@ describe('WorkingState', () => {
         const model = new Map<string, string>()
         let entry = 0
         for (const each of steps) {
-          const batch = new WorkingBatch(state)
-          entry++
+          const batch = new WorkingBatch(state, ++entry)
           if (each.do === 'put') batch.put(each.key, Buffer.from(String(entry)))
           else if (each.do === 'remove') batch.remove(each.key)
           else if (each.do === 'freeze' && !state.isFrozen) state.freeze()
@@ -75,7 +74,6 @@ describe('WorkingState', () => {
               each.do === 'backwards' ? expected.toReversed() : expected,
             )
           }
-          state.change(batch.changes, entry)
           if (each.do === 'put') model.set(each.key, String(entry))
           if (each.do === 'remove') model.delete(each.key)
           assert.equal(state.get(each.key)?.toString(), model.get(each.key))
@@ -88,7 +86,9 @@ describe('WorkingState', () => {
   test('long ranges go on where they were left, in all three parts', async () => {
     const stored = new MemoryState()
     const state = new WorkingState(stored)
-    const change = (changes: Iterable<readonly [string, Buffer | null]>): void => state.change(new Map(changes), 1)
+    const change = (changes: Iterable<readonly [string, Buffer | null]>): void => {
+      for (const [key, value] of changes) state.change(key, value, 1)
+    }
     const key = (at: number): string => `k${String(at).padStart(4, '0')}`
     const all = Array.from({ length: 1000 }, (_, at) => at)
     change(all.map((at) => [key(at), Buffer.from('1')]))
@@ -114,11 +114,11 @@ describe('WorkingState', () => {
       read()
       return state.seen
     }
-    state.change(new Map([['a', Buffer.from('1')]]), 1)
-    state.change(new Map([['b', Buffer.from('2')]]), 2)
+    state.change('a', Buffer.from('1'), 1)
+    state.change('b', Buffer.from('2'), 2)
     state.freeze()
-    state.change(new Map([['c', null]]), 3)
-    state.change(new Map([['b', Buffer.from('4')]]), 4)
+    state.change('c', null, 3)
+    state.change('b', Buffer.from('4'), 4)
     assert.equal(
       seen(() => state.get('a')),
       1,
@@ -155,10 +155,10 @@ describe('WorkingState', () => {
 })
 
 describe('WorkingBatch', () => {
-  test('reads what it has changed, and leaves the state alone', () => {
+  test('is part of the state at once, and says whether it changed it', () => {
     const state = new WorkingState(new MemoryState())
-    state.change(new Map([['a', Buffer.from('1')]]), 1)
-    const batch = new WorkingBatch(state)
+    state.change('a', Buffer.from('1'), 1)
+    const batch = new WorkingBatch(state, 2)
     assert.deepEqual(pairsOf(batch, 'a', 'z'), ['a=1'])
     assert.equal(batch.isChanged, false)
     batch.put('a', Buffer.from('2'))
@@ -167,7 +167,8 @@ describe('WorkingBatch', () => {
     assert.equal(batch.isChanged, true)
     assert.equal(batch.get('a')?.toString(), '2')
     assert.equal(batch.get('b'), undefined)
-    assert.equal(state.get('a')?.toString(), '1')
+    assert.equal(state.get('a')?.toString(), '2')
+    assert.equal(state.seen, 2)
     assert.throws(() => pairsOf(batch, 'a', 'z'), 'a range would not see its changes')
     assert.throws(() => pairsOf(batch, 'a', 'z', true))
   })

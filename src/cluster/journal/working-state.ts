@@ -61,20 +61,18 @@ export class WorkingState implements StateReader {
     this.#merge(from, to, each, true)
   }
 
-  /** What an entry has changed. */
-  change(changes: ReadonlyMap<Key, Buffer | null>, entry: number): void {
-    for (const [key, value] of changes) {
-      const bytes = value?.length ?? 0
-      const pending = this.#active.get(key)
-      if (pending === undefined) {
-        this.#activeBytes += CHANGE_BYTES + key.length + bytes
-        this.#active.set(key, { value, entry })
-      } else {
-        // In its place: most of what an entry changes, others changed just before it.
-        this.#activeBytes += bytes - (pending.value?.length ?? 0)
-        pending.value = value
-        pending.entry = entry
-      }
+  /** What is at the key from that entry on. */
+  change(key: Key, value: Buffer | null, entry: number): void {
+    const bytes = value?.length ?? 0
+    const pending = this.#active.get(key)
+    if (pending === undefined) {
+      this.#activeBytes += CHANGE_BYTES + key.length + bytes
+      this.#active.set(key, { value, entry })
+    } else {
+      // In its place: most of what an entry changes, others changed just before it.
+      this.#activeBytes += bytes - (pending.value?.length ?? 0)
+      pending.value = value
+      pending.entry = entry
     }
   }
 
@@ -157,39 +155,41 @@ class Overlay {
   }
 }
 
-/** What one entry reads and changes. */
+/**
+ * What one entry reads and changes. Its changes are part of the state at once, since there is nothing to go back to: what refuses an
+ * entry changes nothing.
+ */
 export class WorkingBatch implements StateBatch {
   readonly #state: WorkingState
-  readonly changes = new Map<Key, Buffer | null>()
+  readonly #entry: number
+  isChanged = false
 
-  constructor(state: WorkingState) {
+  constructor(state: WorkingState, entry: number) {
     this.#state = state
-  }
-
-  get isChanged(): boolean {
-    return this.changes.size > 0
+    this.#entry = entry
   }
 
   get(key: Key): Buffer | undefined {
-    const changed = this.changes.size === 0 ? undefined : this.changes.get(key)
-    return changed === undefined ? this.#state.get(key) : (changed ?? undefined)
+    return this.#state.get(key)
   }
 
   range(from: Key, to: Key, each: EachPair): void {
-    assert(this.changes.size === 0, 'an entry reads its ranges before it changes anything')
+    assert(!this.isChanged, 'an entry reads its ranges before it changes anything')
     this.#state.range(from, to, each)
   }
 
   rangeBackwards(from: Key, to: Key, each: EachPair): void {
-    assert(this.changes.size === 0, 'an entry reads its ranges before it changes anything')
+    assert(!this.isChanged, 'an entry reads its ranges before it changes anything')
     this.#state.rangeBackwards(from, to, each)
   }
 
   put(key: Key, value: Buffer): void {
-    this.changes.set(key, value)
+    this.isChanged = true
+    this.#state.change(key, value, this.#entry)
   }
 
   remove(key: Key): void {
-    this.changes.set(key, null)
+    this.isChanged = true
+    this.#state.change(key, null, this.#entry)
   }
 }

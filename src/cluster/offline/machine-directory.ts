@@ -122,7 +122,7 @@ function putLots(file: LmdbFile, working: WorkingState, encoded: Buffer, onDamag
   for (let index = 0; index < count; index++) {
     const lot = lots.get(lotKey(index))
     if (lot === undefined) onDamage(`state: lot ${index} of a commit is missing`)
-    else working.change(new Map(decodeLot(lot)), through)
+    else for (const [key, value] of decodeLot(lot)) working.change(key, value, through)
   }
   return through
 }
@@ -162,9 +162,7 @@ function replay(
   let next = applied + 1
   try {
     journal.read(next, (number, entry) => {
-      const batch = new WorkingBatch(working)
-      apply(batch, entry)
-      working.change(batch.changes, number)
+      apply(new WorkingBatch(working, number), entry)
       next = number + 1
     })
   } catch (error) {

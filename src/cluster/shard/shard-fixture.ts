@@ -78,19 +78,16 @@ export class TestShard {
   /** The same for a frame; the frame is overwritten afterwards, as one that the network uses again. */
   apply(frame: Buffer, chosen: readonly number[] = []): Buffer {
     const entry = { timeUs: ++this.nowUs, chosen, header: readHeader(frame), frame }
-    const batch = new WorkingBatch(this.state)
+    const batch = new WorkingBatch(this.state, this.entries.length + 1)
     const before = this.isStrict ? digestOf(this.state, true) : ''
     let answer: Answer
     try {
       answer = this.machine.apply(batch, entry)
     } catch (error) {
-      assert.equal(batch.changes.size, 0, 'what is not kept changes nothing')
+      assert.equal(batch.isChanged, false, 'what is not kept changes nothing')
       throw error
     }
-    if (batch.changes.size > 0) {
-      this.entries.push(Buffer.from(this.machine.encode(entry)))
-      this.state.change(batch.changes, this.entries.length)
-    }
+    if (batch.isChanged) this.entries.push(Buffer.from(this.machine.encode(entry)))
     frame.fill(0xee)
     if ('body' in answer) return Buffer.from(answer.body)
     if (this.isStrict) assert.equal(digestOf(this.state, true), before, 'a refusal changes nothing')
@@ -123,9 +120,7 @@ export class TestShard {
   replayed(): WorkingState {
     const state = new WorkingState(new MemoryState())
     for (const [index, bytes] of this.entries.entries()) {
-      const batch = new WorkingBatch(state)
-      this.machine.apply(batch, this.machine.decode(Buffer.from(bytes)))
-      state.change(batch.changes, index + 1)
+      this.machine.apply(new WorkingBatch(state, index + 1), this.machine.decode(Buffer.from(bytes)))
     }
     return state
   }
