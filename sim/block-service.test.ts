@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { setLogLevel } from '#base/log.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import { BlockServer } from '#cluster/block/block-server.ts'
 import { Disk } from '#cluster/block/disk.ts'
 import { HEARTBEAT_MS } from '#cluster/block/block-registration.ts'
@@ -15,6 +16,7 @@ import { Responder } from '#cluster/wire/responder.ts'
 import type { Process } from './process.ts'
 import { World } from './world.ts'
 
+const CLUSTER = '0123456789abcdef'.repeat(2) as ClusterId
 const HOUR_US = 3_600_000_000
 type Told = ValueOf<typeof registryMessages.registerDisks.request>
 
@@ -34,8 +36,11 @@ async function pair(): Promise<Pair> {
   const told: { readonly ms: number; readonly request: Told }[] = []
   const registry = world.process('registry', async ({ surroundings }) => {
     const responder = new Responder(REGISTRY_MESSAGES, (incoming) => {
+      if (incoming.is(registryMessages.greet)) {
+        return incoming.reply(registryMessages.greet, { cluster: CLUSTER, timeMs: undefined })
+      }
       told.push({ ms: world.timeline.nowUs / 1000, request: incoming.read(registryMessages.registerDisks) })
-      incoming.reply(registryMessages.registerDisks, { version: 1, refused: [] })
+      incoming.reply(registryMessages.registerDisks, { version: 1, timeMs: undefined, refused: [] })
     })
     await surroundings.network.listen('registry:1', responder.accept)
   })

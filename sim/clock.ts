@@ -1,6 +1,6 @@
 /**
  * The clock of a simulated machine: simulated time, as that machine takes it to be. Its time of day may be off and jump; both of its
- * clocks may go too fast or too slow.
+ * clocks may go too fast or too slow. Machines that sleep do so all together: no simulated time passes meanwhile.
  */
 import type { Cancel, Clock } from '#cluster/surroundings.ts'
 
@@ -16,6 +16,8 @@ export class ClockError {
   offsetMs = 0
   /** How much of its own time passes in simulated time. */
   rate = 1
+  /** How long the machine has slept: that is no error, but its monotonic clock stood. */
+  sleptMs = 0
 }
 
 export class SimulatedClock implements Clock {
@@ -34,12 +36,16 @@ export class SimulatedClock implements Clock {
   }
 
   nowMs(): number {
-    return EPOCH_MS + this.#error.offsetMs + (this.#timeline.nowUs / 1000) * this.#error.rate
+    return EPOCH_MS + this.#error.offsetMs + this.#error.sleptMs + (this.#timeline.nowUs / 1000) * this.#error.rate
   }
 
   monotonicMs(): number {
     const ms = ((this.#timeline.nowUs - this.#startUs) / 1000) * this.#error.rate
     return (this.#latestMs = Math.max(this.#latestMs, ms))
+  }
+
+  sleptMs(): number {
+    return this.#error.sleptMs
   }
 
   after(ms: number, action: () => void): Cancel {

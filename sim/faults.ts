@@ -24,6 +24,7 @@ const MEAN_US_MIN = {
   'power-cuts': 1_000_000,
   pauses: 1_000_000,
   'clock-jumps': 1_000_000,
+  'clock-leaps': 5_000_000,
   'slow-disks': 1_000_000,
   'full-disks': 3_000_000,
   'disk-errors': 3_000_000,
@@ -43,6 +44,7 @@ export const ORDINARY_FAULTS: readonly FaultKind[] = [
   'power-cuts',
   'pauses',
   'clock-jumps',
+  'clock-leaps',
   'slow-disks',
   'wrong-clocks',
 ]
@@ -61,6 +63,9 @@ const PAUSE_US_MAX = 4_000_000
 const FULL_US_MAX = 5_000_000
 const SLOW_US_MAX = 4_000_000
 const CLOCK_OFFSET_MS_MAX = 30_000
+/** Far beyond what anybody takes for the same time, as when somebody mistypes a date; and somebody notices. */
+const CLOCK_LEAP_MS_MAX = 10 * 24 * 3_600_000
+const LEAP_US_MAX = 8_000_000
 /** Quartz is off by a hundred parts in a million. */
 const CLOCK_RATE_ERROR_MAX = 1e-4
 
@@ -151,6 +156,10 @@ export class Faults {
         break
       case 'clock-jumps':
         process.clockError.offsetMs = random.between(-CLOCK_OFFSET_MS_MAX, CLOCK_OFFSET_MS_MAX)
+        break
+      case 'clock-leaps':
+        process.clockError.offsetMs = random.between(-CLOCK_LEAP_MS_MAX, CLOCK_LEAP_MS_MAX)
+        this.#later(LEAP_US_MAX, random, () => (process.clockError.offsetMs = 0))
         break
       case 'slow-disks':
         process.disk.faults.slow = random.fraction()

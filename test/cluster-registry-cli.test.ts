@@ -16,7 +16,7 @@ import type { Message } from '#cluster/wire/message.ts'
 import type { TcpNetworkOptions } from '#cluster/wire/tcp-network.ts'
 
 import { eider, type Running, startEider } from './eider-process.ts'
-import { disksOf } from './registry-fixture.ts'
+import { disksOf, ofCluster } from './registry-fixture.ts'
 
 const SERVING = /^Registry at (\S+); its page is (http\S+)\n/
 const scratch = mkdtempSync(join(tmpdir(), 'eider-cli-registry-'))
@@ -48,12 +48,14 @@ async function end(registry: Running, signal: NodeJS.Signals): Promise<number | 
 async function ask<Q, R>(
   address: string,
   message: Message<Q, R>,
-  request: Q,
+  request: object,
   security: TcpNetworkOptions = {},
 ): Promise<R> {
   const caller = new Caller(systemSurroundings(security), { isInternal: true })
   try {
-    return await caller.call({ name: 'the registry', address: () => address }, message, request)
+    const target = { name: 'the registry', address: () => address }
+    const { cluster } = await caller.call(target, registryMessages.greet, {})
+    return await caller.call(target, message, ofCluster(cluster, request) as Q)
   } finally {
     caller.close()
   }

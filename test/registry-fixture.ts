@@ -4,6 +4,7 @@ import { MemoryState } from '#cluster/journal/memory-state.ts'
 import { RegistryHttp } from '#cluster/registry/http-api.ts'
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
 import { RegistryServer } from '#cluster/registry/registry-server.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import type { Clock, Listener } from '#cluster/surroundings.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
@@ -11,8 +12,10 @@ import { Caller } from '#cluster/wire/caller.ts'
 import { TcpNetwork } from '#cluster/wire/tcp-network.ts'
 import type { ValueOf } from '#cluster/wire/codec.ts'
 
-export type ToldDisks = ValueOf<typeof registryMessages.registerDisks.request>
-export type ToldDisk = ToldDisks['disks'][number]
+type RegisterDisks = ValueOf<typeof registryMessages.registerDisks.request>
+/** But for what cluster it belongs to, and how its clock is, which heartbeats here fill in where nothing is said. */
+export type ToldDisk = Omit<RegisterDisks['disks'][number], 'cluster'>
+export type ToldDisks = Omit<RegisterDisks, 'disks' | 'clock'> & { readonly disks: readonly ToldDisk[] }
 type Told<K extends keyof typeof registryMessages> = ValueOf<(typeof registryMessages)[K]['reply']>
 
 const GB = 1e9
@@ -25,10 +28,7 @@ export interface RegistryFixture {
   readonly listener: Listener
   /** The clock goes ahead, and all who were not heard of meanwhile are silent. */
   pass(ms: number): void
-  heartbeat<K extends keyof typeof registryMessages>(
-    kind: K,
-    request: ValueOf<(typeof registryMessages)[K]['request']>,
-  ): Promise<Told<K>>
+  heartbeat<K extends keyof typeof registryMessages>(kind: K, request: object): Promise<Told<K>>
   close(): Promise<void>
 }
 
@@ -39,6 +39,7 @@ export async function startRegistry(secret?: Buffer, port = 0): Promise<Registry
   const clock: Clock = {
     nowMs: () => real.clock.nowMs() + aheadMs,
     monotonicMs: () => real.clock.monotonicMs() + aheadMs,
+    sleptMs: () => 0,
     after: (ms, action) => real.clock.after(ms, action),
     soon: (action) => real.clock.soon(action),
   }
@@ -70,7 +71,8 @@ export async function startRegistry(secret?: Buffer, port = 0): Promise<Registry
       aheadMs += ms
       server.view.sweep()
     },
-    heartbeat: (kind, request) => caller.call(target, registryMessages[kind] as never, request as never),
+    heartbeat: (kind, request) =>
+      caller.call(target, registryMessages[kind] as never, ofCluster(server.cluster, request) as never),
     async close() {
       caller.close()
       http.close()
@@ -78,6 +80,12 @@ export async function startRegistry(secret?: Buffer, port = 0): Promise<Registry
       await server.close()
     },
   }
+}
+
+/** What a part of the cluster says, as a whole. */
+export function ofCluster<R extends object>(cluster: ClusterId, request: R): R {
+  const own = { cluster, run: 0, clock: undefined, ...request }
+  return 'disks' in own ? { ...own, disks: (own.disks as ToldDisk[]).map((disk) => ({ cluster, ...disk })) } : own
 }
 
 /** One disk of a process of its own; the same each time for the same number. */

@@ -287,12 +287,11 @@ export class ClusterSimulation implements Simulation {
 
   /** What nobody finished is removed, once its blocks are old enough: nothing else goes with it, and nothing of it stays. */
   async #checkAfterCollection(auditor: RunningClient): Promise<void> {
-    for (const { clockError } of this.#cluster.blockServices) clockError.offsetMs += OLD_ENOUGH_MS
+    for (const { clockError } of this.#cluster.processes) clockError.sleptMs += OLD_ENOUGH_MS
     const before = await this.#contents()
     await this.#within('the collection', COLLECTED_US_MAX, () =>
       collect(auditor.client, new Set(before.transients.map(inodeShard))),
     )
-    for (const { clockError } of this.#cluster.blockServices) clockError.offsetMs -= OLD_ENOUGH_MS
     const after = await this.#contents()
     const [left] = after.transients
     if (left !== undefined) throw new SimulationFailure(`Transient file ${shownInode(left)} is left`)

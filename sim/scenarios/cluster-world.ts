@@ -9,16 +9,19 @@ import { BlockServer } from '#cluster/block/block-server.ts'
 import { Disk } from '#cluster/block/disk.ts'
 import type { ServedDisk } from '#cluster/block/served-disk.ts'
 import { ClusterMap } from '#cluster/client/cluster-map.ts'
+import { ClockTrust, trustedClock } from '#cluster/clock-trust.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import { CoordinatorMachine } from '#cluster/coordinator/coordinator-machine.ts'
 import { COORDINATOR_MESSAGES } from '#cluster/coordinator/coordinator-messages.ts'
+import { CoordinatorRegistration } from '#cluster/coordinator/coordinator-registration.ts'
 import { CoordinatorServer, type CoordinatorServerOptions } from '#cluster/coordinator/coordinator-server.ts'
 import type { CoordinatorEntry } from '#cluster/coordinator/records.ts'
 import type { Effects } from '#cluster/coordinator/turn.ts'
-import { Heartbeat } from '#cluster/heartbeat.ts'
 import { SHARDS } from '#cluster/inode-id.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
 import type { StateBatch } from '#cluster/journal/state.ts'
-import { REGISTRY_MESSAGES, registryMessages } from '#cluster/registry/registry-messages.ts'
+import { joinCluster, type Membership } from '#cluster/membership.ts'
+import { REGISTRY_MESSAGES } from '#cluster/registry/registry-messages.ts'
 import { RegistryServer } from '#cluster/registry/registry-server.ts'
 import { ShardMachine } from '#cluster/shard/shard-machine.ts'
 import { SHARD_MESSAGES } from '#cluster/shard/shard-messages.ts'
@@ -38,11 +41,10 @@ const REGISTRY: Target = { name: 'the registry', address: () => REGISTRY_ADDRESS
 const LOCATION = 'here'
 /** Of the blocks that these scenarios write. */
 export const CLASS = 2
-const COORDINATOR_BEAT_MS = 10_000
 /** The coordinator makes directories on one shard after the other: so the cuts between processes lie among the first few. */
 const CUT_MAX = 9
 /** By which a process may end: it is started again, as by whoever keeps services running. */
-const ENDINGS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'DISK_FAILED', 'DISK_FULL', 'LOCAL_FAILED']
+const ENDINGS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'DISK_FAILED', 'DISK_FULL', 'LOCAL_FAILED', 'CLOCK_UNTRUSTED']
 
 /** Of a block service, by which its files are found. */
 export function diskName(index: number): string {
@@ -82,20 +84,19 @@ export class ClusterWorld {
     this.coordinatorMachine = coordinatorMachine
     const mayExit = { mayExit: (why: unknown) => isOperationError(why, ...ENDINGS) }
     this.registry = world.process('registry', startRegistry, mayExit)
+    const ownMembership = new KeptMembership()
     const doubling = random.happens(0.5) ? random.fraction() : 0
     const watched = new WatchedCoordinator(coordinatorMachine, (why) => world.timeline.fail(why))
     this.coordinator = world.process(
       'coordinator',
-      (machine) => startCoordinator(machine, watched, { probability: doubling, random: random.named('doubling') }),
+      (machine) =>
+        startCoordinator(machine, ownMembership, watched, { probability: doubling, random: random.named('doubling') }),
       mayExit,
     )
-    this.shards = rangesOf(shardProcesses, random).map(([first, last], index) =>
-      world.process(
-        `shard-${index}`,
-        (machine) => startShard(machine, { first, last, process: 100 + index, shardMachine, shardJournal }),
-        mayExit,
-      ),
-    )
+    this.shards = rangesOf(shardProcesses, random).map(([first, last], index) => {
+      const shard = { first, last, process: 100 + index, membership: new KeptMembership(), shardMachine, shardJournal }
+      return world.process(`shard-${index}`, (machine) => startShard(machine, shard), mayExit)
+    })
     this.blockServices = Array.from({ length: blockServices }, (_, index) =>
       world.process(`block-${index}`, (machine) => startBlockService(machine, 200 + index, disksEach), mayExit),
     )
@@ -161,6 +162,16 @@ async function startRegistry({ surroundings, disk, exit }: Machine): Promise<Reg
   return server
 }
 
+/** In the place of the file in which a process keeps it. */
+class KeptMembership implements Membership {
+  cluster: ClusterId | undefined
+
+  join(cluster: ClusterId): Promise<void> {
+    this.cluster = cluster
+    return Promise.resolve()
+  }
+}
+
 interface Doubling {
   readonly probability: number
   readonly random: Random
@@ -168,30 +179,25 @@ interface Doubling {
 
 async function startCoordinator(
   { host, surroundings, disk, exit }: Machine,
+  membership: Membership,
   machine: CoordinatorMachine,
   doubling: Doubling,
 ): Promise<CoordinatorServer> {
   const caller = new Caller(surroundings, { isInternal: true })
-  const map = new ClusterMap(surroundings, caller, REGISTRY_ADDRESS)
+  const trust = new ClockTrust(surroundings.clock)
+  const introduction = { surroundings, registry: REGISTRY, caller, trust }
+  const cluster = await joinCluster('Cannot begin the coordinator', membership, introduction)
+  const map = new ClusterMap(surroundings, caller, REGISTRY_ADDRESS, cluster)
   await map.start(Number.POSITIVE_INFINITY)
   const [journal, stored] = [disk.journal('coordinator'), disk.state('coordinator')]
   const shardTarget = (shard: number): Target => map.shard(shard)
   const asking = doublingCaller(caller, doubling)
-  const options = { surroundings, journal, stored, caller: asking, shardTarget, onFailed: exit, machine }
+  const own = { ...surroundings, clock: trustedClock(surroundings.clock, trust) }
+  const options = { surroundings: own, journal, stored, caller: asking, shardTarget, onFailed: exit, machine }
   const server = await CoordinatorServer.open(options)
   const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
-  const facts = { process: 99, address, location: LOCATION }
-  const known = Promise.withResolvers<void>()
-  const heartbeat = new Heartbeat(surroundings, COORDINATOR_BEAT_MS, async () => {
-    try {
-      await caller.call(REGISTRY, registryMessages.registerCoordinator, facts)
-      known.resolve()
-    } catch (error) {
-      if (!isOperationError(error)) throw error
-    }
-  })
-  heartbeat.now()
-  await known.promise
+  const facts = { cluster, process: 99, address, location: LOCATION }
+  await new CoordinatorRegistration(surroundings, caller, REGISTRY, trust, facts).start()
   return server
 }
 
@@ -214,18 +220,25 @@ interface ShardProcess {
   readonly first: number
   readonly last: number
   readonly process: number
+  readonly membership: Membership
   readonly shardMachine: ShardMachine
   readonly shardJournal: Plants['shardJournal']
 }
 
 async function startShard({ host, surroundings, disk, exit }: Machine, shard: ShardProcess): Promise<ShardServer> {
-  const { first, last, process, shardMachine: machine, shardJournal } = shard
+  const { first, last, process, membership, shardMachine: machine, shardJournal } = shard
+  const trust = new ClockTrust(surroundings.clock)
+  const caller = new Caller(surroundings, { isInternal: true })
+  const introduction = { surroundings, registry: REGISTRY, caller, trust }
+  const cluster = membership.cluster ?? (await joinCluster('Cannot begin shards', membership, introduction))
+  caller.close()
   const kept = disk.journal('shard')
   const journal = shardJournal === undefined ? kept : shardJournal(kept)
   const stored = disk.state('shard')
-  const server = await ShardServer.open({ surroundings, journal, stored, first, last, onFailed: exit, machine })
+  const server = await ShardServer.open({ surroundings, journal, stored, first, last, trust, onFailed: exit, machine })
   const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
-  const registration = new ShardRegistration(surroundings, REGISTRY, server, { process, address, location: LOCATION })
+  const facts = { cluster, process, address, location: LOCATION }
+  const registration = new ShardRegistration(surroundings, REGISTRY, server, trust, facts)
   await registration.start()
   return server
 }
@@ -235,7 +248,9 @@ async function startBlockService(
   process: number,
   disksEach: number,
 ): Promise<BlockService> {
-  const { clock, chance } = surroundings
+  const { chance } = surroundings
+  const trust = new ClockTrust(surroundings.clock)
+  const clock = trustedClock(surroundings.clock, trust)
   const served: ServedDisk[] = []
   for (let index = 0; index < disksEach; index++) {
     const disk = await Disk.open({
@@ -248,6 +263,6 @@ async function startBlockService(
   }
   const server = new BlockServer({ surroundings, disks: served })
   const address = await server.listen(`${host}:0`)
-  await server.register(REGISTRY, { process, address, location: LOCATION })
+  await server.register(REGISTRY, { process, address, location: LOCATION }, trust)
   return { server, disks: served.map(({ disk }) => disk) }
 }

@@ -544,6 +544,22 @@ export const ERRORS = {
     'The registry knows another one under that id or in that place, and keeps it.',
     'Start the process with the data directory that it had before; of two that serve the same, end one.',
   ),
+  CLUSTER_MISMATCH: row(
+    'EACCES',
+    409,
+    'never',
+    'error',
+    'The part belongs to another cluster than the registry that it was pointed at; nothing was changed.',
+    'Give it the address of its own registry; where that is lost, docs/operating/recovery.md says how a new one takes its place.',
+  ),
+  CLOCK_UNTRUSTED: row(
+    'EIO',
+    503,
+    'backoff',
+    'error',
+    'The clock of a process is not known to agree with that of the registry, so it writes nothing.',
+    'Set the clocks of these machines, best by NTP; it goes on by itself as soon as they agree.',
+  ),
   DISK_NOT_FOUND: row(
     'ENOENT',
     404,

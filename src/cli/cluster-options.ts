@@ -2,10 +2,11 @@
 import { readFile } from 'node:fs/promises'
 
 import { OperationError } from '#base/errors.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import { readSecret } from '#cluster/wire/secret.ts'
 import type { TlsOptions } from '#cluster/wire/tcp-tls.ts'
 
-import { type OptionValues, path } from './options.ts'
+import { type OptionRow, type OptionValues, path, string } from './options.ts'
 
 const GROUP = 'Security'
 const placeholder = 'FILE'
@@ -24,6 +25,25 @@ export const CLUSTER_OPTIONS = {
     placeholder,
   }),
 } as const
+
+/** Of those that begin a registry. */
+export function clusterIdOption(group: string): OptionRow<string | undefined> {
+  return string({
+    help: 'Begin the registry anew for the cluster of that id, where its directory was lost; the parts have it in their files "cluster"',
+    group,
+    placeholder: 'HEX',
+  })
+}
+
+/** What the option says. @throws OperationError `USAGE` */
+export async function clusterIdGiven(text: string | undefined): Promise<ClusterId | undefined> {
+  if (text === undefined) return undefined
+  // Not before it is needed: most commands have nothing to do with clusters.
+  const { parseClusterId } = await import('#cluster/cluster-id.ts')
+  const id = parseClusterId(text)
+  if (id !== undefined) return id
+  throw new OperationError('USAGE', `Cannot use --cluster-id ${text}: it has 32 hexadecimal digits`)
+}
 
 export interface ClusterSecurity {
   readonly secret?: Buffer

@@ -4,17 +4,20 @@
  * where it ends by itself, and ends.
  */
 import type { ChildProcess } from 'node:child_process'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import { IDENTITY_FILE } from '#cluster/block/disk-identity.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import { startBlockService } from '#cluster/daemons/block-daemon.ts'
 import { startCoordinator } from '#cluster/daemons/coordinator-daemon.ts'
-import type { Daemon } from '#cluster/daemons/daemon.ts'
+import { clusterIn, type Daemon } from '#cluster/daemons/daemon.ts'
 import { startRegistry } from '#cluster/daemons/registry-daemon.ts'
 import { startShard } from '#cluster/daemons/shard-daemon.ts'
 
-import { clusterSecurity } from './cluster-options.ts'
+import { clusterIdGiven, clusterSecurity } from './cluster-options.ts'
 import type { CLUSTER_COMMAND_OPTIONS } from './cluster.ts'
 import type { ExitCode } from './command.ts'
 import { METADATA_RESERVE } from './daemon-options.ts'
@@ -40,23 +43,53 @@ const PAUSE_MS_MAX = 10_000
 const SOUND_MS = 60_000
 
 /** Runs until a signal. @throws OperationError for what keeps it from starting, or from going on */
-export function runCluster(values: Values): Promise<ExitCode> {
+export async function runCluster(values: Values): Promise<ExitCode> {
+  const cluster = await clusterIdGiven(values.clusterId)
+  if (cluster === undefined) await checkRegistry(values.data)
   return runDaemon(values, (onFailed, signal) =>
-    values.processes ? startProcesses(values, signal) : startAll(values, onFailed),
+    values.processes ? startProcesses(values, signal) : startAll(values, cluster, onFailed),
   )
+}
+
+/** A registry that begins anew beside parts that are there would be that of another cluster, and refuse them all. @throws CLUSTER_MISMATCH */
+async function checkRegistry(data: string): Promise<void> {
+  const own = await clusterIn(join(data, 'shards'))
+  if (own === undefined || existsSync(join(data, 'registry'))) return
+  const detail = `its shards are of cluster ${own}, and the directory of its registry is gone`
+  throw new OperationError('CLUSTER_MISMATCH', `Cannot start the cluster in ${data}: ${detail}`, {
+    hint: `Bring that directory back, or begin the registry anew for them by --cluster-id ${own}: only what people have said of disks is lost.`,
+  })
 }
 
 function metadataReserve({ reserve }: Values): number {
   return Math.min(reserve, METADATA_RESERVE)
 }
 
-/** The directory of each disk. */
-function disksOf({ data, disk, disks }: Values): readonly string[] {
-  return Array.from({ length: disks }, (_, index) => join(disk ?? data, `disk-${index + 1}`))
+interface ChosenDisk {
+  readonly number: number
+  /** Its directory. */
+  readonly path: string
 }
 
-async function startAll(values: Values, onFailed: (error: OperationError) => void): Promise<RunningDaemon> {
+/** Of the disks, those that there are already, and as many more as are wanted. One that is left out would look lost. */
+function disksOf({ data, disk, disks }: Values): readonly ChosenDisk[] {
+  const place = disk ?? data
+  const names = existsSync(place) ? readdirSync(place) : []
+  const numbers = names.flatMap((name) => {
+    const number = Number(/^disk-([1-9]\d{0,3})$/.exec(name)?.[1] ?? 0)
+    return number > 0 && existsSync(join(place, name, IDENTITY_FILE)) ? [number] : []
+  })
+  const all = new Set([...Array.from({ length: disks }, (_, index) => index + 1), ...numbers])
+  return [...all].sort((a, b) => a - b).map((number) => ({ number, path: join(place, `disk-${number}`) }))
+}
+
+async function startAll(
+  values: Values,
+  cluster: ClusterId | undefined,
+  onFailed: (error: OperationError) => void,
+): Promise<RunningDaemon> {
   const { data, listen, advertise, reserve } = values
+  const disks = disksOf(values)
   const network = await clusterSecurity(values)
   const advertiseHost = advertise ?? advertisedHost(listen)
   const started: Daemon[] = []
@@ -72,7 +105,7 @@ async function startAll(values: Values, onFailed: (error: OperationError) => voi
   const common = { network, advertiseHost, onFailed }
   try {
     const registry = await keep(
-      startRegistry({ ...common, data: join(data, 'registry'), listen: formatHostPort(listen) }),
+      startRegistry({ ...common, data: join(data, 'registry'), listen: formatHostPort(listen), cluster }),
     )
     // Its parts are on this machine, whatever others call it; but certificates are for names.
     const host = network.tls === undefined ? listen.host : (advertiseHost ?? listen.host)
@@ -94,12 +127,12 @@ async function startAll(values: Values, onFailed: (error: OperationError) => voi
         }),
       ),
       keep(startCoordinator({ ...parts, data: join(data, 'coordinator') })),
-      ...disksOf(values).map((path, index) =>
+      ...disks.map(({ path, number }) =>
         keep(
           startBlockService({
             ...parts,
-            data: join(data, `block-service-${index + 1}`),
-            disks: [{ path, class: 2, domain: `disk-${index + 1}` }],
+            data: join(data, `block-service-${number}`),
+            disks: [{ path, class: 2, domain: `disk-${number}` }],
             reserveBytes: reserve,
           }),
         ),
@@ -108,19 +141,20 @@ async function startAll(values: Values, onFailed: (error: OperationError) => voi
     const ends = await Promise.allSettled(starting)
     const failure = ends.find((end) => end.status === 'rejected')
     if (failure !== undefined) throw failure.reason
-    return { address: registry.address, announcement: announcementOf(values, registry.address), close }
+    return { address: registry.address, announcement: announcementOf(values, disks.length, registry.address), close }
   } catch (error) {
     await close()
     throw error
   }
 }
 
-function announcementOf(values: Values, address: string): string {
+function announcementOf(values: Values, disks: number, address: string): string {
   const page = `${values.tlsCert === undefined ? 'http' : 'https'}://${address}/`
   const given = address === '127.0.0.1:8600' ? '' : ` --registry ${address}`
   const security = values.secretFile === undefined ? '' : ` --secret-file ${values.secretFile}`
   return [
     `The cluster in ${values.data} is ready. Its registry is ${address}, its page ${page}`,
+    ...(disks > values.disks ? [`It has ${disks} disks already, and all of them are served.`] : []),
     `Try: eider fs ls /${given}${security}`,
   ].join('\n')
 }
@@ -186,7 +220,8 @@ class Part {
 }
 
 async function startProcesses(values: Values, signal: AbortSignal): Promise<RunningDaemon> {
-  const { data, listen, advertise, reserve } = values
+  const { data, listen, advertise, reserve, clusterId } = values
+  const disks = disksOf(values)
   const parts: Part[] = []
   const close = async (): Promise<void> => {
     const [first, ...others] = parts.splice(0)
@@ -201,7 +236,8 @@ async function startProcesses(values: Values, signal: AbortSignal): Promise<Runn
   }
   try {
     const registryWords = ['registry', '--data', join(data, 'registry'), ...security, '--listen']
-    const registry = new Part([...registryWords, formatHostPort(listen)], signal)
+    const chosen = clusterId === undefined ? [] : ['--cluster-id', clusterId]
+    const registry = new Part([...registryWords, formatHostPort(listen), ...chosen], signal)
     parts.push(registry)
     const address = await registry.start()
     // The parts go on asking there, also where the port was any that is free.
@@ -214,17 +250,17 @@ async function startProcesses(values: Values, signal: AbortSignal): Promise<Runn
     const starting = [
       start('shard', '--data', join(data, 'shards'), '--reserve', String(metadataReserve(values)), ...common),
       start('coordinator', '--data', join(data, 'coordinator'), ...common),
-      ...disksOf(values).map((path, index) =>
+      ...disks.map(({ path, number }) =>
         start(
-          ...['block-service', path, '--domain', `disk-${index + 1}`, '--reserve', String(reserve)],
-          ...['--data', join(data, `block-service-${index + 1}`), ...common],
+          ...['block-service', path, '--domain', `disk-${number}`, '--reserve', String(reserve)],
+          ...['--data', join(data, `block-service-${number}`), ...common],
         ),
       ),
     ]
     const ends = await Promise.allSettled(starting)
     const failure = ends.find((end) => end.status === 'rejected')
     if (failure !== undefined) throw failure.reason
-    return { address, announcement: announcementOf(values, address), close }
+    return { address, announcement: announcementOf(values, disks.length, address), close }
   } catch (error) {
     await close()
     throw error

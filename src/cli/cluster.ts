@@ -1,5 +1,5 @@
 /** `eider cluster`: a whole cluster on one machine. What runs is `cluster-process.ts`. */
-import { CLUSTER_OPTIONS } from './cluster-options.ts'
+import { CLUSTER_OPTIONS, clusterIdOption } from './cluster-options.ts'
 import { command } from './command.ts'
 import { boolean, bytes, hostPort, integer, path, string } from './options.ts'
 
@@ -27,13 +27,14 @@ export const CLUSTER_COMMAND_OPTIONS = {
     placeholder: 'DIRECTORY',
   }),
   disks: integer({
-    help: 'How many disks, each a failure domain of its own; with more, files are kept safer or with less overhead',
+    help: 'How many disks at least, each a failure domain of its own; with more, files are kept safer or with less overhead',
     group: 'Cluster',
     default: 4,
     min: 1,
     max: 64,
   }),
   reserve: bytes({ help: 'What is kept free on the file system', group: 'Cluster', default: 1 << 30 }),
+  clusterId: clusterIdOption('Cluster'),
   processes: boolean({ help: 'One process for each part, rather than one for all', group: 'Cluster' }),
   ...CLUSTER_OPTIONS,
   log: path({ help: 'Where the log goes', group: 'Watching it', placeholder: 'FILE', defaultText: 'stderr' }),

@@ -1,7 +1,7 @@
 /** `eider registry`: where the parts of a cluster find each other. */
 import { join } from 'node:path'
 
-import { CLUSTER_OPTIONS, clusterSecurity } from './cluster-options.ts'
+import { CLUSTER_OPTIONS, clusterIdGiven, clusterIdOption, clusterSecurity } from './cluster-options.ts'
 import { command } from './command.ts'
 import { duration, formatHostPort, hostPort, path } from './options.ts'
 import { stateDirectory } from './places.ts'
@@ -19,6 +19,7 @@ const REGISTRY_OPTIONS = {
     placeholder: 'DIRECTORY',
     defaultText: 'a directory in /var/lib/eider or ~/.local/state/eider',
   }),
+  clusterId: clusterIdOption('Registry'),
   staleAfter: duration({
     help: 'Who is silent for so long counts as gone until it is heard of again',
     group: 'Registry',
@@ -49,10 +50,11 @@ export const registry = command({
     const { registry: metrics } = await import('#base/metrics.ts')
     const { collectDefaultMetrics } = await import('prom-client')
     const network = await clusterSecurity(values)
+    const cluster = await clusterIdGiven(values.clusterId)
     return runDaemon(values, async (onFailed) => {
       const data = values.data ?? join(stateDirectory(), 'registry')
       const listen = formatHostPort(values.listen)
-      const daemon = await startRegistry({ data, listen, network, onFailed, staleMs: values.staleAfter })
+      const daemon = await startRegistry({ data, listen, network, onFailed, staleMs: values.staleAfter, cluster })
       collectDefaultMetrics({ register: metrics })
       const page = `${network.tls === undefined ? 'http' : 'https'}://${daemon.address}/`
       return { ...daemon, announcement: `Registry at ${daemon.address}; its page is ${page}`, facts: { page } }

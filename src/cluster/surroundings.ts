@@ -11,6 +11,8 @@ export interface Clock {
   nowMs(): number
   /** Milliseconds since some moment, never less than before. */
   monotonicMs(): number
+  /** For how long this machine has slept, since some moment: the monotonic clock stands meanwhile, the time of day does not. Costs a look at the system. */
+  sleptMs(): number
   after(ms: number, action: () => void): Cancel
   /** At the end of this turn: after everything that has arrived by now was handed over. */
   soon(action: () => void): void
@@ -34,11 +36,25 @@ export interface Link {
   readonly bytesWaiting: number
   /** The parts, one after the other, as one frame; they must stay as they are from here on. Of a closed link nothing is sent. */
   send(...parts: readonly Uint8Array[]): void
+  /**
+   * `send` for memory that is used again: calls `taken` once, when the parts are not needed any more, also where they were never sent. A
+   * link that copies what it is given has it not.
+   */
+  sendLent?(taken: () => void, ...parts: readonly Uint8Array[]): void
   /** Lets go of the link; `onClosed` is still called, once. */
   close(): void
 }
 
+/** Memory for frames, by who knows when they are done with. */
+export interface FrameMemory {
+  take(bytes: number): Buffer
+  /** Takes back a buffer that `take` gave, or one that begins where it does; others are left as they are. */
+  give(buffer: Buffer): void
+}
+
 export interface LinkHandler {
+  /** Where large frames may lie; those that `onFrame` is handed are to be given back there. */
+  readonly memory?: FrameMemory
   /** A whole frame, which nobody else uses. Must not throw. */
   onFrame(frame: Buffer): void
   /** Once; no frame comes after that. With the reason where it was not `close`. */

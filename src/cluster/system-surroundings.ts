@@ -2,6 +2,7 @@
  * The surroundings of a real process: this machine's clock, its source of randomness, and TCP.
  */
 import { randomBytes, randomInt } from 'node:crypto'
+import { uptime } from 'node:os'
 
 import { assert } from '#base/assert.ts'
 
@@ -32,6 +33,11 @@ class SystemClock implements Clock {
 
   monotonicMs(): number {
     return performance.now()
+  }
+
+  sleptMs(): number {
+    // The system counts its uptime on while it sleeps, in hundredths of a second; CLOCK_MONOTONIC, which is behind `performance.now`, stands.
+    return uptime() * 1000 - performance.now()
   }
 
   after(ms: number, action: () => void): Cancel {

@@ -2,18 +2,20 @@
  * Who a disk is: an id and a key in the file `disk` (docs/formats/blocks.md), made at the first use of an empty directory and
  * never again. A directory that has lost it, or has a damaged one, is refused: with a new key, all permits that shards gave out
  * would be void, and with a new id the blocks there would belong to no disk of the cluster.
+ *
+ * And which cluster it belongs to, in the file `cluster`, from its first registration on: it is not taken back either.
  */
 import { OperationError } from '#base/errors.ts'
 
 import type { BlockFiles } from './block-files.ts'
 import { BLOCK_DIRECTORIES } from './block-id.ts'
+import { CLUSTER_FILE, type ClusterId, decodeClusterFile, encodeClusterFile } from '#cluster/cluster-id.ts'
 import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { type DiskId, type DiskKey, KEY_BYTES } from './permit.ts'
 
 export const IDENTITY_FILE = 'disk'
 /** Where block files are written before they get their names. */
 export const TEMPORARY_DIRECTORY = 'tmp'
-const TEMPORARY_IDENTITY = `${TEMPORARY_DIRECTORY}/disk`
 /** Made by file systems themselves, at the top of each. */
 const FOREIGN_NAMES = new Set(['lost+found'])
 const IDENTITY_BYTES_MAX = 4096
@@ -35,32 +37,59 @@ export async function openIdentity(files: BlockFiles, random: RandomBytes): Prom
   // The directories are durable before the identity is: where that is found, all of them are there.
   await files.syncDirectory('')
   const made = { disk: randomId(random), key: random(KEY_BYTES) }
-  await files.remove(TEMPORARY_IDENTITY)
-  const file = await files.create(TEMPORARY_IDENTITY)
-  try {
-    await file.append([encodeIdentity(made)])
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await files.rename(TEMPORARY_IDENTITY, IDENTITY_FILE)
-  await files.syncDirectory('')
+  await makeFile(files, IDENTITY_FILE, encodeIdentity(made))
   return made
+}
+
+/** Undefined where the disk is new. @throws DISK_UNUSABLE, and what calls of the file system throw */
+export async function readCluster(files: BlockFiles): Promise<ClusterId | undefined> {
+  const bytes = await readSmall(files, CLUSTER_FILE)
+  if (bytes === undefined) return undefined
+  const cluster = decodeClusterFile(bytes)
+  if (cluster === undefined) throw unusable('the file "cluster", which says to which it belongs, is damaged')
+  return cluster
+}
+
+/** Of a disk that is new. @throws DISK_UNUSABLE, and what calls of the file system throw */
+export async function writeCluster(files: BlockFiles, cluster: ClusterId): Promise<void> {
+  await makeFile(files, CLUSTER_FILE, encodeClusterFile(cluster))
+  // An attempt that failed may have left it there.
+  if ((await readCluster(files)) !== cluster) throw unusable('it belongs to another cluster')
 }
 
 /** As it lies on the device, not in memory: also a look whether the device still answers. */
 export async function readIdentity(files: BlockFiles): Promise<DiskKey> {
-  const file = await files.open(IDENTITY_FILE, 'uncached')
-  if (file === undefined) throw unusable('its identity, the file "disk", is gone')
+  const bytes = await readSmall(files, IDENTITY_FILE)
+  if (bytes === undefined) throw unusable('its identity, the file "disk", is gone')
+  const identity = decodeIdentity(bytes)
+  if (identity === undefined) throw unusable('its identity, the file "disk", is damaged; restore that file')
+  return identity
+}
+
+async function readSmall(files: BlockFiles, path: string): Promise<Buffer | undefined> {
+  const file = await files.open(path, 'uncached')
+  if (file === undefined) return undefined
   try {
     const buffer = files.allocate(IDENTITY_BYTES_MAX)
-    const bytes = await file.read(0, buffer)
-    const identity = decodeIdentity(Buffer.from(buffer.subarray(0, bytes)))
-    if (identity === undefined) throw unusable('its identity, the file "disk", is damaged; restore that file')
-    return identity
+    return Buffer.from(buffer.subarray(0, await file.read(0, buffer)))
   } finally {
     await file.close()
   }
+}
+
+/** Whole and durable under its name, or not there. */
+async function makeFile(files: BlockFiles, path: string, bytes: Buffer): Promise<void> {
+  const temporary = `${TEMPORARY_DIRECTORY}/${path}`
+  await files.remove(temporary)
+  const file = await files.create(temporary)
+  try {
+    await file.append([bytes])
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await files.rename(temporary, path)
+  await files.syncDirectory('')
 }
 
 /** A directory that is only half made is taken for new, one with anybody's files in it is not. */

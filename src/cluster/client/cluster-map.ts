@@ -2,9 +2,9 @@
  * What a client knows of where everything is: a copy of the registry's map, fetched anew now and then and whenever something is not where it
  * was. A map that is out of date costs a detour, never a wrong answer.
  */
-import { isOperationError, type OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import { Heartbeat } from '#cluster/heartbeat.ts'
 import { SHARDS } from '#cluster/inode-id.ts'
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
@@ -27,20 +27,23 @@ export class ClusterMap implements Disks {
   readonly coordinator: Target
   readonly #surroundings: Surroundings
   readonly #caller: Caller
+  readonly #cluster: ClusterId | undefined
   readonly #refresh: Heartbeat
   readonly #targets = new Map<number, Target>()
   /** By shard. */
   #shards: (Address | undefined)[] = []
   #coordinator: Address | undefined
   #disks = new Map<DiskId, KnownDisk>()
-  #version = 0
-  #trouble: OperationError | undefined
+  /** Which run and version of the registry's map this is. */
+  #is = { run: 0, known: 0 }
   #waiting: (() => void)[] = []
   #asksAt = Number.NEGATIVE_INFINITY
   #isAskedAgain = false
 
-  constructor(surroundings: Surroundings, caller: Caller, registry: Address) {
+  /** @param cluster of a part of one: the map of another is none for it */
+  constructor(surroundings: Surroundings, caller: Caller, registry: Address, cluster?: ClusterId) {
     this.#surroundings = surroundings
+    this.#cluster = cluster
     this.#caller = caller
     this.registry = registryTarget(registry)
     this.coordinator = {
@@ -48,10 +51,15 @@ export class ClusterMap implements Disks {
       address: () => this.#coordinator,
       isLost: () => this.#askAgain(),
     }
-    this.#refresh = new Heartbeat(surroundings, REFRESH_MS, () => this.#ask())
+    this.#refresh = new Heartbeat(surroundings, {
+      pauseMs: () => REFRESH_MS,
+      beat: () => this.#ask(),
+      log,
+      what: 'Cannot ask the registry where everything is',
+    })
   }
 
-  /** Fetches the map for the first time. @throws CLUSTER_UNREACHABLE, WIRE_REFUSED */
+  /** Fetches the map for the first time. @throws CLUSTER_UNREACHABLE, WIRE_REFUSED, CLUSTER_MISMATCH */
   async start(deadlineMs = DEADLINE_MS): Promise<void> {
     await this.#fetch({ deadlineMs })
     this.#refresh.now()
@@ -113,25 +121,16 @@ export class ClusterMap implements Disks {
     const waiting = this.#waiting.splice(0)
     try {
       await this.#fetch({})
-      this.#trouble = undefined
-    } catch (error) {
-      if (!isOperationError(error)) throw error
-      // Once for each time that it is away.
-      if (this.#trouble === undefined && error.code !== 'ABORTED') log.warn({ err: error }, 'Cannot ask the registry')
-      this.#trouble = error
+    } finally {
+      for (const resolve of waiting) resolve()
     }
-    for (const resolve of waiting) resolve()
   }
 
   async #fetch(options: CallOptions): Promise<void> {
     this.#asksAt = this.#surroundings.clock.monotonicMs()
-    const { version, map } = await this.#caller.call(
-      this.registry,
-      registryMessages.map,
-      { known: this.#version },
-      options,
-    )
-    this.#version = version
+    const request = { cluster: this.#cluster, ...this.#is }
+    const { run, version, map } = await this.#caller.call(this.registry, registryMessages.map, request, options)
+    this.#is = { run, known: version }
     if (map === undefined) return
     const shards: (Address | undefined)[] = Array.from({ length: SHARDS })
     // A process that is silent may only be cut off from the registry.

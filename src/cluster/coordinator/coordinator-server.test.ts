@@ -131,6 +131,7 @@ class Stage {
     const clock: Clock = {
       nowMs: () => 1e12,
       monotonicMs: () => 0,
+      sleptMs: () => 0,
       after: (ms, action) => {
         const timer = { ms, action }
         this.timers.push(timer)

@@ -39,6 +39,7 @@ export async function until(condition: () => boolean): Promise<void> {
 const clock: Clock = {
   nowMs: () => 1e12,
   monotonicMs: () => 0,
+  sleptMs: () => 0,
   after: () => () => undefined,
   soon: (action) => void setImmediate(action),
 }

@@ -7,6 +7,7 @@ import { OperationError } from '#base/errors.ts'
 import { BlockServer } from '#cluster/block/block-server.ts'
 import { Disk } from '#cluster/block/disk.ts'
 import { LinuxBlockFiles } from '#cluster/block/linux-block-files.ts'
+import { ClockTrust, trustedClock } from '#cluster/clock-trust.ts'
 import type { ServedDisk } from '#cluster/block/served-disk.ts'
 import { registryTarget } from '#cluster/registry/registry-target.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
@@ -33,14 +34,16 @@ export interface BlockDaemonOptions extends RegisteredOptions {
   readonly reserveBytes: number
 }
 
-/** Resolves when the registry knows of it. @throws DISK_UNUSABLE, ADDRESS_UNUSABLE */
+/** Resolves when the registry knows of it. @throws DISK_UNUSABLE, ADDRESS_UNUSABLE, CLUSTER_MISMATCH */
 export async function startBlockService(options: BlockDaemonOptions): Promise<Daemon> {
   const { data, listen, registry, location, reserveBytes } = options
   const surroundings = systemSurroundings(options.network)
+  const trust = new ClockTrust(surroundings.clock)
+  const clock = trustedClock(surroundings.clock, trust)
   await using opened = new AsyncDisposableStack()
   const disks: ServedDisk[] = []
   for (const each of options.disks) {
-    const served = await openDisk(each, reserveBytes)
+    const served = await openDisk(each, reserveBytes, () => clock.nowMs())
     opened.defer(() => served.disk.close())
     disks.push(served)
   }
@@ -49,11 +52,15 @@ export async function startBlockService(options: BlockDaemonOptions): Promise<Da
   const server = opened.adopt(new BlockServer({ surroundings, disks }), (each) => each.close())
   const address = advertisedAddress(await server.listen(listen), options.advertiseHost)
   const process = await processIdOf(data, placeOf(data))
-  await server.register(registryTarget(registry), { process, address, location })
+  await server.register(registryTarget(registry), { process, address, location }, trust)
   return daemonOf(address, opened)
 }
 
-async function openDisk({ path, class: storageClass, domain }: DiskOptions, reserveBytes: number): Promise<ServedDisk> {
+async function openDisk(
+  { path, class: storageClass, domain }: DiskOptions,
+  reserveBytes: number,
+  now: () => number,
+): Promise<ServedDisk> {
   const absolute = resolve(path)
   try {
     mkdirSync(absolute, { recursive: true, mode: 0o700 })
@@ -61,7 +68,7 @@ async function openDisk({ path, class: storageClass, domain }: DiskOptions, rese
     const detail = (error as Error).message
     throw new OperationError('DISK_UNUSABLE', `Cannot open disk "${path}": ${detail}`, { cause: error })
   }
-  const disk = await Disk.open({ files: LinuxBlockFiles.open(absolute), reserveBytes })
+  const disk = await Disk.open({ files: LinuxBlockFiles.open(absolute), reserveBytes, now })
   return { disk, class: storageClass, domain, path: absolute, fileSystem: fileSystemOf(absolute) }
 }
 

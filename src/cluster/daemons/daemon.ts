@@ -1,12 +1,14 @@
 /** What the daemons of a cluster have in common when they run on a real machine: how they are made known, and their directories. */
 import { mkdirSync } from 'node:fs'
 import { open, readFile, rename } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
+import { CLUSTER_FILE, type ClusterId, decodeClusterFile, encodeClusterFile } from '#cluster/cluster-id.ts'
 import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
+import type { Membership } from '#cluster/membership.ts'
 import type { StoredState } from '#cluster/journal/state.ts'
 import type { Address } from '#cluster/surroundings.ts'
 import { randomClient } from '#cluster/wire/caller.ts'
@@ -101,9 +103,50 @@ export async function processIdOf(data: string, place = ''): Promise<number> {
 
 async function newProcessId(path: string, place: string): Promise<number> {
   const made = randomClient(systemSurroundings())
-  await using file = await open(`${path}.new`, 'w', 0o600)
-  await file.writeFile(`${made} ${place}`.trimEnd() + '\n')
-  await file.sync()
-  await rename(`${path}.new`, path)
+  await replaceFile(path, `${made} ${place}`.trimEnd() + '\n')
   return made
+}
+
+/** Which cluster the process belongs to whose directory that is; it is made where it is not there. @throws LOCAL_FAILED */
+export async function membershipIn(data: string): Promise<Membership> {
+  makeDataDirectory(data)
+  let known = await clusterIn(data)
+  return {
+    get cluster() {
+      return known
+    },
+    async join(cluster) {
+      await replaceFile(join(data, CLUSTER_FILE), encodeClusterFile(cluster))
+      known = cluster
+    },
+  }
+}
+
+/** The cluster that the directory belongs to; undefined where it is new, or not there. @throws LOCAL_FAILED */
+export async function clusterIn(data: string): Promise<ClusterId | undefined> {
+  const path = join(data, CLUSTER_FILE)
+  let bytes: Buffer
+  try {
+    bytes = await readFile(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw new OperationError('LOCAL_FAILED', `Cannot read "${path}": ${(error as Error).message}`, { cause: error })
+  }
+  const cluster = decodeClusterFile(bytes)
+  if (cluster !== undefined) return cluster
+  throw new OperationError('LOCAL_FAILED', `Cannot use "${path}": it does not say a cluster`, {
+    hint: 'Copy the file of that name from another part of the same cluster: it is the same in all of them.',
+  })
+}
+
+/** Durable, name and all, when it resolves. */
+async function replaceFile(path: string, text: string | Buffer): Promise<void> {
+  {
+    await using file = await open(`${path}.new`, 'w', 0o600)
+    await file.writeFile(text)
+    await file.sync()
+  }
+  await rename(`${path}.new`, path)
+  await using directory = await open(dirname(path), 'r')
+  await directory.sync()
 }

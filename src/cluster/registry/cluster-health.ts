@@ -1,8 +1,17 @@
 /** How the whole is, in one sentence, and in one word for the colour that it has. */
+import { shownOff } from '#cluster/clock-trust.ts'
 import { defaultRedundancy } from '#cluster/erasure/layout.ts'
 import { SHARDS } from '#cluster/inode-id.ts'
 
-import { diskStatus, type DiskStatus, type KnownDisk, type RegistryView } from './registry-view.ts'
+import type { ToldClock } from './registry-messages.ts'
+import {
+  diskStatus,
+  type DiskStatus,
+  isUnheard,
+  type KnownDisk,
+  type KnownShards,
+  type RegistryView,
+} from './registry-view.ts'
 
 /** `good`: all is there. `degraded`: files can be read and written, and something is to be looked at. `down`: some cannot. */
 export type HealthState = 'good' | 'degraded' | 'down'
@@ -21,10 +30,11 @@ export interface Totals {
 
 const NUMBERS = ['no', 'one', 'two', 'three', 'four', 'five']
 /** How the sentence says it of disks; what is not here is as it should be. */
-const TROUBLES: readonly (readonly [DiskStatus, one: string, many: string])[] = [
+const TROUBLES: readonly (readonly [DiskStatus | 'unheard', one: string, many: string])[] = [
   ['failed', 'has failed', 'have failed'],
   ['stale', 'is silent', 'are silent'],
   ['full', 'is full', 'are full'],
+  ['unheard', 'is not heard of yet', 'are not heard of yet'],
 ]
 
 export function clusterHealth(view: RegistryView): Health {
@@ -44,17 +54,22 @@ export function clusterHealth(view: RegistryView): Health {
     say(`${disks.length === 1 ? 'the disk' : `all ${disks.length} disks`}${setAside(disks)}`, undefined)
   } else troubles.push(`${diskTroubles}${setAside(disks)}`)
   const shardTrouble = shardsTrouble(view)
-  say(shardTrouble === undefined ? `${SHARDS} shards` : undefined, shardTrouble)
+  say(shardTrouble === undefined ? `${SHARDS} shards` : undefined, shardTrouble?.words)
   const coordinatorTrouble =
     coordinator === undefined
       ? 'the coordinator is missing'
       : coordinator.isStale
         ? 'the coordinator is silent'
-        : undefined
+        : isUnheard(coordinator)
+          ? 'the coordinator is not heard of yet'
+          : undefined
   say(coordinatorTrouble === undefined ? 'the coordinator' : undefined, coordinatorTrouble)
+  const clocks = clocksTrouble(view)
+  say(undefined, clocks?.words)
 
   const { words, canWrite } = redundancyOf(view, diskTroubles === undefined ? 'Files' : 'New files')
-  const isDown = shardTrouble !== undefined || coordinatorTrouble !== undefined || !canWrite
+  const isCoordinatorDown = coordinator === undefined || coordinator.isStale
+  const isDown = shardTrouble?.isDown === true || isCoordinatorDown || clocks?.isDown === true || !canWrite
   const state = isDown ? 'down' : troubles.length > 0 ? 'degraded' : 'good'
   const isOne = present.length === 1 && present[0]?.startsWith('the ') === true
   const there = present.length === 0 ? [] : [`${listed(present)} ${isOne ? 'is' : 'are'} there`]
@@ -81,7 +96,7 @@ export function totalsOf(view: RegistryView): Totals {
 function troublesOf(disks: readonly KnownDisk[]): string | undefined {
   if (disks.length === 0) return 'no disk has registered'
   const parts = TROUBLES.flatMap(([status, one, many]) => {
-    const count = disks.filter((disk) => diskStatus(disk) === status).length
+    const count = disks.filter((disk) => conditionOf(disk) === status).length
     return count === 0 ? [] : [`${count} ${count === 1 ? one : many}`]
   })
   if (parts.length === 0) return undefined
@@ -90,14 +105,29 @@ function troublesOf(disks: readonly KnownDisk[]): string | undefined {
   return listed([first.replace(' ', ` of ${disks.length} ${disks.length === 1 ? 'disk' : 'disks'} `), ...rest])
 }
 
+/** That of one that works is from before the start of the registry, until it is heard of. */
+function conditionOf(disk: KnownDisk): DiskStatus | 'unheard' {
+  const status = diskStatus(disk)
+  return isUnheard(disk) && (status === 'ok' || status === 'drained' || status === 'unread') ? 'unheard' : status
+}
+
 /** What an operator wants so, and is to keep in mind. */
 function setAside(disks: readonly KnownDisk[]): string {
   const count = disks.filter((disk) => ['drained', 'unread'].includes(diskStatus(disk))).length
   return count === 0 ? '' : ` (${count} drained)`
 }
 
-function shardsTrouble({ shards }: RegistryView): string | undefined {
-  const silent = shards.filter(({ isStale }) => isStale).map(({ record: { first, last } }) => rangeShown(first, last))
+interface Trouble {
+  readonly words: string
+  /** Rather than that it is to be looked at. */
+  readonly isDown: boolean
+}
+
+function shardsTrouble({ shards }: RegistryView): Trouble | undefined {
+  const ranges = (chosen: (each: KnownShards) => boolean): string[] =>
+    shards.filter(chosen).map(({ record: { first, last } }) => rangeShown(first, last))
+  const silent = ranges(({ isStale }) => isStale)
+  const unheard = ranges((each) => !each.isStale && isUnheard(each))
   const missing: string[] = []
   let next = 0
   for (const { record } of shards) {
@@ -105,12 +135,39 @@ function shardsTrouble({ shards }: RegistryView): string | undefined {
     next = Math.max(next, record.last + 1)
   }
   if (next < SHARDS) missing.push(rangeShown(next, SHARDS - 1))
-  if (missing.length === 1 && next === 0) return 'no shard has registered'
+  if (missing.length === 1 && next === 0) return { words: 'no shard has registered', isDown: true }
   const parts = [
     ...(silent.length > 0 ? [`shards ${listed(silent)} are silent`] : []),
     ...(missing.length > 0 ? [`shards ${listed(missing)} are missing`] : []),
+    ...(unheard.length > 0 ? [`shards ${listed(unheard)} are not heard of yet`] : []),
   ]
-  return parts.length === 0 ? undefined : parts.join(', ')
+  if (parts.length === 0) return undefined
+  return { words: parts.join(', '), isDown: silent.length + missing.length > 0 }
+}
+
+/** Whose clock is off, by how much, and what that keeps from being done. Of who is silent nobody knows. */
+function clocksTrouble({ shards, coordinator, disks }: RegistryView): Trouble | undefined {
+  const held = shards
+    .filter((each) => isClockOff(each))
+    .map(({ record: { first, last }, clock }) => {
+      return `the clock of shards ${rangeShown(first, last)} is ${offShown(clock)}, and they take no writes`
+    })
+  const off =
+    coordinator !== undefined && isClockOff(coordinator)
+      ? [`the clock of the coordinator is ${offShown(coordinator.clock)}`]
+      : []
+  const services = new Map(disks.filter(isClockOff).map(({ record: { address }, clock }) => [address, clock]))
+  const ofDisks = [...services].map(([address, clock]) => `the clock of the disks at ${address} is ${offShown(clock)}`)
+  const parts = [...held, ...off, ...ofDisks]
+  return parts.length === 0 ? undefined : { words: parts.join(', '), isDown: held.length > 0 }
+}
+
+function isClockOff({ isStale, clock }: Pick<KnownDisk, 'isStale' | 'clock'>): boolean {
+  return !isStale && clock !== undefined && !clock.isTrusted
+}
+
+function offShown(clock: ToldClock): string {
+  return `${shownOff(clock?.aheadMs ?? 0)} that of the registry`
 }
 
 /** How new files are kept where no policy says otherwise, by the failure domains of each class that take blocks. */

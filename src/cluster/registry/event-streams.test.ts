@@ -4,6 +4,7 @@ import type { ServerResponse } from 'node:http'
 import { describe, it } from 'node:test'
 
 import type { DiskId } from '#cluster/block/permit.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import type { Clock } from '#cluster/surroundings.ts'
 
 import { EventStreams } from './event-streams.ts'
@@ -53,6 +54,7 @@ function setting(): Setting {
   const clock: Clock = {
     nowMs: () => 0,
     monotonicMs: () => 0,
+    sleptMs: () => 0,
     soon: (action) => action(),
     after(_, action) {
       timers.add(action)
@@ -60,7 +62,7 @@ function setting(): Setting {
     },
   }
   const view = new RegistryView(1000, () => ({ monotonicMs: 0, ms: 0 }))
-  const streams = new EventStreams(view, clock)
+  const streams = new EventStreams('c'.repeat(32) as ClusterId, view, clock)
   const reader = new Reader()
   streams.add(reader as unknown as ServerResponse, {})
   const run = (): void => {

@@ -4,6 +4,7 @@
  */
 import type { ServerResponse } from 'node:http'
 
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import type { Cancel, Clock } from '#cluster/surroundings.ts'
 
 import { shownCluster } from './registry-status.ts'
@@ -27,13 +28,15 @@ interface Stream {
 }
 
 export class EventStreams {
+  readonly #cluster: ClusterId
   readonly #view: RegistryView
   readonly #clock: Clock
   readonly #streams = new Set<Stream>()
   #cancelTell: Cancel | undefined
   #cancelPing: Cancel | undefined
 
-  constructor(view: RegistryView, clock: Clock) {
+  constructor(cluster: ClusterId, view: RegistryView, clock: Clock) {
+    this.#cluster = cluster
     this.#view = view
     this.#clock = clock
     view.onChanged = () => this.#tellLater()
@@ -79,7 +82,7 @@ export class EventStreams {
     const { destroyed, writableLength } = stream.response
     if (destroyed || stream.told === revision || writableLength > UNREAD_BYTES_MAX) return
     const kind = stream.told === -1 ? 'all' : 'change'
-    const shown = shownCluster(this.#view, this.#clock.nowMs(), stream.told)
+    const shown = shownCluster(this.#cluster, this.#view, this.#clock.nowMs(), stream.told)
     stream.told = revision
     stream.response.write(`event: ${kind}\ndata: ${JSON.stringify(shown)}\n\n`)
   }

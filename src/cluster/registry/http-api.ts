@@ -56,7 +56,7 @@ export class RegistryHttp {
     this.#registry = server
     this.#clock = clock
     this.#secret = secret
-    this.#streams = new EventStreams(server.view, clock)
+    this.#streams = new EventStreams(server.cluster, server.view, clock)
     this.#http = createServer({ maxHeaderSize: 16_384 }, (request, response) => {
       // It is not the request's any more when the answer has gone.
       const { socket } = request

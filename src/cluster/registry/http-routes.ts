@@ -29,7 +29,7 @@ export const ROUTES: readonly Route[] = [
     operation: 'getHealth',
     summary: 'How the whole is, in one sentence and one word, and totals.',
     answer: 'Health',
-    run: ({ view }) => ({ version: view.version, ...shownHealth(view) }),
+    run: ({ cluster, view }) => ({ cluster, version: view.version, ...shownHealth(view) }),
   },
   {
     method: 'get',
@@ -37,7 +37,8 @@ export const ROUTES: readonly Route[] = [
     operation: 'getMap',
     summary: 'Where everything is.',
     answer: 'Map',
-    run: ({ view }) => ({
+    run: ({ cluster, view }) => ({
+      cluster,
       version: view.version,
       shards: view.shards
         .map(shownShards)

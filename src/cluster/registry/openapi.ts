@@ -12,6 +12,16 @@ const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${nam
 const listOf = (name: string): Schema => ({ type: 'array', items: reference(name) })
 const version: Schema = { ...integer, description: 'Grows with each change that others must know.' }
 
+const cluster: Schema = {
+  type: 'string',
+  pattern: '^[0-9a-f]{32}$',
+  description: 'Which cluster this is, from its first start on.',
+}
+const clockAheadMs: Schema = {
+  type: ['integer', 'null'],
+  description: 'By how much its clock is ahead of that of the registry; null where that is not known.',
+}
+
 function object(properties: Readonly<Record<string, Schema>>, description?: string): Schema {
   const required = Object.keys(properties)
   return { type: 'object', ...(description === undefined ? {} : { description }), required, properties }
@@ -34,14 +44,20 @@ const health = {
 const process = {
   address: text,
   location: text,
-  status: { type: 'string', enum: ['ok', 'stale'] },
+  status: {
+    type: 'string',
+    enum: ['ok', 'unheard', 'stale', 'skewed'],
+    description:
+      'unheard: not heard of since the registry started. stale: silent for too long. skewed: it is there, and its clock is not to be used.',
+  },
   lastHeard: maybeTime,
+  clockAheadMs,
 }
 const shards = { first: integer, last: integer }
 const diskStatus: Schema = {
   type: 'string',
-  enum: ['ok', 'full', 'drained', 'unread', 'failed', 'stale', 'terminated'],
-  description: 'The one thing that matters most.',
+  enum: ['ok', 'unheard', 'full', 'drained', 'unread', 'failed', 'stale', 'terminated'],
+  description: 'The one thing that matters most. unheard: not heard of since the registry started.',
 }
 const diskFlags: Schema = {
   type: 'array',
@@ -50,8 +66,9 @@ const diskFlags: Schema = {
 const place = { id: integer, address: text, class: integer, domain: text, location: text }
 
 const SCHEMAS: Readonly<Record<string, Schema>> = {
-  Health: object({ version, ...health }),
+  Health: object({ cluster, version, ...health }),
   Map: object({
+    cluster,
     version,
     shards: { type: 'array', items: object({ ...shards, address: text, status: process.status }) },
     coordinator: { type: ['string', 'null'], description: 'Its address.' },
@@ -69,6 +86,7 @@ const SCHEMAS: Readonly<Record<string, Schema>> = {
     blocks: maybeInteger,
     firstSeen: time,
     lastHeard: maybeTime,
+    clockAheadMs,
   }),
   Process: object(process),
   ShardRange: object({ ...shards, ...process }),
@@ -78,6 +96,7 @@ const SCHEMAS: Readonly<Record<string, Schema>> = {
   ChangedDisk: object({ version, disk: reference('Disk') }),
   Cluster: object(
     {
+      cluster,
       version,
       now: time,
       health: object(health),

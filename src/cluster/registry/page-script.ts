@@ -9,6 +9,7 @@ const SHARDS = 256
 const WORDS = {
   ok: ['ok', 'good'], full: ['full', 'warn'], drained: ['drained', 'warn'], unread: ['not read', 'warn'],
   failed: ['failed', 'bad'], stale: ['silent', 'bad'], terminated: ['terminated', 'faint'], missing: ['missing', 'bad'],
+  unheard: ['not heard of yet', 'warn'], skewed: ['clock is off', 'bad'],
 }
 const HEALTH = { good: ['All well', 'good'], degraded: ['Needs a look', 'warn'], down: ['Partly down', 'bad'] }
 const ASK = {
@@ -257,6 +258,7 @@ function take(next, isAll) {
   }
   const places = [...[...disks.values()].map((each) => each.disk), ...next.shards, ...(next.coordinator ? [next.coordinator] : [])]
   tellsLocations = new Set(places.map(({ location }) => location)).size > 1
+  setText($('cluster'), next.cluster)
   showHealth()
   showDisks()
   showProcesses()

@@ -83,7 +83,7 @@ dialog::backdrop { background: #0006; }
 dialog h2 { font-size: 16px; margin: 0 0 8px; } dialog p { margin: 0 0 10px; } dialog .buttons { text-align: right; margin-top: 18px; }
 #trouble:empty { display: none; }
 #trouble { position: sticky; bottom: 12px; background: var(--surface); border: 1px solid var(--bad); color: var(--bad); border-radius: 6px; padding: 9px 13px; margin: 0 0 14px; }
-footer { color: var(--faint); font-size: 12.5px; padding: 2px 0 30px; } footer a { color: inherit; margin-right: 14px; }
+footer { color: var(--faint); font-size: 12.5px; padding: 2px 0 30px; overflow-wrap: anywhere; } footer a { color: inherit; margin-right: 14px; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @media (max-width: 760px) {
   main, .bar { padding: 0 14px; }

@@ -45,7 +45,7 @@ const BODY = `
   <div class="frame">${table('process-table', 'processes', 'Coordinator and shards', heads('What', 'Status', 'Address', 'Last heard'))}</div>
 </section>
 <p id="trouble" role="alert"></p>
-<footer><a href="/api/v1/openapi.json">API</a><a href="/metrics">Metrics</a></footer>
+<footer><a href="/api/v1/openapi.json">API</a><a href="/metrics">Metrics</a><span>Cluster <span id="cluster"></span></span></footer>
 </div>
 </main>
 <dialog id="ask" aria-labelledby="ask-title" aria-describedby="ask-what"><form method="dialog">

@@ -1,16 +1,19 @@
 /**
- * The machine of the registry: who serves what, and what an operator has said of disks. It lets nobody take over what lies in the data
+ * The machine of the registry: which cluster it is, who serves what, and what an operator has said of disks. It lets nobody take over what lies in the data
  * directory of another process, as an empty shard in the place of a full one would look like a loss of all its files; and
  * no disk change its key, as all permits and receipts rest on it.
  */
+import { assert } from '#base/assert.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { OperationError } from '#base/errors.ts'
+import { clusterId, type ClusterId } from '#cluster/cluster-id.ts'
 import type { Machine } from '#cluster/journal/machine.ts'
 import type { StateBatch, StateReader } from '#cluster/journal/state.ts'
 import { decode, encode, u53 } from '#cluster/wire/codec.ts'
 
 import { DISKS_MAX } from './registry-messages.ts'
 import {
+  CLUSTER_KEY,
   COORDINATOR_KEY,
   coordinatorRecord,
   DISK_COUNT_KEY,
@@ -52,6 +55,8 @@ export const REGISTRY_MACHINE: Machine<RegistryEntry, RegistryOutcome> = {
   decode: (bytes) => decode(entryCodec, bytes),
   apply(state, entry) {
     switch (entry.kind) {
+      case 'founded':
+        return found(state, entry.cluster)
       case 'started':
         return start(state)
       case 'shards':
@@ -66,6 +71,12 @@ export const REGISTRY_MACHINE: Machine<RegistryEntry, RegistryOutcome> = {
   },
 }
 
+/** Which cluster this is; undefined where it was not founded yet. */
+export function foundedCluster(state: StateReader): ClusterId | undefined {
+  const bytes = state.get(CLUSTER_KEY)
+  return bytes && decode(clusterId, bytes)
+}
+
 /** All that there is, as after a start. */
 export function readRegistry(state: StateReader): RegistryOutcome & { readonly allShards: readonly ShardsRecord[] } {
   const disks: DiskRecord[] = []
@@ -78,6 +89,12 @@ export function readRegistry(state: StateReader): RegistryOutcome & { readonly a
     starts: count(state, STARTS_KEY),
     ...(coordinator === undefined ? {} : { coordinator: decode(coordinatorRecord, coordinator) }),
   }
+}
+
+function found(state: StateBatch, cluster: ClusterId): RegistryOutcome {
+  assert(state.get(CLUSTER_KEY) === undefined, 'a cluster is founded once')
+  state.put(CLUSTER_KEY, encode(clusterId, cluster))
+  return NOTHING
 }
 
 function start(state: StateBatch): RegistryOutcome {

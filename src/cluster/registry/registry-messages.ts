@@ -1,6 +1,7 @@
 /** What the registry answers to processes and clients of the cluster. People and tools ask it by HTTP (`http-api.ts`). */
-import { boolean, choice, list, optional, struct, text, u32, u53, u8 } from '#cluster/wire/codec.ts'
-import { diskId, diskKey } from '#cluster/wire/forms.ts'
+import { clusterId } from '#cluster/cluster-id.ts'
+import { boolean, choice, list, optional, struct, text, u32, u53, u8, type ValueOf } from '#cluster/wire/codec.ts'
+import { diskId, diskKey, offMs } from '#cluster/wire/forms.ts'
 import { message, MessageTable } from '#cluster/wire/message.ts'
 
 /** `host:port`. */
@@ -14,6 +15,13 @@ const FAILURE_BYTES_MAX = 1024
 
 /** What an operator or the registry itself says of a disk. */
 const diskFlag = choice('stale', 'no-read', 'no-write', 'decommissioned')
+/** By which a process writes: how far it is ahead of the registry's as far as is known, and whether that is little enough. */
+const clock = optional(struct({ isTrusted: boolean, aheadMs: offMs }))
+export type ToldClock = ValueOf<typeof clock>
+/** What time it is for the registry, in milliseconds since 1970; missing while its clock was set but lately. */
+const time = optional(u53)
+/** Random at each start of the registry. Versions of one start grow; those of different ones, and of what was lost in between, mean different things. */
+const run = u53
 const room = { capacityBytes: u53, usedBytes: u53, freeBytes: u53, blocks: u53 }
 
 /** What everybody may know of a disk. */
@@ -34,16 +42,16 @@ export const registryMessages = {
     kind: 0x01,
     does: 'write',
     isInternal: true,
-    request: struct({ process: processId, address, location, first: u8, last: u8 }),
-    reply: struct({ version: u53 }),
+    request: struct({ cluster: clusterId, process: processId, address, location, clock, first: u8, last: u8 }),
+    reply: struct({ version: u53, timeMs: time }),
     meaning: 'The process serves these shards; also its heartbeat.',
   }),
   registerCoordinator: message('registerCoordinator', {
     kind: 0x02,
     does: 'write',
     isInternal: true,
-    request: struct({ process: processId, address, location }),
-    reply: struct({ version: u53 }),
+    request: struct({ cluster: clusterId, process: processId, address, location, clock }),
+    reply: struct({ version: u53, timeMs: time }),
     meaning: 'The process is the coordinator; also its heartbeat.',
   }),
   registerDisks: message('registerDisks', {
@@ -54,8 +62,11 @@ export const registryMessages = {
       process: processId,
       address,
       location,
+      clock,
       disks: list(
         struct({
+          /** Where one is of another, none is taken. */
+          cluster: clusterId,
           disk: diskId,
           key: diskKey,
           class: u8,
@@ -72,6 +83,7 @@ export const registryMessages = {
     /** `refused`: the disks that were not taken, the others were. */
     reply: struct({
       version: u53,
+      timeMs: time,
       refused: list(struct({ disk: diskId, why: text(FAILURE_BYTES_MAX) }), 1024),
     }),
     meaning: 'The process serves these disks; also its heartbeat.',
@@ -79,10 +91,12 @@ export const registryMessages = {
   map: message('map', {
     kind: 0x04,
     does: 'read',
-    request: struct({ known: u53 }),
+    /** `cluster`: of who has one. */
+    request: struct({ cluster: optional(clusterId), run, known: u53 }),
     reply: struct({
+      run,
       version: u53,
-      /** Missing where `known` is this version still. */
+      /** Missing where `known` is this version still, and of this run. */
       map: optional(
         struct({
           shards: list(struct({ first: u8, last: u8, address, isStale: boolean }), 256),
@@ -97,8 +111,9 @@ export const registryMessages = {
     kind: 0x05,
     does: 'read',
     isInternal: true,
-    request: struct({ known: u53, first: u8, last: u8 }),
+    request: struct({ cluster: clusterId, run, known: u53, first: u8, last: u8 }),
     reply: struct({
+      run,
       version: u53,
       disks: optional(
         struct({
@@ -121,8 +136,24 @@ export const registryMessages = {
     kind: 0x07,
     does: 'read',
     request: struct({}),
-    reply: struct({ disks: u32, domains: u32, capacityBytes: u53, usedBytes: u53, freeBytes: u53, health: text(1024) }),
+    reply: struct({
+      cluster: clusterId,
+      disks: u32,
+      domains: u32,
+      capacityBytes: u53,
+      usedBytes: u53,
+      freeBytes: u53,
+      health: text(1024),
+    }),
     meaning: 'Totals, and how the whole is, in one sentence.',
+  }),
+  greet: message('greet', {
+    kind: 0x08,
+    does: 'read',
+    isInternal: true,
+    request: struct({}),
+    reply: struct({ cluster: clusterId, timeMs: time }),
+    meaning: 'Which cluster this is, for those that are new to it, and what time it is.',
   }),
 }
 

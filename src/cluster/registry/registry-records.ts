@@ -3,6 +3,7 @@
  * whether they have failed is not here: that is told again with each heartbeat, and kept in memory (`registry-view.ts`).
  */
 import type { DiskId } from '#cluster/block/permit.ts'
+import { clusterId } from '#cluster/cluster-id.ts'
 import type { Key } from '#cluster/journal/state.ts'
 import { choice, list, struct, text, u53, u8, variants, type ValueOf } from '#cluster/wire/codec.ts'
 import { diskId, diskKey } from '#cluster/wire/forms.ts'
@@ -50,9 +51,12 @@ export const entry = variants({
   coordinator: coordinatorRecord,
   disks: struct({ process: u53, address: words, location: words, atMs: u53, disks: list(told, 1024) }),
   flags: struct({ disk: diskId, set: flags, clear: flags }),
+  /** The first one: which cluster this is. */
+  founded: struct({ cluster: clusterId }),
 })
 export type RegistryEntry = ValueOf<typeof entry>
 
+export const CLUSTER_KEY: Key = 'i'
 export const STARTS_KEY: Key = 's'
 export const COORDINATOR_KEY: Key = 'c'
 /** Of the count of disks. */

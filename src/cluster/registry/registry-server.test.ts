@@ -12,22 +12,36 @@ import type { Message } from '#cluster/wire/message.ts'
 
 import { clusterHealth, totalsOf } from './cluster-health.ts'
 import { registryMessages as messages } from './registry-messages.ts'
-import { RegistryServer } from './registry-server.ts'
+import { RegistryServer, type RegistryServerOptions } from './registry-server.ts'
 import { diskStatus } from './registry-view.ts'
 
-type ToldDisk = ValueOf<typeof messages.registerDisks.request>['disks'][number]
+type ToldDisk = Omit<ValueOf<typeof messages.registerDisks.request>['disks'][number], 'cluster'>
+/** What somebody knows of the map. */
+interface Known {
+  readonly run: number
+  readonly version: number
+}
+type Heartbeat = ValueOf<typeof messages.registerShards.reply>
+const UNKNOWN: Known = { run: 0, version: 0 }
+const CLOCK = { isTrusted: true, aheadMs: 0 }
 
 /** Time that goes on when a test says so. */
 class Time implements Clock {
+  /** By how much the time of day was set ahead. */
+  aheadMs = 0
   #now = 0
   readonly #due = new Set<{ readonly at: number; readonly action: () => void }>()
 
   nowMs(): number {
-    return 1_800_000_000_000 + this.#now
+    return 1_800_000_000_000 + this.#now + this.aheadMs
   }
 
   monotonicMs(): number {
     return this.#now
+  }
+
+  sleptMs(): number {
+    return 0
   }
 
   after(ms: number, action: () => void): () => void {
@@ -52,6 +66,9 @@ class Time implements Clock {
     this.#now = end
   }
 }
+
+/** Each thing that is drawn is another. */
+let drawn = 0
 
 class Registry {
   readonly time = new Time()
@@ -78,11 +95,15 @@ class Registry {
     })
   }
 
-  static async start(journal = new MemoryJournal(), stored = new MemoryState()): Promise<Registry> {
+  static async start(
+    journal = new MemoryJournal(),
+    stored = new MemoryState(),
+    options: Pick<RegistryServerOptions, 'cluster'> = {},
+  ): Promise<Registry> {
     const time = new Time()
     const surroundings: Surroundings = {
       clock: time,
-      chance: { bytes: (count) => Buffer.alloc(count), below: () => 0 },
+      chance: { bytes: (count) => Buffer.alloc(count, ++drawn), below: () => 0 },
       network: {
         listen: () => Promise.reject(new Error('no network')),
         connect: () => {
@@ -93,7 +114,7 @@ class Registry {
     const onFailed = (error: OperationError): void => {
       throw error
     }
-    const server = await RegistryServer.open({ surroundings, journal, stored, onFailed })
+    const server = await RegistryServer.open({ surroundings, journal, stored, onFailed, ...options })
     const started = new Registry(server, time, journal, stored)
     running.add(started)
     return started
@@ -112,16 +133,35 @@ class Registry {
     })
   }
 
-  disks(number: number, ...disks: ToldDisk[]): Promise<ValueOf<typeof messages.registerDisks.reply>> {
-    return this.ask(messages.registerDisks, { process: number, address: `10.0.0.${number}:1`, location: '', disks })
+  disks(number: number, ...told: ToldDisk[]): Promise<ValueOf<typeof messages.registerDisks.reply>> {
+    const { cluster } = this.server
+    const disks = told.map((each) => ({ cluster, ...each }))
+    const request = { process: number, address: `10.0.0.${number}:1`, location: '', clock: CLOCK, disks }
+    return this.ask(messages.registerDisks, request)
   }
 
-  shards(process = 100, first = 0, last = 255): Promise<{ readonly version: number }> {
-    return this.ask(messages.registerShards, { process, address: '10.0.1.1:1', location: '', first, last })
+  shards(process = 100, first = 0, last = 255, facts: object = {}): Promise<Heartbeat> {
+    const { cluster } = this.server
+    const request = { cluster, process, address: '10.0.1.1:1', location: '', clock: CLOCK, first, last, ...facts }
+    return this.ask(messages.registerShards, request)
   }
 
-  coordinator(): Promise<{ readonly version: number }> {
-    return this.ask(messages.registerCoordinator, { process: 101, address: '10.0.1.2:1', location: '' })
+  coordinator(facts: object = {}): Promise<Heartbeat> {
+    const { cluster } = this.server
+    const request = { cluster, process: 101, address: '10.0.1.2:1', location: '', clock: CLOCK, ...facts }
+    return this.ask(messages.registerCoordinator, request)
+  }
+
+  map({ run, version }: Known = UNKNOWN, isInternal = false): Promise<ValueOf<typeof messages.map.reply>> {
+    return this.ask(messages.map, { cluster: undefined, run, known: version }, isInternal)
+  }
+
+  shardDisks(
+    first: number,
+    last: number,
+    { run, version }: Known = UNKNOWN,
+  ): Promise<ValueOf<typeof messages.shardDisks.reply>> {
+    return this.ask(messages.shardDisks, { cluster: this.server.cluster, run, known: version, first, last })
   }
 
   async all(count: number): Promise<void> {
@@ -171,7 +211,7 @@ describe('RegistryServer', () => {
   it('tells clients where everything is, again only where something is different', async () => {
     const registry = await Registry.start()
     await registry.all(2)
-    const { version, map } = await registry.ask(messages.map, { known: 0 }, false)
+    const { run, version, map } = await registry.map()
     assert.deepEqual(map?.shards, [{ first: 0, last: 255, address: '10.0.1.1:1', isStale: false }])
     assert.deepEqual(map?.coordinator, { address: '10.0.1.2:1', isStale: false })
     assert.deepEqual(
@@ -181,9 +221,9 @@ describe('RegistryServer', () => {
         [2, '10.0.0.2:1', 'rack-2', [], 90 * GB],
       ],
     )
-    assert.deepEqual(await registry.ask(messages.map, { known: version }), { version, map: undefined })
+    assert.deepEqual(await registry.map({ run, version }), { run, version, map: undefined })
     await registry.disks(1, disk(1, { failure: 'EIO' }))
-    const next = await registry.ask(messages.map, { known: version })
+    const next = await registry.map({ run, version })
     assert(next.version > version)
     assert.equal(next.map?.disks[0]?.failure, 'EIO')
   })
@@ -211,13 +251,13 @@ describe('RegistryServer', () => {
     assert.equal(registry.statuses(), 'ok ok ok')
     registry.time.pass(15_000)
     assert.equal(registry.statuses(), 'ok stale stale')
-    const { version, map } = await registry.ask(messages.map, { known: 0 })
+    const { version, map } = await registry.map()
     assert.deepEqual(
       map?.disks.map(({ flags }) => flags),
       [[], ['stale'], ['stale']],
     )
     assert.deepEqual([map?.coordinator?.isStale, map?.shards[0]?.isStale], [true, true])
-    const { disks } = await registry.ask(messages.shardDisks, { known: 0, first: 3, last: 3 })
+    const { disks } = await registry.shardDisks(3, 3)
     assert.deepEqual(disks?.writable, [{ shard: 3, class: 2, disks: [1] }])
     await registry.all(3)
     assert.equal(registry.statuses(), 'ok ok ok')
@@ -228,13 +268,14 @@ describe('RegistryServer', () => {
     const before = await Registry.start()
     await before.all(2)
     await before.server.setFlags(id(2), { set: ['no-write'], clear: [] })
-    const { version } = before.server.view
+    const seen = await before.map()
+    const { version } = seen
     const registry = await Registry.start(before.journal.crash(false), before.stored.crash(false))
     running.delete(before)
     assert(registry.server.view.version > version)
     assert.equal(registry.statuses(), 'ok drained')
     assert.equal(registry.server.view.disk(id(1))?.heardMs, undefined)
-    const { disks } = await registry.ask(messages.shardDisks, { known: version, first: 0, last: 0 })
+    const { disks } = await registry.shardDisks(0, 0, seen)
     assert.deepEqual(disks?.writable, [{ shard: 0, class: 2, disks: [1] }])
     assert.deepEqual(disks?.all[1]?.key, Buffer.alloc(32, 2))
     registry.time.pass(170_000)
@@ -259,13 +300,13 @@ describe('RegistryServer', () => {
     let isAnswered = false
     const answered = registry.disks(1, disk(1)).then(() => (isAnswered = true))
     while (waiting.length === 0) await new Promise((resolve) => setImmediate(resolve))
-    const { map } = await registry.ask(messages.map, { known: 0 })
+    const { map } = await registry.map()
     assert.deepEqual(map?.disks, [])
     assert.equal(isAnswered, false)
     isSlow = false
     for (const go of waiting) go()
     await answered
-    assert.equal((await registry.ask(messages.map, { known: 0 })).map?.disks.length, 1)
+    assert.equal((await registry.map()).map?.disks.length, 1)
   })
 
   it('refuses a disk that another process has, or that has another key, and takes the ones beside it', async () => {
@@ -300,7 +341,7 @@ describe('RegistryServer', () => {
     await registry.disks(2, disk(2, { failure: 'EIO' }))
     registry.time.pass(60_000)
     assert.equal(registry.statuses(), 'full failed drained unread terminated stale ok')
-    const { disks } = await registry.ask(messages.shardDisks, { known: 0, first: 0, last: 255 })
+    const { disks } = await registry.shardDisks(0, 255)
     assert.equal(disks?.writable.length, 256)
     for (const { disks: chosen } of disks?.writable ?? []) assert.deepEqual(chosen, [7])
     // Not at once again, where it goes to and fro.
@@ -329,8 +370,9 @@ describe('RegistryServer', () => {
   it('answers clients no registration and no keys', async () => {
     const registry = await Registry.start()
     const internal = [
-      [messages.shardDisks, { known: 0, first: 0, last: 0 }],
-      [messages.registerDisks, { process: 1, address: '', location: '', disks: [] }],
+      [messages.shardDisks, { cluster: registry.server.cluster, run: 0, known: 0, first: 0, last: 0 }],
+      [messages.registerDisks, { process: 1, address: '', location: '', clock: CLOCK, disks: [] }],
+      [messages.greet, {}],
     ] as const
     for (const [message, request] of internal) {
       await assert.rejects(registry.ask<unknown, unknown>(message, request, false), refusedBy('REQUEST_REFUSED'))
@@ -340,14 +382,14 @@ describe('RegistryServer', () => {
   it('has other disks written to once others are emptier', async () => {
     const registry = await Registry.start()
     await registry.disks(1, disk(1, { domain: 'a' }), disk(2, { domain: 'a' }))
-    const { version } = await registry.ask(messages.shardDisks, { known: 0, first: 0, last: 255 })
+    const { run, version } = await registry.shardDisks(0, 255)
     await registry.disks(1, disk(1, { domain: 'a', freeBytes: 10 * GB }), disk(2, { domain: 'a' }))
-    assert.equal((await registry.ask(messages.shardDisks, { known: version, first: 0, last: 255 })).disks, undefined)
+    assert.equal((await registry.shardDisks(0, 255, { run, version })).disks, undefined)
     for (let minute = 0; minute < 11; minute++) {
       registry.time.pass(60_000)
       await registry.disks(1, disk(1, { domain: 'a', freeBytes: 10 * GB }), disk(2, { domain: 'a' }))
     }
-    const { disks } = await registry.ask(messages.shardDisks, { known: version, first: 0, last: 255 })
+    const { disks } = await registry.shardDisks(0, 255, { run, version })
     const firsts = disks?.writable.map((each) => each.disks[0]) ?? []
     assert.equal(firsts.filter((first) => first === 1).length, 26)
   })
@@ -430,7 +472,8 @@ describe('the health of the whole', () => {
       usedBytes: 30 * GB,
       freeBytes: 180 * GB,
     })
-    const { health, ...totals } = await registry.ask(messages.info, {}, false)
+    const { health, cluster, ...totals } = await registry.ask(messages.info, {}, false)
+    assert.equal(cluster, registry.server.cluster)
     assert.deepEqual(totals, totalsOf(registry.server.view))
     assert.match(health, /^No shard has registered; the coordinator is missing; all 3 disks are there\. /)
   })

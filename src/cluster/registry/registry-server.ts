@@ -6,17 +6,26 @@
 import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
+import { CLOCK_STEP_MS_MAX, ClockSteps } from '#cluster/clock-steps.ts'
+import { checkSameCluster, CLUSTER_ID_BYTES, clusterIdOf, type ClusterId } from '#cluster/cluster-id.ts'
 import { DurableMachine } from '#cluster/journal/durable-machine.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
 import type { StoredState } from '#cluster/journal/state.ts'
 import type { Cancel, Link, LinkHandler, Surroundings } from '#cluster/surroundings.ts'
+import { randomClient } from '#cluster/wire/caller.ts'
 import { encode, type ValueOf } from '#cluster/wire/codec.ts'
 import { Responder, type Incoming } from '#cluster/wire/responder.ts'
 
 import { clusterHealth, totalsOf } from './cluster-health.ts'
-import { readRegistry, REGISTRY_MACHINE, type RefusedDisk, type RegistryOutcome } from './registry-machine.ts'
+import {
+  foundedCluster,
+  readRegistry,
+  REGISTRY_MACHINE,
+  type RefusedDisk,
+  type RegistryOutcome,
+} from './registry-machine.ts'
 import { REGISTRY_MESSAGES, registryMessages as messages } from './registry-messages.ts'
-import type { CoordinatorRecord, OperatorFlag, RegistryEntry, ShardsRecord } from './registry-records.ts'
+import type { OperatorFlag, RegistryEntry } from './registry-records.ts'
 import { diskStatus, isSameRecord, type KnownDisk, RegistryView } from './registry-view.ts'
 
 const log = logger('cluster/registry')
@@ -29,6 +38,10 @@ const HELD_MS = 25_000
 const SWEEP_MS = 5000
 /** How often the choice of disks is made again by how full they are. */
 const REBALANCE_MS = 10 * 60_000
+/** After its own clock was set: who sets one wrongly mostly sees it, and sets it back. Below that for which clients ask on. */
+const SETTLED_MS = 15_000
+/** That are logged. */
+const STRANGERS_MAX = 100
 
 export interface RegistryServerOptions {
   readonly surroundings: Surroundings
@@ -37,6 +50,8 @@ export interface RegistryServerOptions {
   /** The journal cannot be written any more: the process is to end. */
   readonly onFailed: (error: OperationError) => void
   readonly staleMs?: number
+  /** Of a directory that is empty: the cluster that it is for, whose registry was lost. */
+  readonly cluster?: ClusterId
 }
 
 type DisksTold = ValueOf<typeof messages.registerDisks.request>
@@ -44,20 +59,32 @@ type FlagChanges = { readonly set: readonly OperatorFlag[]; readonly clear: read
 type Deliver = (outcome: RegistryOutcome) => void
 
 export class RegistryServer {
+  readonly cluster: ClusterId
   readonly view: RegistryView
   readonly #machine: DurableMachine<RegistryEntry, RegistryOutcome>
   readonly #surroundings: Surroundings
   readonly #responder: Responder
   readonly #cancels = new Set<Cancel>()
+  readonly #steps: ClockSteps
+  /** By the monotonic clock: since when the clock was not set. */
+  #settledAt = Number.NEGATIVE_INFINITY
+  /** Clusters of which parts were refused. */
+  readonly #strangers = new Set<ClusterId>()
+  /** Random: with the version it says what of the map somebody knows. */
+  readonly #run: number
   /** The answer with the whole map, as of a version. */
   #map: { readonly version: number; readonly bytes: Buffer } | undefined
 
   private constructor(
     { surroundings, staleMs = STALE_MS }: RegistryServerOptions,
     machine: DurableMachine<RegistryEntry, RegistryOutcome>,
+    cluster: ClusterId,
   ) {
     const { clock } = surroundings
+    this.cluster = cluster
     this.#surroundings = surroundings
+    this.#steps = new ClockSteps(clock)
+    this.#run = randomClient(surroundings)
     this.#machine = machine
     this.view = new RegistryView(staleMs, () => ({ monotonicMs: clock.monotonicMs(), ms: clock.nowMs() }))
     this.#responder = new Responder(REGISTRY_MESSAGES, (request) => this.#answer(request))
@@ -65,7 +92,7 @@ export class RegistryServer {
     this.#every(REBALANCE_MS, () => this.view.rebalance())
   }
 
-  /** With all that it knew before. @throws JOURNAL_FAILED, JOURNAL_CORRUPT */
+  /** With all that it knew before. @throws JOURNAL_FAILED, JOURNAL_CORRUPT, CLUSTER_MISMATCH where the directory is that of another cluster than it is to be */
   static async open(options: RegistryServerOptions): Promise<RegistryServer> {
     const machine = await DurableMachine.open({
       machine: REGISTRY_MACHINE,
@@ -74,13 +101,25 @@ export class RegistryServer {
       clock: options.surroundings.clock,
       onFailed: options.onFailed,
     })
-    const server = new RegistryServer(options, machine)
-    const { allShards, ...known } = readRegistry(machine.state)
-    server.view.take(known)
+    const known = foundedCluster(machine.state)
+    const cluster = known ?? options.cluster ?? clusterIdOf(options.surroundings.chance.bytes(CLUSTER_ID_BYTES))
+    if (options.cluster !== undefined && options.cluster !== cluster) {
+      await machine.close()
+      const detail = `its directory is that of the registry of cluster ${cluster}`
+      throw new OperationError(
+        'CLUSTER_MISMATCH',
+        `Cannot begin the registry of cluster ${options.cluster}: ${detail}`,
+        {
+          hint: 'Give it an empty directory: what this one knows is of no use to another cluster.',
+        },
+      )
+    }
+    const server = new RegistryServer(options, machine, cluster)
+    const { allShards, ...all } = readRegistry(machine.state)
+    server.view.take(all)
     for (const shards of allShards) server.view.take({ disks: [], refused: [], shards })
-    await new Promise<void>((resolve, reject) => {
-      server.#submit({ kind: 'started' }, () => resolve(), reject)
-    })
+    if (known === undefined) await server.#done({ kind: 'founded', cluster })
+    await server.#done({ kind: 'started' })
     return server
   }
 
@@ -117,24 +156,27 @@ export class RegistryServer {
     else if (request.is(messages.registerShards)) this.#registerShards(request)
     else if (request.is(messages.registerCoordinator)) this.#registerCoordinator(request)
     else if (request.is(messages.registerDisks)) this.#registerDisks(request)
+    else if (request.is(messages.greet)) this.#greet(request)
     else this.#takeFlags(request)
   }
 
   #registerShards(request: Incoming): void {
-    const shards: ShardsRecord = request.read(messages.registerShards)
+    const { cluster, clock, ...shards } = request.read(messages.registerShards)
+    this.#checkCluster(`Cannot register shards ${shards.first} to ${shards.last} at ${shards.address}`, cluster)
     const done = (): void => {
-      this.view.heardShards(shards.process)
-      request.reply(messages.registerShards, { version: this.view.version })
+      this.view.heardShards(shards.process, clock)
+      request.reply(messages.registerShards, { version: this.view.version, timeMs: this.#timeMs() })
     }
     if (isSameRecord(this.view.shardsOf(shards.process)?.record, shards)) done()
     else this.#submit({ kind: 'shards', ...shards }, done, (error) => request.refuse(error))
   }
 
   #registerCoordinator(request: Incoming): void {
-    const coordinator: CoordinatorRecord = request.read(messages.registerCoordinator)
+    const { cluster, clock, ...coordinator } = request.read(messages.registerCoordinator)
+    this.#checkCluster(`Cannot register a coordinator at ${coordinator.address}`, cluster)
     const done = (): void => {
-      this.view.heardCoordinator()
-      request.reply(messages.registerCoordinator, { version: this.view.version })
+      this.view.heardCoordinator(clock)
+      request.reply(messages.registerCoordinator, { version: this.view.version, timeMs: this.#timeMs() })
     }
     if (isSameRecord(this.view.coordinator?.record, coordinator)) done()
     else this.#submit({ kind: 'coordinator', ...coordinator }, done, (error) => request.refuse(error))
@@ -142,6 +184,9 @@ export class RegistryServer {
 
   #registerDisks(request: Incoming): void {
     const told = request.read(messages.registerDisks)
+    for (const { cluster, path } of told.disks) {
+      this.#checkCluster(`Cannot register the disk in ${path} at ${told.address}`, cluster)
+    }
     const held: RefusedDisk[] = []
     const free = told.disks.filter(({ disk }) => {
       const why = this.#objection(disk, told.process)
@@ -152,8 +197,8 @@ export class RegistryServer {
       const refused = [...held, ...byMachine]
       for (const each of refused) log.error({ ...each, address: told.address }, 'a disk was not taken')
       const isRefused = new Set(refused.map(({ disk }) => disk))
-      for (const disk of free) if (!isRefused.has(disk.disk)) this.view.heardDisk(told.process, disk)
-      request.reply(messages.registerDisks, { version: this.view.version, refused })
+      for (const disk of free) if (!isRefused.has(disk.disk)) this.view.heardDisk(told.process, disk, told.clock)
+      request.reply(messages.registerDisks, { version: this.view.version, timeMs: this.#timeMs(), refused })
     }
     if (free.every((disk) => this.#isKnown(disk, told))) return done({ disks: [], refused: [] })
     const { process, address, location } = told
@@ -217,11 +262,12 @@ export class RegistryServer {
   }
 
   #tellMap(request: Incoming): void {
-    const { known } = request.read(messages.map)
-    const { version } = this.view
-    if (known === version) return request.reply(messages.map, { version, map: undefined })
+    const { cluster, run, known } = request.read(messages.map)
+    if (cluster !== undefined) this.#checkCluster('Cannot tell where everything is', cluster)
+    const [{ version }, own] = [this.view, this.#run]
+    if (run === own && known === version) return request.reply(messages.map, { run, version, map: undefined })
     if (this.#map?.version !== version) {
-      this.#map = { version, bytes: encode(messages.map.reply, { version, map: this.#mapNow() }) }
+      this.#map = { version, bytes: encode(messages.map.reply, { run: own, version, map: this.#mapNow() }) }
     }
     request.replyBytes(this.#map.bytes)
   }
@@ -241,22 +287,61 @@ export class RegistryServer {
   }
 
   #tellShardDisks(request: Incoming): void {
-    const { known, first, last } = request.read(messages.shardDisks)
-    const { version } = this.view
+    const { cluster, run, known, first, last } = request.read(messages.shardDisks)
+    this.#checkCluster('Cannot tell the disks', cluster)
+    const [{ version }, own] = [this.view, this.#run]
     if (first > last) throw new OperationError('INPUT_INVALID', `Cannot tell disks: shard ${first} is after ${last}`)
-    if (known === version) return request.reply(messages.shardDisks, { version, disks: undefined })
+    if (run === own && known === version) return request.reply(messages.shardDisks, { run, version, disks: undefined })
     const all = this.view.disks.map(({ record: { disk, key, class: storageClass, domain, location } }) => {
       return { disk, key, class: storageClass, domain, location }
     })
     const writable = [...this.view.writable()].flatMap(([storageClass, byShard]) =>
       byShard.slice(first, last + 1).map((disks, index) => ({ shard: first + index, class: storageClass, disks })),
     )
-    request.reply(messages.shardDisks, { version, disks: { all, writable } })
+    request.reply(messages.shardDisks, { run: own, version, disks: { all, writable } })
   }
 
   #tellInfo(request: Incoming): void {
     request.read(messages.info)
-    request.reply(messages.info, { ...totalsOf(this.view), health: clusterHealth(this.view).sentence })
+    const { cluster, view } = this
+    request.reply(messages.info, { cluster, ...totalsOf(view), health: clusterHealth(view).sentence })
+  }
+
+  #greet(request: Incoming): void {
+    request.read(messages.greet)
+    request.reply(messages.greet, { cluster: this.cluster, timeMs: this.#timeMs() })
+  }
+
+  #checkCluster(action: string, cluster: ClusterId): void {
+    try {
+      checkSameCluster(action, cluster, this.cluster)
+    } catch (error) {
+      this.#tellStranger(cluster, error)
+      throw error
+    }
+  }
+
+  /** Once for each cluster; it comes again and again. */
+  #tellStranger(cluster: ClusterId, error: unknown): void {
+    if (this.#strangers.has(cluster) || this.#strangers.size >= STRANGERS_MAX) return
+    this.#strangers.add(cluster)
+    log.error({ err: error, cluster }, 'A part of another cluster was refused')
+  }
+
+  /** Undefined while the clock was set but lately: then nobody is to set theirs by it. */
+  #timeMs(): number | undefined {
+    const { clock } = this.#surroundings
+    const step = this.#steps.stepMs()
+    if (Math.abs(step) > CLOCK_STEP_MS_MAX) {
+      this.#steps.accept()
+      this.#settledAt = clock.monotonicMs() + SETTLED_MS
+      log.warn({ aheadMs: Math.round(step) }, 'The clock of the registry was set: it tells nobody the time for a while')
+    }
+    return clock.monotonicMs() < this.#settledAt ? undefined : Math.floor(clock.nowMs())
+  }
+
+  #done(entry: RegistryEntry): Promise<void> {
+    return new Promise((resolve, reject) => this.#submit(entry, () => resolve(), reject))
   }
 
   #submit(entry: RegistryEntry, deliver: Deliver, refuse: (error: OperationError) => void): void {

@@ -1,7 +1,16 @@
 /** The cluster as people and tools read it, as JSON. Keys of disks are not in it. */
+import type { ClusterId } from '#cluster/cluster-id.ts'
+
 import { clusterHealth, type Health, totalsOf, type Totals } from './cluster-health.ts'
 import type { CoordinatorRecord, ShardsRecord } from './registry-records.ts'
-import { diskStatus, type DiskStatus, type KnownDisk, type KnownProcess, type RegistryView } from './registry-view.ts'
+import {
+  diskStatus,
+  type DiskStatus,
+  isUnheard,
+  type KnownDisk,
+  type KnownProcess,
+  type RegistryView,
+} from './registry-view.ts'
 
 export interface ShownDisk {
   readonly id: number
@@ -10,7 +19,7 @@ export interface ShownDisk {
   readonly domain: string
   readonly location: string
   readonly path: string
-  readonly status: DiskStatus
+  readonly status: DiskStatus | 'unheard'
   readonly flags: readonly string[]
   /** Why it has failed; empty where it has not. */
   readonly failure: string
@@ -21,13 +30,17 @@ export interface ShownDisk {
   readonly blocks: number | null
   readonly firstSeen: string
   readonly lastHeard: string | null
+  /** Of that of the registry; null where it is not known. */
+  readonly clockAheadMs: number | null
 }
 
 export interface ShownProcess {
   readonly address: string
   readonly location: string
-  readonly status: 'ok' | 'stale'
+  /** `skewed`: it is there, and its clock is not trusted. */
+  readonly status: 'ok' | 'unheard' | 'stale' | 'skewed'
   readonly lastHeard: string | null
+  readonly clockAheadMs: number | null
 }
 export interface ShownShards extends ShownProcess {
   readonly first: number
@@ -35,6 +48,7 @@ export interface ShownShards extends ShownProcess {
 }
 
 export interface ShownCluster {
+  readonly cluster: ClusterId
   readonly version: number
   /** By the registry's clock. */
   readonly now: string
@@ -45,9 +59,10 @@ export interface ShownCluster {
 }
 
 /** @param since the disks that have changed after that revision of the view alone */
-export function shownCluster(view: RegistryView, nowMs: number, since = -1): ShownCluster {
+export function shownCluster(cluster: ClusterId, view: RegistryView, nowMs: number, since = -1): ShownCluster {
   const disks = view.disks.filter(({ revision }) => revision > since)
   return {
+    cluster,
     version: view.version,
     now: timeShown(nowMs),
     health: shownHealth(view),
@@ -62,7 +77,8 @@ export function shownHealth(view: RegistryView): Health & Totals {
 }
 
 export function shownDisk(disk: KnownDisk): ShownDisk {
-  const { record, failure, room, isStale, heardMs } = disk
+  const { record, failure, room, isStale, heardMs, clock } = disk
+  const status = diskStatus(disk)
   return {
     id: record.disk,
     address: record.address,
@@ -70,7 +86,7 @@ export function shownDisk(disk: KnownDisk): ShownDisk {
     domain: record.domain,
     location: record.location,
     path: record.path,
-    status: diskStatus(disk),
+    status: status === 'ok' && isUnheard(disk) ? 'unheard' : status,
     flags: [...(isStale ? ['stale'] : []), ...record.flags],
     failure,
     capacityBytes: room?.capacityBytes ?? null,
@@ -79,6 +95,7 @@ export function shownDisk(disk: KnownDisk): ShownDisk {
     blocks: room?.blocks ?? null,
     firstSeen: timeShown(record.firstSeenMs),
     lastHeard: heardMs === undefined ? null : timeShown(heardMs),
+    clockAheadMs: clock?.aheadMs ?? null,
   }
 }
 
@@ -91,10 +108,17 @@ export function shownCoordinator({ coordinator }: RegistryView): ShownProcess | 
   return coordinator === undefined ? null : shownProcess(coordinator)
 }
 
-function shownProcess({ record, isStale, heardMs }: KnownProcess<CoordinatorRecord>): ShownProcess {
+function shownProcess(process: KnownProcess<CoordinatorRecord>): ShownProcess {
+  const { record, heardMs, clock } = process
   const { address, location } = record
   const lastHeard = heardMs === undefined ? null : timeShown(heardMs)
-  return { address, location, status: isStale ? 'stale' : 'ok', lastHeard }
+  return { address, location, status: processStatus(process), lastHeard, clockAheadMs: clock?.aheadMs ?? null }
+}
+
+function processStatus(process: KnownProcess<CoordinatorRecord>): ShownProcess['status'] {
+  if (process.isStale) return 'stale'
+  if (isUnheard(process)) return 'unheard'
+  return process.clock?.isTrusted === false ? 'skewed' : 'ok'
 }
 
 function timeShown(ms: number): string {

@@ -3,13 +3,14 @@
  * of, how full its disks are, and whether they have failed. Counts a version with each change that others must know, and a
  * revision with every one, for those who look on.
  *
- * A registry that has just started has heard of nobody: it takes them all for present until the time is over in which
- * they would have told.
+ * A registry that has just started has heard of nobody: whoever it knows of may be there, and is told of as such, until the time is over
+ * in which it would have been heard of.
  */
 import { assert } from '#base/assert.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 
 import type { RegistryOutcome } from './registry-machine.ts'
+import type { ToldClock } from './registry-messages.ts'
 import type { CoordinatorRecord, DiskRecord, ShardsRecord } from './registry-records.ts'
 import { type DiskRoom, type WritableDisks, writableDisks } from './writable-disks.ts'
 
@@ -29,6 +30,8 @@ interface Heard {
   /** Milliseconds since 1970; undefined where it was not heard of since the registry started. */
   heardMs: number | undefined
   isStale: boolean
+  /** Of its process, as it told last; undefined where it has not. */
+  clock: ToldClock
   /** Of the last change. */
   revision: number
 }
@@ -42,6 +45,7 @@ export interface KnownDisk extends Readonly<Heard> {
 export interface KnownProcess<R> extends Readonly<Heard> {
   readonly record: R
 }
+export type KnownShards = KnownProcess<ShardsRecord>
 
 interface DiskState extends Heard {
   record: DiskRecord
@@ -149,15 +153,15 @@ export class RegistryView {
       })
   }
 
-  heardShards(process: number): void {
-    this.#hear(this.#shards.get(process))
+  heardShards(process: number, clock: ToldClock): void {
+    this.#hear(this.#shards.get(process), clock)
   }
 
-  heardCoordinator(): void {
-    this.#hear(this.#coordinator)
+  heardCoordinator(clock: ToldClock): void {
+    this.#hear(this.#coordinator, clock)
   }
 
-  heardDisk(process: number, news: DiskNews): void {
+  heardDisk(process: number, news: DiskNews, clock: ToldClock): void {
     const disk = this.#disks.get(news.disk)
     if (disk === undefined || disk.record.process !== process) return
     const { capacityBytes, usedBytes, freeBytes, blocks } = news
@@ -171,7 +175,7 @@ export class RegistryView {
       disk.failure = news.failure
       this.#changed(disk)
     }
-    this.#hear(disk)
+    this.#hear(disk, clock)
   }
 
   /** Finds out who is silent. */
@@ -233,11 +237,12 @@ export class RegistryView {
   }
 
   #unheard(): Heard {
-    return { heardAt: this.#startedAt, heardMs: undefined, isStale: false, revision: 0 }
+    return { heardAt: this.#startedAt, heardMs: undefined, isStale: false, clock: undefined, revision: 0 }
   }
 
-  #hear(each: Heard | undefined): void {
+  #hear(each: Heard | undefined, clock: ToldClock): void {
     if (each === undefined) return
+    each.clock = clock
     const { monotonicMs, ms } = this.#now()
     each.heardAt = monotonicMs
     each.heardMs = ms
@@ -257,6 +262,11 @@ export class RegistryView {
     if (each !== undefined) each.revision = this.#revision
     this.onChanged()
   }
+}
+
+/** Since the registry started: it may be there, or not. */
+export function isUnheard({ heardMs }: Pick<KnownDisk, 'heardMs'>): boolean {
+  return heardMs === undefined
 }
 
 /** Of what holds at a time, what matters most. */

@@ -1,9 +1,11 @@
-/** How a shard process makes itself known to the registry, and hears from it of the disks. */
+/** How a shard process makes itself known to the registry, and hears from it of the disks and of the time. */
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import type { ClockTrust } from '#cluster/clock-trust.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import { Heartbeat } from '#cluster/heartbeat.ts'
 import { registryMessages } from '#cluster/registry/registry-messages.ts'
-import type { Address, Surroundings } from '#cluster/surroundings.ts'
+import type { Address, Clock, Surroundings } from '#cluster/surroundings.ts'
 import { Caller, type Target } from '#cluster/wire/caller.ts'
 
 import type { ShardServer } from './shard-server.ts'
@@ -11,12 +13,15 @@ import type { ShardServer } from './shard-server.ts'
 const log = logger('cluster/shard')
 
 const HEARTBEAT_MS = 10_000
+/** While nothing can be written. */
+const HEARTBEAT_HELD_MS = 1000
 /** New disks, and such as are full or gone, are heard of this soon. */
 const DISKS_MS = 500
 /** For so long somebody who needs more disks waits for the registry. */
 const LEARN_MS = 1000
 
 export interface ShardFacts {
+  readonly cluster: ClusterId
   /** Of the process, from its first start on. */
   readonly process: number
   readonly address: Address
@@ -25,47 +30,63 @@ export interface ShardFacts {
 
 export class ShardRegistration {
   readonly #caller: Caller
+  readonly #clock: Clock
   readonly #registry: Target
   readonly #server: ShardServer
+  readonly #trust: ClockTrust
   readonly #facts: ShardFacts
   readonly #heartbeat: Heartbeat
   readonly #disks: Heartbeat
-  readonly #known = Promise.withResolvers<void>()
-  #version = 0
-  #learning: Promise<void> | undefined
-  #isCutOff = false
-  #isStopped = false
+  readonly #taken = Promise.withResolvers<void>()
+  /** Which run and version of what the registry knows of disks is known here. */
+  #learned = { run: 0, known: 0 }
 
-  constructor(surroundings: Surroundings, registry: Target, server: ShardServer, facts: ShardFacts) {
+  /** @param trust that of the server */
+  constructor(surroundings: Surroundings, registry: Target, server: ShardServer, trust: ClockTrust, facts: ShardFacts) {
+    const { clock } = surroundings
     this.#caller = new Caller(surroundings, { isInternal: true })
+    this.#clock = clock
     this.#registry = registry
     this.#server = server
+    this.#trust = trust
     this.#facts = facts
-    this.#heartbeat = new Heartbeat(surroundings, HEARTBEAT_MS, () => this.#told(() => this.#register()))
-    this.#disks = new Heartbeat(surroundings, DISKS_MS, () => this.#learnOnce())
-    const { clock } = surroundings
+    this.#heartbeat = new Heartbeat(surroundings, {
+      pauseMs: () => (trust.isTrusted ? HEARTBEAT_MS : HEARTBEAT_HELD_MS),
+      beat: () => this.#register(),
+      log,
+      what: 'Cannot register the shards',
+    })
+    this.#disks = new Heartbeat(surroundings, {
+      pauseMs: () => DISKS_MS,
+      beat: () => this.#learn(),
+      log,
+      what: 'Cannot hear of the disks',
+    })
+    trust.onChanged = () => this.#heartbeat.now()
     server.learnMore = () =>
       new Promise((resolve) => {
         const cancel = clock.after(LEARN_MS, resolve)
-        void this.#learnOnce().then(() => {
+        void this.#disks.joined().then(() => {
           cancel()
           resolve()
         })
       })
   }
 
-  /** Resolves when the registry knows of the shards. @throws REGISTRATION_REFUSED where another process has them; ABORTED where it is stopped */
+  /**
+   * Resolves when the registry knows of the shards.
+   * @throws REGISTRATION_REFUSED where another process has them; CLUSTER_MISMATCH; ABORTED where it is stopped
+   */
   start(): Promise<void> {
     // Nobody needs to wait for it.
-    this.#known.promise.catch(() => undefined)
+    this.#taken.promise.catch(() => undefined)
     this.#heartbeat.now()
     this.#disks.now()
-    return this.#known.promise
+    return this.#taken.promise
   }
 
   stop(): void {
-    this.#isStopped = true
-    this.#known.reject(new OperationError('ABORTED', 'Cannot register the shards: the process ends'))
+    this.#taken.reject(new OperationError('ABORTED', 'Cannot register the shards: the process ends'))
     this.#heartbeat.stop()
     this.#disks.stop()
     this.#caller.close()
@@ -73,36 +94,24 @@ export class ShardRegistration {
 
   async #register(): Promise<void> {
     const { first, last } = this.#server
-    await this.#caller.call(this.#registry, registryMessages.registerShards, { ...this.#facts, first, last })
-    this.#known.resolve()
-  }
-
-  /** Who asks meanwhile gets the same answer. */
-  #learnOnce(): Promise<void> {
-    this.#learning ??= this.#told(() => this.#learn()).finally(() => {
-      this.#learning = undefined
-    })
-    return this.#learning
+    const request = { ...this.#facts, clock: this.#trust.state, first, last }
+    const askedAt = this.#clock.monotonicMs()
+    try {
+      const { timeMs } = await this.#caller.call(this.#registry, registryMessages.registerShards, request)
+      this.#trust.compare(askedAt, timeMs)
+      this.#taken.resolve()
+    } catch (error) {
+      if (isOperationError(error, 'REGISTRATION_REFUSED', 'CLUSTER_MISMATCH')) this.#taken.reject(error)
+      throw error
+    }
   }
 
   async #learn(): Promise<void> {
     const { first, last } = this.#server
-    const request = { known: this.#version, first, last }
-    const { version, disks } = await this.#caller.call(this.#registry, registryMessages.shardDisks, request)
+    const { cluster } = this.#facts
+    const request = { cluster, ...this.#learned, first, last }
+    const { run, version, disks } = await this.#caller.call(this.#registry, registryMessages.shardDisks, request)
     if (disks !== undefined) await this.#server.learn(disks)
-    this.#version = version
-  }
-
-  async #told(work: () => Promise<void>): Promise<void> {
-    try {
-      await work()
-      this.#isCutOff = false
-    } catch (error) {
-      if (!isOperationError(error)) throw error
-      if (error.code === 'REGISTRATION_REFUSED') this.#known.reject(error)
-      // Once for each time that it is away.
-      if (!this.#isCutOff && !this.#isStopped) log.warn({ err: error }, 'Cannot speak with the registry')
-      this.#isCutOff = true
-    }
+    this.#learned = { run, known: version }
   }
 }

@@ -6,6 +6,7 @@ import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
+import type { ClockTrust } from '#cluster/clock-trust.ts'
 import { DurableMachine } from '#cluster/journal/durable-machine.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
 import { findAnswer, type Answer } from '#cluster/journal/sessions.ts'
@@ -50,6 +51,8 @@ export interface ShardServerOptions {
   /** The virtual shards of this process. */
   readonly first: number
   readonly last: number
+  /** Whether its clock may be written by; where it is missing, that is never asked. */
+  readonly trust?: ClockTrust
   /** Whether what makes the state larger can be taken; what makes room is taken in any case. */
   readonly hasRoom?: () => boolean
   /** Called once, where it cannot go on: the process is to end. */
@@ -90,6 +93,7 @@ export class ShardServer {
   readonly #surroundings: Surroundings
   readonly #machine: DurableMachine<ShardEntry, Answer>
   readonly #responder: Responder
+  readonly #trust: ClockTrust | undefined
   readonly #hasRoom: () => boolean
   /** By shard and class. */
   readonly #writable = new Map<number, readonly WritableDisk[]>()
@@ -105,6 +109,7 @@ export class ShardServer {
     this.last = options.last
     this.#surroundings = options.surroundings
     this.#machine = machine
+    this.#trust = options.trust
     this.#hasRoom = options.hasRoom ?? (() => true)
     this.#client = randomClient(options.surroundings)
     const time = machine.state.get(TIME_KEY)
@@ -191,6 +196,8 @@ export class ShardServer {
     // What was done already is answered, and not refused for want of room.
     const isNew = (): boolean =>
       findAnswer(this.#machine.state, shard, header, requestCheck(request.frame)) === undefined
+    const objection = this.#trust?.objectionTo(`Cannot do "${message.name}"`)
+    if (objection !== undefined && isNew()) return refuse(objection)
     if (GROWING.has(message) && !this.#hasRoom() && isNew()) {
       const detail = 'the file system of its shard keeps what room it has for removals'
       return refuse(new OperationError('DISK_FULL', `Cannot do "${message.name}": ${detail}`))
@@ -222,9 +229,10 @@ export class ShardServer {
     return { disks, isShort: disks.length < data + parity }
   }
 
-  /** Later than any before, also where the clock goes back. */
+  /** Later than any before, also where the clock goes back; never by a clock that is not trusted. */
   #nextUs(): number {
-    this.#lastUs = Math.max(this.#lastUs + 1, Math.floor(this.#surroundings.clock.nowMs() * 1000))
+    const nowMs = this.#trust === undefined ? this.#surroundings.clock.nowMs() : (this.#trust.nowMs() ?? 0)
+    this.#lastUs = Math.max(this.#lastUs + 1, Math.floor(nowMs * 1000))
     return this.#lastUs
   }
 

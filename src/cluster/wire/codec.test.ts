@@ -74,6 +74,7 @@ class Forms {
     if (letters !== undefined) return textOf(Number(letters[1]))
     const bytes = this.#match(/bytes, at most (\d+) \(u32 length\)/y)
     if (bytes !== undefined) return bytesOf(0, Math.min(Number(bytes[1]), 40))
+    if (this.#match(/cluster id \(16 bytes\)/y)) return bytesOf(16, 16).map((each) => each.toString('hex'))
     const fixed = this.#match(/(\d+) bytes/y)
     if (fixed !== undefined) return bytesOf(Number(fixed[1]), Number(fixed[1]))
     return this.#scalar()
@@ -86,7 +87,9 @@ class Forms {
     if (this.#match(/inode \(u53\)/y)) return inode
     if (this.#match(/block id \(u53\)/y)) return fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER })
     if (this.#match(/disk id \(u53\)/y) || this.#match(/u53/y)) return fc.maxSafeNat()
-    if (this.#match(/time \(f64, whole microseconds since 1970\)/y)) return fc.maxSafeInteger().map((each) => each + 0)
+    if (this.#match(/(?:time|difference) \(f64, whole (?:microseconds since 1970|milliseconds)\)/y)) {
+      return fc.maxSafeInteger().map((each) => each + 0)
+    }
     const bits = this.#match(/u(8|16|32)/y)
     assert.ok(bits !== undefined, `a form is known: ${this.#words.slice(this.#at)}`)
     return fc.integer({ min: 0, max: 2 ** Number(bits[1]) - 1 })

@@ -93,6 +93,6 @@ describe('refusals', () => {
 
   test('[S150] those that say "later" are those that are asked again', () => {
     const later = (Object.keys(ERRORS) as ErrorCode[]).filter((code) => saysLater(new OperationError(code, 'Cannot')))
-    assert.deepEqual(later.toSorted(), ['CLUSTER_BUSY', 'CLUSTER_INCOMPLETE', 'NAME_LOCKED'])
+    assert.deepEqual(later.toSorted(), ['CLOCK_UNTRUSTED', 'CLUSTER_BUSY', 'CLUSTER_INCOMPLETE', 'NAME_LOCKED'])
   })
 })

@@ -138,7 +138,9 @@ export function decodeError(body: Buffer): OperationError {
 
 /** Whether the same request may be done in a while: it is asked again under its id. */
 export function saysLater({ code }: OperationError): boolean {
-  return code === 'CLUSTER_BUSY' || code === 'NAME_LOCKED' || code === 'CLUSTER_INCOMPLETE'
+  return (
+    code === 'CLUSTER_BUSY' || code === 'NAME_LOCKED' || code === 'CLUSTER_INCOMPLETE' || code === 'CLOCK_UNTRUSTED'
+  )
 }
 
 function isErrorCode(code: string): code is ErrorCode {

@@ -46,19 +46,25 @@ export const inodeType = choice('directory', 'file', 'symlink')
 /** Microseconds since 1970 by the clock of a shard; strictly increasing there. */
 export const stampUs = u53
 
-/** Microseconds since 1970 as people set them: may be before that. */
-export const timeUs: Codec<number> = {
-  write(to: ByteWriter, value: number) {
-    const at = to.reserve(8)
-    to.bytes.writeDoubleLE(value, at)
-  },
-  read(from: ByteReader) {
-    const value = from.bytes.readDoubleLE(from.take(8))
-    if (!Number.isSafeInteger(value)) throw malformed('a time is no whole number of microseconds')
-    return value
-  },
-  form: 'time (f64, whole microseconds since 1970)',
+/** A whole number that may be negative. */
+function whole(what: string, form: string): Codec<number> {
+  return {
+    write(to: ByteWriter, value: number) {
+      const at = to.reserve(8)
+      to.bytes.writeDoubleLE(value, at)
+    },
+    read(from: ByteReader) {
+      const value = from.bytes.readDoubleLE(from.take(8))
+      if (!Number.isSafeInteger(value)) throw malformed(what)
+      return value
+    },
+    form,
+  }
 }
+/** Microseconds since 1970 as people set them: may be before that. */
+export const timeUs = whole('a time is no whole number of microseconds', 'time (f64, whole microseconds since 1970)')
+/** By how much something is ahead; negative where it is behind. */
+export const offMs = whole('a difference is no whole number of milliseconds', 'difference (f64, whole milliseconds)')
 
 export const NOTE_BYTES_MAX = 255
 export const XATTR_NAME_BYTES_MAX = 255

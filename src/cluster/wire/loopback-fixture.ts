@@ -58,6 +58,7 @@ export class TestWorld implements Surroundings {
     this.clock = {
       nowMs: () => START_MS + this.#nowMs + this.skewMs,
       monotonicMs: () => this.#nowMs,
+      sleptMs: () => 0,
       after: (ms, action) => this.after(ms, action),
       soon: (action) => void this.after(0, action),
     }

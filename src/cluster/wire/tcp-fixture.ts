@@ -32,6 +32,9 @@ export class StandingClock implements Clock {
   monotonicMs(): number {
     return this.#nowMs
   }
+  sleptMs(): number {
+    return 0
+  }
   after(ms: number, action: () => void): Cancel {
     const timer = { atMs: this.#nowMs + ms, action }
     this.#timers.add(timer)
