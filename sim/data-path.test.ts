@@ -8,6 +8,7 @@ import { blockMessages } from '#cluster/block/block-messages.ts'
 import type { MemoryBlockFiles } from '#cluster/block/memory-block-files.ts'
 import { PageSums } from '#cluster/block/page-sums.ts'
 import { diskTarget } from '#cluster/client/disk-choice.ts'
+import { gathered } from '#cluster/client/span-reader.ts'
 import { SpansLostError } from '#cluster/client/spans-lost.ts'
 import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
@@ -255,11 +256,7 @@ test('a service that is away while it is started again is waited for', async () 
   const bytes = madeUp(100_000)
   const { file } = await path.file(bytes, 1, 1)
   for (const { process } of path.services) process.kill()
-  const reading = (async (): Promise<Buffer> => {
-    const buffers: Buffer[] = []
-    for await (const buffer of path.reader.read(path.source(file), 0, 1 << 20)) buffers.push(buffer)
-    return Buffer.concat(buffers)
-  })()
+  const reading = gathered(path.reader.read(path.source(file), 0, 1 << 20))
   await path.pass(3000)
   const [service] = path.services
   assert.ok(service !== undefined)
@@ -288,8 +285,7 @@ test('blocks that were moved meanwhile are found by asking for the spans again',
     file: old.file,
     spansFrom: async () => ({ size: bytes.length, spans: [asked++ === 0 ? old.span : moved.span], isLast: true }),
   }
-  const collect = async (): Promise<Buffer> => Buffer.concat(await Array.fromAsync(path.reader.read(source, 0, 1e9)))
-  assert.deepEqual(await path.until(collect()), bytes)
+  assert.deepEqual(await path.until(gathered(path.reader.read(source, 0, 1e9))), bytes)
   assert.equal(asked, 2)
 })
 

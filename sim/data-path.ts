@@ -13,7 +13,7 @@ import type { DiskId } from '#cluster/block/permit.ts'
 import { BlockCaller } from '#cluster/client/block-caller.ts'
 import type { Disks, KnownDisk } from '#cluster/client/disk-choice.ts'
 import { chooseSpan, type SpanForm } from '#cluster/client/redundancy-choice.ts'
-import { SpanReader, type SpanReaderOptions, type SpanSource } from '#cluster/client/span-reader.ts'
+import { gathered, SpanReader, type SpanReaderOptions, type SpanSource } from '#cluster/client/span-reader.ts'
 import { SpanWriter } from '#cluster/client/span-writer.ts'
 import type { InodeId } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
@@ -168,12 +168,7 @@ export class DataPath {
   }
 
   read(file: InodeId, offset = 0, length = Number.MAX_SAFE_INTEGER - offset): Promise<Buffer> {
-    const collect = async (): Promise<Buffer> => {
-      const buffers: Buffer[] = []
-      for await (const buffer of this.reader.read(this.source(file), offset, length)) buffers.push(buffer)
-      return Buffer.concat(buffers)
-    }
-    return this.until(collect())
+    return this.until(gathered(this.reader.read(this.source(file), offset, length)))
   }
 
   /** The service that has the `index`th block of a span, and the path of the block there. */

@@ -5,6 +5,7 @@
 import { isOperationError } from '#base/errors.ts'
 import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { ClusterFiles } from '#cluster/client/cluster-files.ts'
+import { gathered } from '#cluster/client/span-reader.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeShard, ROOT_INODE, shownInode, type InodeId } from '#cluster/inode-id.ts'
 import { REGISTRY_MACHINE } from '#cluster/registry/registry-machine.ts'
@@ -315,7 +316,7 @@ export class ClusterSimulation implements Simulation {
       }
     }
     const place = await client.find('/fresh/file')
-    const read = Buffer.concat(await Array.fromAsync(files.read(place.inode)))
+    const read = await gathered(files.read(place.inode))
     if (!read.equals(bytes)) throw new SimulationFailure('What was written after the faults is not what is read')
     await client.remove(place)
     await client.remove(await client.find('/fresh'))

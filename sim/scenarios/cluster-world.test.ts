@@ -5,6 +5,7 @@ import { ERRNO, isOperationError } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
 import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { ClusterFiles } from '#cluster/client/cluster-files.ts'
+import { gathered } from '#cluster/client/span-reader.ts'
 import { isWritable } from '#cluster/client/disk-choice.ts'
 import { ROOT_INODE } from '#cluster/inode-id.ts'
 import { EMPTY_POLICY } from '#cluster/wire/forms.ts'
@@ -59,7 +60,7 @@ class Scene {
 
   async read(path: string): Promise<Buffer> {
     const { inode } = await this.until(this.client.find(path))
-    return Buffer.concat(await this.until(Array.fromAsync(this.files.read(inode))))
+    return this.until(gathered(this.files.read(inode)))
   }
 
   fill(isFull: boolean): void {

@@ -6,6 +6,7 @@
 import { isOperationError, OperationError } from '#base/errors.ts'
 import type { ClusterClient } from '#cluster/client/cluster-client.ts'
 import type { ClusterFiles } from '#cluster/client/cluster-files.ts'
+import { gathered } from '#cluster/client/span-reader.ts'
 import { diskTarget } from '#cluster/client/disk-choice.ts'
 import type { Avoided, SpanForm } from '#cluster/client/redundancy-choice.ts'
 import { Codes, encodeSpan } from '#cluster/client/span-encoding.ts'
@@ -72,7 +73,7 @@ export class Scrubber {
   async #repair({ file, offset, body }: Place): Promise<void> {
     const { spans } = await this.#client.ask(file, shardMessages.spans, { file, offset, limit: 1 })
     const size = spans[0]?.size ?? 0
-    const bytes = Buffer.concat(await Array.fromAsync(this.#files.read(file, offset, size)))
+    const bytes = await gathered(this.#files.read(file, offset, size))
     const scratch = await this.#construct(file, 0)
     const { data, parity, stripes, class: storageClass } = body
     const form = { data, parity, stripes, class: storageClass, isDegraded: false, isSingleCopy: false }

@@ -1,6 +1,7 @@
 /** What an inode is, in lines `name=value` and as JSON; `stat`, `resolve`. */
 import { isOperationError } from '#base/errors.ts'
 import type { ClusterClient, Listed, Place } from '#cluster/client/cluster-client.ts'
+import { gathered } from '#cluster/client/span-reader.ts'
 import { type InodeId, inodeType, shownInode } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { NO_INODE, type Status } from '#cluster/wire/forms.ts'
@@ -38,9 +39,7 @@ export async function targetText(
   { files, signal }: Pick<FsSession, 'files' | 'signal'>,
   link: InodeId,
 ): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of files.read(link, 0, Number.MAX_SAFE_INTEGER, signal)) chunks.push(chunk)
-  return Buffer.concat(chunks).toString()
+  return (await gathered(files.read(link, 0, Number.MAX_SAFE_INTEGER, signal))).toString()
 }
 
 /** The status of an entry, asked for where the listing did not have it; undefined where the inode has gone meanwhile. */

@@ -6,6 +6,7 @@
  * Not here: names, when a file is a block of the disk (`disk.ts`), and what failures of the file system mean.
  */
 import { OperationError } from '#base/errors.ts'
+import type { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 import { checkAborted, untilAborted } from '#store/abort.ts'
 
 import type { BlockFiles, NewFile, StoredFile } from './block-files.ts'
@@ -27,9 +28,12 @@ const BUFFERS_MAX = 4
 /** The most that one ranged read gives. */
 export const FETCH_BYTES_MAX = 4 << 20
 
-/** What a ranged read gives: all of the range, each page of it checked; or the pages that are not what was written. */
+/**
+ * What a ranged read gives: all of the range, each page of it checked; or the pages that are not what was written. Bytes in memory that
+ * was given for them are to be released.
+ */
 export type RangeRead =
-  | { readonly outcome: 'whole'; readonly bytes: Uint8Array }
+  | { readonly outcome: 'whole'; readonly bytes: Uint8Array; readonly release?: () => void }
   | { readonly outcome: 'bad-pages'; readonly pages: readonly number[] }
 
 /** What a check of a whole block gives. */
@@ -217,9 +221,10 @@ export class BlockFile {
 
   /**
    * `length` bytes from `offset` on, 1 to `FETCH_BYTES_MAX` of them and all within the block.
+   * @param memory where they are to lie
    * @throws INPUT_INVALID, BLOCK_CUT, and what calls of the file system throw
    */
-  async read(offset: number, length: number): Promise<RangeRead> {
+  async read(offset: number, length: number, memory?: BufferMemory): Promise<RangeRead> {
     const { id, size, sums } = this.trailer
     const isRange = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0
     if (!isRange || offset + length > size || length > FETCH_BYTES_MAX) {
@@ -230,11 +235,17 @@ export class BlockFile {
     const first = Math.floor(offset / PAGE_BYTES)
     const start = first * PAGE_BYTES
     const end = Math.min(size, Math.ceil((offset + length) / PAGE_BYTES) * PAGE_BYTES)
-    const bytes = Buffer.allocUnsafe(end - start)
-    if ((await this.#file.read(start, bytes)) < bytes.length) throw cutError(id)
-    const pages = badPages(bytes, sums, first)
-    if (pages.length > 0) return { outcome: 'bad-pages', pages }
-    return { outcome: 'whole', bytes: bytes.subarray(offset - start, offset - start + length) }
+    const bytes = memory?.take(end - start) ?? Buffer.allocUnsafe(end - start)
+    // Where this fails, the memory is lost: a call that was given up may still write to it.
+    const count = await this.#file.read(start, bytes)
+    const pages = count < bytes.length ? [] : badPages(bytes, sums, first)
+    if (count === bytes.length && pages.length === 0) {
+      const range = bytes.subarray(offset - start, offset - start + length)
+      return { outcome: 'whole', bytes: range, ...(memory === undefined ? {} : { release: () => memory.give(bytes) }) }
+    }
+    memory?.give(bytes)
+    if (count < bytes.length) throw cutError(id)
+    return { outcome: 'bad-pages', pages }
   }
 
   close(): Promise<void> {

@@ -7,6 +7,7 @@
  */
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
+import { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 import type { Address, Listener, Surroundings } from '#cluster/surroundings.ts'
 import type { Target } from '#cluster/wire/caller.ts'
 import { type Incoming, Responder } from '#cluster/wire/responder.ts'
@@ -20,6 +21,8 @@ import { failureOf, type RegistrationFacts, type ServedDisk } from './served-dis
 
 /** Of frames with blocks that are being written, at a time. */
 const WRITE_BYTES_MAX = 512 << 20
+/** For ranges that were read and are on their way out; more of them lie in memory of their own. */
+const READ_BYTES = 64 << 20
 /** In which a disk is given a block: enough for a call, and little enough that checksums and calls take turns. */
 const PIECE_BYTES = 1 << 20
 
@@ -36,6 +39,7 @@ export class BlockServer {
   readonly #responder: Responder
   readonly #listeners: Listener[] = []
   readonly #failed = new Set<DiskId>()
+  readonly #memory = new BufferMemory(READ_BYTES)
   #registration: BlockRegistration | undefined
   #writeBytes = 0
   #closing: Promise<void> | undefined
@@ -51,6 +55,11 @@ export class BlockServer {
   /** Bytes of blocks that are being written. */
   get writeBytes(): number {
     return this.#writeBytes
+  }
+
+  /** Memory of ranges that are being read or on their way out. */
+  get readBytes(): number {
+    return this.#memory.bytesLent
   }
 
   /** Serves at `address`; gives the one it can be reached at. @throws ADDRESS_UNUSABLE */
@@ -107,8 +116,9 @@ export class BlockServer {
   #fetch(request: Incoming): void {
     const { disk: id, block, offset, length } = request.read(blockMessages.fetch)
     const disk = this.#diskOf(id)
-    this.#deliver(request, disk, disk.fetch(block, offset, length), (read) => {
-      if (read.outcome === 'whole') request.replyParts(fetchHead(read.bytes.length), read.bytes, FETCH_TAIL)
+    this.#deliver(request, disk, disk.fetch(block, offset, length, { memory: this.#memory }), (read) => {
+      if (read.outcome === 'whole')
+        request.replyLent(() => read.release?.(), fetchHead(read.bytes.length), read.bytes, FETCH_TAIL)
       else request.reply(blockMessages.fetch, { outcome: 'bad', bytes: Buffer.alloc(0), pages: read.pages })
     })
   }

@@ -434,7 +434,7 @@ test('no more is under way or waits than the limits say, and who comes then is t
     atOnce--
   }
   const giveUp = new AbortController()
-  const reads = Array.from({ length: 5 }, (_, n) => disk.fetch(id, n, 1, n === 3 ? giveUp.signal : undefined))
+  const reads = Array.from({ length: 5 }, (_, n) => disk.fetch(id, n, 1, n === 3 ? { signal: giveUp.signal } : {}))
   const outcomes = reads.map((read) => codeOf(read))
   assert.equal(await codeOf(disk.fetch(id, 0, 1)), 'BLOCK_BUSY')
   assert.equal(await codeOf(put(disk, idAt(NOW_MS, 1), bytes)), undefined, 'writes have limits of their own')
@@ -453,7 +453,7 @@ test('a read that hangs is left by its caller, and keeps its slot until it ends'
   const hold = gate()
   files.before = ({ call }) => (call === 'read' ? hold.opened : undefined)
   const giveUp = new AbortController()
-  const read = codeOf(disk.fetch(id, 0, 1, giveUp.signal))
+  const read = codeOf(disk.fetch(id, 0, 1, { signal: giveUp.signal }))
   giveUp.abort()
   assert.equal(await read, 'ABORTED')
   assert.equal(await codeOf(disk.fetch(id, 0, 1)), 'BLOCK_BUSY')

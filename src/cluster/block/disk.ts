@@ -21,6 +21,7 @@ import { randomBytes } from 'node:crypto'
 import { assert } from '#base/assert.ts'
 import { type ErrorCode, isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
+import type { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 import { untilAborted } from '#store/abort.ts'
 
 import {
@@ -194,14 +195,27 @@ export class Disk {
 
   /**
    * `length` bytes of a block from `offset` on, at most `FETCH_BYTES_MAX`, all of them checked; or the pages that are bad.
+   * @param memory where they are to lie
    * @throws BLOCK_NOT_FOUND, BLOCK_CUT, BLOCK_CORRUPT, BLOCK_BUSY, BLOCK_IO_FAILED, DISK_FAILED, INPUT_INVALID, ABORTED
    */
-  async fetch(id: BlockId, offset: number, length: number, signal?: AbortSignal): Promise<RangeRead> {
+  async fetch(
+    id: BlockId,
+    offset: number,
+    length: number,
+    { signal, memory }: { readonly signal?: AbortSignal; readonly memory?: BufferMemory } = {},
+  ): Promise<RangeRead> {
     const action = `read block ${blockName(id)}`
     this.#checkServing(action)
-    const read = await this.#abortable(action, signal, () =>
-      this.#run('reads', action, () => this.#open.use(id, (file) => file.read(offset, length)), signal),
-    )
+    const work = (): Promise<RangeRead> => this.#open.use(id, (file) => file.read(offset, length, memory))
+    const reading = this.#run('reads', action, work, signal)
+    let read: RangeRead
+    try {
+      read = await untilAborted(action, reading, signal)
+    } catch (error) {
+      // Nobody waits for it any more.
+      void reading.then(release, () => undefined)
+      throw error
+    }
     if (read.outcome === 'bad-pages') await this.#open.drop(id)
     return read
   }
@@ -406,6 +420,10 @@ export class Disk {
     const why = this.#failure?.message ?? `disk ${this.id} is closed`
     return new OperationError('DISK_FAILED', `Cannot ${action}: ${why}`, { cause: this.#failure })
   }
+}
+
+function release(read: RangeRead): void {
+  if (read.outcome === 'whole') read.release?.()
 }
 
 const CODE_OF_FAULT = {

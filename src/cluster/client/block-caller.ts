@@ -17,6 +17,7 @@ import { type FetchReply, blockMessages } from '#cluster/block/block-messages.ts
 import { type WriteFacts, writeHead } from '#cluster/block/block-frames.ts'
 import type { BlockId } from '#cluster/block/block-id.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
+import { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 import type { Address, Cancel, Link, Surroundings } from '#cluster/surroundings.ts'
 import { randomClient, type Target } from '#cluster/wire/caller.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
@@ -32,6 +33,8 @@ export const BYTES_A_MS = 4000
 const PAUSE_MS = 20
 const PAUSE_MS_MAX = 1000
 const SWEEP_MS = 50
+/** For answers with blocks, until who asked is done with them; more of them lie in memory of their own. */
+const MEMORY_BYTES = 64 << 20
 const NOTHING = Buffer.alloc(0)
 
 export interface BlockCallOptions {
@@ -49,6 +52,11 @@ export interface FetchRange {
   readonly length: number
 }
 
+/** A range of a block, whose bytes are good until it is released. */
+export interface FetchedRange extends FetchReply {
+  readonly release?: () => void
+}
+
 interface Call {
   readonly sequence: number
   readonly target: Target
@@ -60,7 +68,7 @@ interface Call {
   readonly lostMsMax: number
   readonly signal: AbortSignal | undefined
   readonly onAbort: () => void
-  readonly give: (body: Buffer) => void
+  readonly give: (frame: Buffer) => void
   readonly fail: (error: OperationError) => void
   /** By the monotonic clock, as are the others. */
   endsAt: number
@@ -84,6 +92,8 @@ interface Peer {
 }
 
 export class BlockCaller {
+  /** Where the bytes of answers lie. */
+  readonly memory = new BufferMemory(MEMORY_BYTES)
   readonly #surroundings: Surroundings
   readonly #client: number
   readonly #bytesMax: number
@@ -112,18 +122,19 @@ export class BlockCaller {
     let size = 0
     for (const part of parts) size += part.length
     const body = [writeHead(facts, size), ...parts]
-    return (await this.#call(target, blockMessages.write, body, size, options)).receipt
+    return (await this.#answer(target, blockMessages.write, body, size, options)).receipt
   }
 
-  /** A range of a block; its bytes are a view of the frame that they came in. @throws as `write` */
-  fetch(target: Target, range: FetchRange, options: BlockCallOptions): Promise<FetchReply> {
+  /** A range of a block; its bytes are a view of the frame that they came in, to be released once. @throws as `write` */
+  async fetch(target: Target, range: FetchRange, options: BlockCallOptions): Promise<FetchedRange> {
     const body = encode(blockMessages.fetch.request, range)
-    return this.#call(target, blockMessages.fetch, [body], range.length, options)
+    const { reply, frame } = await this.#call(target, blockMessages.fetch, [body], range.length, options)
+    return { ...reply, release: () => this.memory.give(frame) }
   }
 
   /** Any of the small messages. @throws as `write` */
   ask<Q, R>(target: Target, message: Message<Q, R>, request: Q, options: BlockCallOptions): Promise<R> {
-    return this.#call(target, message, [encode(message.request, request)], 0, options)
+    return this.#answer(target, message, [encode(message.request, request)], 0, options)
   }
 
   /** Bytes that are on their way to or from the service there. */
@@ -140,15 +151,26 @@ export class BlockCaller {
     this.#peers.clear()
   }
 
+  /** Of a message whose answers are small. */
+  async #answer<Q, R>(
+    target: Target,
+    message: Message<Q, R>,
+    body: readonly Uint8Array[],
+    bytes: number,
+    options: BlockCallOptions,
+  ): Promise<R> {
+    return (await this.#call(target, message, body, bytes, options)).reply
+  }
+
   #call<Q, R>(
     target: Target,
     message: Message<Q, R>,
     body: readonly Uint8Array[],
     bytes: number,
     { deadlineMs, lostMsMax = 0, signal }: BlockCallOptions,
-  ): Promise<R> {
+  ): Promise<{ readonly reply: R; readonly frame: Buffer }> {
     assert(!this.#isClosed, 'a caller that is closed is not asked')
-    return new Promise<R>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const sequence = ++this.#sequence
       const id = { client: this.#client, slot: 0, sequence, kind: message.kind, shard: 0, isInternal: false }
       const call: Call = {
@@ -161,10 +183,11 @@ export class BlockCaller {
         lostMsMax,
         signal,
         onAbort: () => this.#end(call, aborted(call)),
-        give: (reply) => {
+        give: (frame) => {
           try {
-            resolve(decode(message.reply, reply))
+            resolve({ reply: decode(message.reply, bodyOf(frame)), frame })
           } catch (error) {
+            this.memory.give(frame)
             reject(error)
           }
         },
@@ -235,31 +258,37 @@ export class BlockCaller {
 
   #connect(peer: Peer): Link {
     const link: Link = this.#surroundings.network.connect(peer.address, {
-      onFrame: (frame) => this.#take(frame, link),
+      memory: this.memory,
+      onFrame: (frame) => {
+        if (!this.#take(frame, link)) this.memory.give(frame)
+      },
       onClosed: (error) => this.#lose(peer, link, error),
     })
     return link
   }
 
-  #take(frame: Buffer, link: Link): void {
+  /** Whether the frame is used from now on. */
+  #take(frame: Buffer, link: Link): boolean {
     let header: Header
     try {
       header = readHeader(frame)
     } catch {
       link.close()
-      return
+      return false
     }
     const call = header.client === this.#client ? this.#calls.get(header.sequence) : undefined
     // The answer to one that was given up, or that came before.
-    if (call === undefined || call.message.kind !== header.kind || header.what === 'request') return
+    if (call === undefined || call.message.kind !== header.kind || header.what === 'request') return false
     if (header.what === 'reply') {
       this.#forget(call)
-      call.give(bodyOf(frame))
-      return
+      const isKept = call.message.kind === blockMessages.fetch.kind
+      call.give(isKept || !this.memory.isLent(frame) ? frame : Buffer.from(frame))
+      return isKept
     }
     const error = refusalIn(bodyOf(frame))
     if (isOperationError(error, 'CLUSTER_BUSY', 'BLOCK_BUSY')) this.#later(call, error)
     else this.#end(call, error)
+    return false
   }
 
   #lose(peer: Peer, link: Link, error: Error | undefined): void {

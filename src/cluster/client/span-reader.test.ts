@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, openSync, readSync, rmSync, truncateSync, write
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 
 import { BlockServer } from '#cluster/block/block-server.ts'
 import { blockPath } from '#cluster/block/block-id.ts'
@@ -22,16 +23,24 @@ import { EMPTY_POLICY, type Span } from '#cluster/wire/forms.ts'
 import { BlockCaller } from './block-caller.ts'
 import type { Disks, KnownDisk } from './disk-choice.ts'
 import { chooseSpan } from './redundancy-choice.ts'
-import { SpanReader } from './span-reader.ts'
+import { gathered, SpanReader } from './span-reader.ts'
 import { SpanWriter } from './span-writer.ts'
 
 const SERVICES = 3
 const CLASS = 2
 
+interface Written {
+  readonly span: Span
+  readonly buffers: () => AsyncGenerator<Buffer>
+  readonly read: () => Promise<Buffer>
+}
+
 interface Cluster {
-  readonly write: (bytes: Buffer) => Promise<{ readonly span: Span; readonly read: () => Promise<Buffer> }>
+  readonly write: (bytes: Buffer) => Promise<Written>
   /** Of a block of a span. */
   readonly pathOf: (span: Span, index: number) => string
+  /** Bytes of memory that is lent, in services and in the client. */
+  readonly lent: () => number
 }
 
 /** Block services of one directory each, a shard and a client, all in this process, each with sockets of its own. */
@@ -45,12 +54,14 @@ async function cluster(context: TestContext): Promise<Cluster> {
     rmSync(root, { recursive: true })
   })
   const keys = new Map<DiskId, Buffer>()
+  const servers: BlockServer[] = []
   for (let index = 0; index < SERVICES; index++) {
     const directory = join(root, `disk${index}`)
     mkdirSync(directory)
     const disk = await Disk.open({ files: LinuxBlockFiles.open(directory), reserveBytes: 0 })
     const served = { disk, class: CLASS, domain: directory, path: directory, fileSystem: 0 }
     const server = new BlockServer({ surroundings, disks: [served] })
+    servers.push(server)
     ends.push(() => server.close())
     const room = { capacityBytes: 1e12, usedBytes: 0, freeBytes: 1e12, blocks: 0 }
     const place = { address: await server.listen('127.0.0.1:0'), class: CLASS, domain: directory, location: '' }
@@ -73,12 +84,12 @@ async function cluster(context: TestContext): Promise<Cluster> {
   const disks: Disks = { find: (disk) => known.get(disk), all: () => known.values(), refresh: async () => undefined }
   const target = { name: 'the shard', address: () => listener.address }
   const writer = new SpanWriter({ surroundings, caller, blocks, disks, shard: () => target })
-  const choose = () => chooseSpan(EMPTY_POLICY, 1 << 20, disks.all())
   return {
     write: async (bytes) => {
       const attributes = { mode: 0o644, uid: 0, gid: 0, mtime: undefined, atime: undefined }
       const request = { type: 'file', attributes, note: '' } as const
       const at = await caller.call(target, shardMessages.construct, request)
+      const choose = () => chooseSpan(EMPTY_POLICY, bytes.length, disks.all())
       const lent = await writer.lend(bytes.length, choose())
       lent.bytes.set(bytes)
       await writer.write({ ...at, offset: 0, bytes: lent.bytes, choose })
@@ -87,12 +98,13 @@ async function cluster(context: TestContext): Promise<Cluster> {
       const spansFrom = (offset: number) => caller.call(target, shardMessages.spans, { file, offset, limit: 10 })
       const [span] = (await spansFrom(0)).spans
       assert.ok(span !== undefined)
-      const read = async (): Promise<Buffer> => {
+      const buffers = (): AsyncGenerator<Buffer> => {
         const reader = new SpanReader({ surroundings, blocks, disks, location: '' })
-        return Buffer.concat(await Array.fromAsync(reader.read({ file, spansFrom }, 0, bytes.length)))
+        return reader.read({ file, spansFrom }, 0, bytes.length)
       }
-      return { span, read }
+      return { span, buffers, read: () => gathered(buffers()) }
     },
+    lent: () => servers.reduce((sum, { readBytes }) => sum + readBytes, blocks.memory.bytesLent),
     pathOf: (span, index) => {
       const block = span.blocks?.blocks[index]
       assert.ok(block !== undefined)
@@ -125,4 +137,34 @@ test('a file is read rightly while at most P blocks of a span are gone, cut or h
     truncateSync(pathOf(span, (index + 1) % 3), 100_000)
     await assert.rejects(read(), { code: 'SPANS_LOST' })
   }
+})
+
+test('the memory of what was read is given back, however the reading ends', { timeout: 60_000 }, async (context) => {
+  const { write, pathOf, lent } = await cluster(context)
+  const bytes = madeUp(20_000_001, 9)
+  const { span, buffers, read } = await write(bytes)
+  const expectAllBack = async (): Promise<void> => {
+    while (lent() > 0) await nextTurn()
+  }
+  let most = 0
+  let at = 0
+  for await (const buffer of buffers()) {
+    assert.ok(buffer.equals(bytes.subarray(at, at + buffer.length)))
+    at += buffer.length
+    most = Math.max(most, lent())
+  }
+  assert.equal(at, bytes.length)
+  assert.ok(most > 1 << 20, 'blocks lie in memory that is used again')
+  await expectAllBack()
+  for await (const buffer of buffers()) {
+    assert.ok(buffer.length > 0)
+    break
+  }
+  await expectAllBack()
+  flipBit(pathOf(span, 0), 5_000_000)
+  for (let count = 0; count < 3; count++) assert.ok((await read()).equals(bytes))
+  await expectAllBack()
+  flipBit(pathOf(span, 1), 5_000_000)
+  await assert.rejects(read(), { code: 'SPANS_LOST' })
+  await expectAllBack()
 })

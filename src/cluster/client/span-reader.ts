@@ -11,7 +11,6 @@ import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { checkAborted, untilAborted } from '#store/abort.ts'
 import { FETCH_BYTES_MAX } from '#cluster/block/block-file.ts'
-import type { FetchReply } from '#cluster/block/block-messages.ts'
 import type { BlockId } from '#cluster/block/block-id.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { crc32c, crc32cZeros } from '#cluster/erasure/crc32c.ts'
@@ -21,11 +20,11 @@ import { type InodeId, shownInode } from '#cluster/inode-id.ts'
 import type { Surroundings } from '#cluster/surroundings.ts'
 import type { BlocksBody, Span } from '#cluster/wire/forms.ts'
 
-import type { BlockCaller } from './block-caller.ts'
+import type { BlockCaller, FetchedRange } from './block-caller.ts'
 import { type Disks, diskTarget, inOrder } from './disk-choice.ts'
 import { Codes } from './span-encoding.ts'
 import { type LostBlock, SpansLostError } from './spans-lost.ts'
-import { type BlockRange, readUnit } from './unit-read.ts'
+import { type BlockRange, readUnit, type UnitBytes } from './unit-read.ts'
 
 /** Of a block, at once: the disk streams, and pieces of several blocks and units lie in memory. */
 const FETCH_BYTES = 1 << 20
@@ -46,7 +45,7 @@ const ZEROS = Buffer.alloc(ZEROS_BYTES)
 
 export interface SpanReaderOptions {
   readonly surroundings: Surroundings
-  readonly blocks: Pick<BlockCaller, 'fetch' | 'bytesUnderWay'>
+  readonly blocks: Pick<BlockCaller, 'fetch' | 'bytesUnderWay'> & Partial<Pick<BlockCaller, 'memory'>>
   readonly disks: Disks
   /** Where this client is. */
   readonly location: string
@@ -80,7 +79,7 @@ interface Unit {
 
 interface Started {
   readonly length: number
-  readonly buffers: Promise<Buffer[]>
+  readonly unit: Promise<UnitBytes>
 }
 
 export class SpanReader {
@@ -95,8 +94,8 @@ export class SpanReader {
   }
 
   /**
-   * `length` bytes of a file from `offset` on, or those that there are, in order and in buffers that nobody else uses or that are
-   * never changed. What is not taken is not read, but for what is read ahead.
+   * `length` bytes of a file from `offset` on, or those that there are, in order. A buffer is good until the next one is asked for: its
+   * memory is used again. What is not taken is not read, but for what is read ahead.
    * @throws SPANS_LOST (`SpansLostError`), ABORTED, and what the source throws
    */
   async *read(source: SpanSource, offset: number, length: number, signal?: AbortSignal): AsyncGenerator<Buffer> {
@@ -115,27 +114,36 @@ export class SpanReader {
             isEnd = true
             break
           }
-          const buffers = this.#readPatiently(source, next.value, both)
+          const unit = this.#readPatiently(source, next.value, both)
           // It is waited for later; until then its failure must not count as one that nobody heard of.
-          buffers.catch(() => undefined)
-          started.push({ length: next.value.length, buffers })
+          unit.catch(() => undefined)
+          started.push({ length: next.value.length, unit })
           ahead += next.value.length
         }
         const first = started.shift()
         if (first === undefined) return
-        yield* await first.buffers
+        const { buffers, release } = await first.unit
+        try {
+          yield* buffers
+        } finally {
+          release()
+        }
         ahead -= first.length
       }
     } finally {
       ended.abort()
+      for (const { unit } of started) void unit.then(({ release }) => release()).catch(() => undefined)
     }
   }
 
-  /** What of a file lies in a span, as `read` gives it; asks for no other spans where they are lost. @throws SPANS_LOST, ABORTED */
+  /** What of a file lies in a span, in buffers of their own; asks for no other spans where they are lost. @throws SPANS_LOST, ABORTED */
   async readSpan(file: InodeId, span: Span, offset: number, length: number, signal?: AbortSignal): Promise<Buffer[]> {
     const buffers: Buffer[] = []
-    for (const unit of this.#cut(file, span, offset, length))
-      buffers.push(...(await this.#readUnit(file, unit, signal)))
+    for (const unit of this.#cut(file, span, offset, length)) {
+      const found = await this.#readUnit(file, unit, signal)
+      buffers.push(...found.buffers.map((buffer) => Buffer.from(buffer)))
+      found.release()
+    }
     return buffers
   }
 
@@ -174,7 +182,7 @@ export class SpanReader {
     }
   }
 
-  async #readPatiently(source: SpanSource, unit: Unit, signal: AbortSignal): Promise<Buffer[]> {
+  async #readPatiently(source: SpanSource, unit: Unit, signal: AbortSignal): Promise<UnitBytes> {
     const { surroundings, disks, patienceMs = PATIENCE_MS } = this.#options
     const { clock } = surroundings
     const endsAt = clock.monotonicMs() + patienceMs
@@ -198,10 +206,10 @@ export class SpanReader {
     }
   }
 
-  async #readUnit(file: InodeId, { span, offset, length }: Unit, signal: AbortSignal | undefined): Promise<Buffer[]> {
+  async #readUnit(file: InodeId, { span, offset, length }: Unit, signal: AbortSignal | undefined): Promise<UnitBytes> {
     checkAborted('read a span', signal)
     if (span.blocks === undefined)
-      return span.inline === undefined ? zeros(length) : inlineBytes(file, span, offset, length)
+      return kept(span.inline === undefined ? zeros(length) : inlineBytes(file, span, offset, length))
     const layout = layoutOf(file, span, span.blocks)
     return this.#readBlocks(file, span, span.blocks, layout, { offset, length }, signal)
   }
@@ -213,7 +221,7 @@ export class SpanReader {
     layout: SpanLayout,
     { offset, length }: { readonly offset: number; readonly length: number },
     signal: AbortSignal | undefined,
-  ): Promise<Buffer[]> {
+  ): Promise<UnitBytes> {
     const { surroundings, blocks, disks, location, hedgeMs = HEDGE_MS } = this.#options
     const candidates = body.blocks.map(({ disk, block }, index) => {
       const known = disks.find(disk)
@@ -227,6 +235,7 @@ export class SpanReader {
         cells: body.blocks.map((block) => block.cells),
         code: layout.data > 1 ? this.#codes.of(layout) : undefined,
         clock: surroundings.clock,
+        memory: blocks.memory,
         hedgeMs,
         order: order.map(({ index }) => index),
         fetch: (index, range, given) => this.#fetch(body, index, range, given),
@@ -236,7 +245,7 @@ export class SpanReader {
       offset,
       length,
     )
-    if (Array.isArray(found)) return found
+    if ('buffers' in found) return found
     const lost = [...found.failures].flatMap(([index, why]): LostBlock[] => {
       const of = body.blocks[index]
       if (of === undefined) return []
@@ -247,22 +256,26 @@ export class SpanReader {
   }
 
   /** A range of a block, in as many fetches as it takes. */
-  async #fetch(body: BlocksBody, index: number, { low, high }: BlockRange, signal: AbortSignal): Promise<FetchReply> {
+  async #fetch(body: BlocksBody, index: number, { low, high }: BlockRange, signal: AbortSignal): Promise<FetchedRange> {
     const of = body.blocks[index]
     assert(of !== undefined, 'a block is one of its span')
     const target = diskTarget(this.#options.disks, of.disk)
     const options = { deadlineMs: FETCH_MS, signal }
-    const fetches: Promise<FetchReply>[] = []
+    const fetches: Promise<FetchedRange>[] = []
     for (let offset = low; offset < high; offset += FETCH_BYTES_MAX) {
       const length = Math.min(FETCH_BYTES_MAX, high - offset)
       fetches.push(this.#options.blocks.fetch(target, { disk: of.disk, block: of.block, offset, length }, options))
     }
-    const replies = await Promise.all(fetches)
-    const [only] = replies
-    if (replies.length === 1 && only !== undefined) return only
-    const pages = replies.flatMap((reply) => reply.pages)
-    const outcome = pages.length === 0 ? 'whole' : 'bad'
-    return { outcome, bytes: Buffer.concat(replies.map(({ bytes }) => bytes)), pages }
+    const [only] = fetches
+    if (fetches.length === 1 && only !== undefined) return only
+    try {
+      const replies = await Promise.all(fetches)
+      const pages = replies.flatMap((reply) => reply.pages)
+      const outcome = pages.length === 0 ? 'whole' : 'bad'
+      return { outcome, bytes: Buffer.concat(replies.map(({ bytes }) => bytes)), pages }
+    } finally {
+      for (const fetch of fetches) void fetch.then((reply) => reply.release?.()).catch(() => undefined)
+    }
   }
 
   #suspect(body: BlocksBody, index: number, why: 'slow' | OperationError): void {
@@ -292,6 +305,13 @@ export class SpanReader {
   }
 }
 
+/** All of what is read, in one buffer of its own. */
+export async function gathered(buffers: AsyncIterable<Buffer>): Promise<Buffer> {
+  const copies: Buffer[] = []
+  for await (const buffer of buffers) copies.push(Buffer.from(buffer))
+  return Buffer.concat(copies)
+}
+
 function layoutOf(file: InodeId, { offset, size }: Span, body: BlocksBody): SpanLayout {
   const { data, parity, stripes, cellBytes, blocks } = body
   const blockBytes = stripes * cellBytes
@@ -318,6 +338,11 @@ function inlineBytes(file: InodeId, span: Span, offset: number, length: number):
   }
   const bytes = inline.subarray(offset, offset + length)
   return [...(bytes.length === 0 ? [] : [bytes]), ...zeros(length - bytes.length)]
+}
+
+/** Of buffers that are never used for anything else. */
+function kept(buffers: readonly Buffer[]): UnitBytes {
+  return { buffers, release: () => undefined }
 }
 
 /** All of them the same ones. */

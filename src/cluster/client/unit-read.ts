@@ -12,11 +12,13 @@
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { abortedError } from '#store/abort.ts'
-import type { FetchReply } from '#cluster/block/block-messages.ts'
+import type { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { type Piece, type SpanLayout, piecesOf } from '#cluster/erasure/layout.ts'
 import type { ReedSolomon } from '#cluster/erasure/reed-solomon.ts'
 import type { Cancel, Clock } from '#cluster/surroundings.ts'
+
+import type { FetchedRange } from './block-caller.ts'
 
 /** Part of a block: from `low` up to `high`. */
 export interface BlockRange {
@@ -31,14 +33,24 @@ export interface UnitReadOptions {
   /** Undefined of a single copy. */
   readonly code: ReedSolomon | undefined
   readonly clock: Clock
+  /** For what is computed. */
+  readonly memory: BufferMemory | undefined
   /** After which a block is slow. */
   readonly hedgeMs: number
   /** The blocks, those to be asked first before the others: what is needed of others than the first D is computed from these. */
   readonly order: readonly number[]
-  readonly fetch: (block: number, range: BlockRange, signal: AbortSignal) => Promise<FetchReply>
+  readonly fetch: (block: number, range: BlockRange, signal: AbortSignal) => Promise<FetchedRange>
   /** A block has failed, or was slow. */
   readonly onBad: (block: number, why: 'slow' | OperationError) => void
   readonly signal: AbortSignal | undefined
+}
+
+/** What was read. */
+export interface UnitBytes {
+  /** In order, as views of what was fetched. */
+  readonly buffers: readonly Buffer[]
+  /** To be called once: the buffers are not used any more. */
+  readonly release: () => void
 }
 
 /** Blocks that failed, by their index, where the bytes cannot be put together. */
@@ -48,6 +60,7 @@ export interface UnitLost {
 
 interface Fetched extends BlockRange {
   readonly bytes: Buffer
+  readonly release: () => void
 }
 
 interface BlockState {
@@ -62,8 +75,8 @@ interface BlockState {
   failure: OperationError | undefined
 }
 
-/** The bytes of the span from `offset` on, in order, as views of what was read. @throws ABORTED */
-export function readUnit(options: UnitReadOptions, offset: number, length: number): Promise<Buffer[] | UnitLost> {
+/** The bytes of the span from `offset` on. @throws ABORTED */
+export function readUnit(options: UnitReadOptions, offset: number, length: number): Promise<UnitBytes | UnitLost> {
   return new UnitRead(options, piecesOf(options.layout, offset, length)).run()
 }
 
@@ -74,7 +87,7 @@ class UnitRead {
   readonly #states: readonly BlockState[]
   /** In the order in which to ask. */
   readonly #order: readonly BlockState[]
-  readonly #result = Promise.withResolvers<Buffer[] | UnitLost>()
+  readonly #result = Promise.withResolvers<UnitBytes | UnitLost>()
   readonly #others = new AbortController()
   #cancelHedge: Cancel | undefined
   #isOver = false
@@ -99,9 +112,10 @@ class UnitRead {
     })
   }
 
-  async run(): Promise<Buffer[] | UnitLost> {
+  async run(): Promise<UnitBytes | UnitLost> {
     const { signal } = this.#options
     const onAbort = (): void => {
+      this.#isOver = true
       if (signal !== undefined) this.#result.reject(abortedError('read a span', signal))
     }
     signal?.addEventListener('abort', onAbort)
@@ -114,6 +128,8 @@ class UnitRead {
       this.#cancelHedge?.()
       signal?.removeEventListener('abort', onAbort)
       this.#others.abort()
+      // What was settled with has left its place.
+      for (const state of this.#states) this.#drop(state)
     }
   }
 
@@ -176,10 +192,20 @@ class UnitRead {
     this.#options.fetch(state.index, range, this.#others.signal).then(
       (reply) => {
         state.pending = undefined
-        if (this.#isOver) return
+        const release = (): void => reply.release?.()
+        if (this.#isOver) {
+          release()
+          return
+        }
         const wrong = reply.outcome === 'bad' ? badPages(reply.pages) : this.#wrongCell(state.index, range, reply.bytes)
-        if (wrong === undefined) state.good = { ...range, bytes: reply.bytes }
-        else this.#fail(state, wrong)
+        if (wrong === undefined) {
+          // Of a block that was asked again, for more.
+          this.#drop(state)
+          state.good = { ...range, bytes: reply.bytes, release }
+        } else {
+          release()
+          this.#fail(state, wrong)
+        }
         state.isSlow = false
         this.#advance()
       },
@@ -187,6 +213,7 @@ class UnitRead {
         state.pending = undefined
         if (this.#isOver) return
         if (!isOperationError(error)) {
+          this.#isOver = true
           this.#result.reject(error)
           return
         }
@@ -195,6 +222,11 @@ class UnitRead {
       },
     )
     this.#cancelHedge ??= this.#options.clock.after(this.#options.hedgeMs, () => this.#hedge())
+  }
+
+  #drop(state: BlockState): void {
+    state.good?.release()
+    state.good = undefined
   }
 
   #fail(state: BlockState, error: OperationError): void {
@@ -230,30 +262,31 @@ class UnitRead {
 
   /** Computes the missing from `sources`; false where they contradict the record, and one of parity is taken for wrong. */
   #compute(missing: readonly BlockState[], sources: readonly BlockState[], hull: BlockRange): boolean {
-    const { code, layout } = this.#options
+    const { code, layout, memory } = this.#options
+    if (layout.data === 1) {
+      this.#takeCopy(missing, sources)
+      return true
+    }
+    assert(code !== undefined, 'what is computed has a code')
     const length = hull.high - hull.low
     const blocks: (Buffer | undefined)[] = this.#states.map(() => undefined)
     for (const { index, good } of sources) {
       if (good !== undefined) blocks[index] = good.bytes.subarray(hull.low - good.low, hull.high - good.low)
     }
-    const wanted = missing.map(({ index }) => index)
-    const targets: Buffer[] = wanted.map(() => Buffer.allocUnsafeSlow(length))
-    if (layout.data === 1) {
-      const copy = blocks.find((block) => block !== undefined)
-      for (const [index] of targets.entries()) if (copy !== undefined) targets[index] = copy
-    } else {
-      assert(code !== undefined, 'what is computed has a code')
-      code.reconstructInto(blocks, wanted, targets)
-    }
-    const computed = new Map<number, Fetched>()
-    for (const [at, index] of wanted.entries()) {
-      const bytes = targets[at]
-      assert(bytes !== undefined, 'there is a target for each block')
-      // A copy was checked as what it was read as.
-      if (layout.data > 1 && this.#wrongCell(index, hull, bytes) !== undefined) {
+    const computed = new Map(
+      missing.map(({ index }): [number, Fetched] => {
+        const bytes = memory?.take(length) ?? Buffer.allocUnsafeSlow(length)
+        return [index, { ...hull, bytes, release: () => memory?.give(bytes) }]
+      }),
+    )
+    const targets = [...computed.values()].map(({ bytes }) => bytes)
+    code.reconstructInto(blocks, [...computed.keys()], targets)
+    for (const [index, { bytes }] of computed) {
+      if (this.#wrongCell(index, hull, bytes) !== undefined) {
+        for (const { release } of computed.values()) release()
         const suspect = sources.findLast((state) => state.index >= layout.data) ?? sources.at(-1)
         assert(suspect !== undefined, 'something is computed from blocks')
-        suspect.good = undefined
+        this.#drop(suspect)
         this.#fail(
           suspect,
           new OperationError(
@@ -263,21 +296,35 @@ class UnitRead {
         )
         return false
       }
-      computed.set(index, { ...hull, bytes })
     }
     this.#settle(computed)
     return true
   }
 
+  /** Of copies one is needed, and any is as good; it was checked as what it was read as. */
+  #takeCopy(missing: readonly BlockState[], [copy]: readonly BlockState[]): void {
+    const [needed] = missing
+    assert(copy?.good !== undefined && needed !== undefined, 'there is a copy of what is needed')
+    const { good } = copy
+    copy.good = undefined
+    this.#settle(new Map([[needed.index, good]]))
+  }
+
   #settle(computed: ReadonlyMap<number, Fetched>): void {
-    this.#result.resolve(
-      this.#pieces.map(({ block, offset, bytes }) => {
-        const state = this.#states[block]
-        const found = state !== undefined && covers(state.good, state.needed) ? state.good : computed.get(block)
-        assert(found !== undefined, 'all that is needed is there')
-        return found.bytes.subarray(offset - found.low, offset - found.low + bytes)
-      }),
-    )
+    this.#isOver = true
+    const used = new Set<Fetched>()
+    const buffers = this.#pieces.map(({ block, offset, bytes }) => {
+      const state = this.#states[block]
+      const found = state !== undefined && covers(state.good, state.needed) ? state.good : computed.get(block)
+      assert(found !== undefined, 'all that is needed is there')
+      used.add(found)
+      return found.bytes.subarray(offset - found.low, offset - found.low + bytes)
+    })
+    for (const state of this.#states) if (state.good !== undefined && used.has(state.good)) state.good = undefined
+    const release = (): void => {
+      for (const fetched of used) fetched.release()
+    }
+    this.#result.resolve({ buffers, release })
   }
 }
 

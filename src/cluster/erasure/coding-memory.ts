@@ -46,10 +46,15 @@ export class CodingMemory {
     return this.#kernel.bytes.subarray(at, at + length)
   }
 
+  /** Whether its bytes are of this memory. */
+  holds(block: Uint8Array): boolean {
+    return block.buffer === this.#kernel.bytes.buffer
+  }
+
   /** Takes back a block that `allocate` gave, and which nobody uses any more. */
   release(block: Uint8Array): void {
     const at = block.byteOffset
-    const bytes = block.buffer === this.#kernel.bytes.buffer ? this.#taken.get(at) : undefined
+    const bytes = this.holds(block) ? this.#taken.get(at) : undefined
     assert(bytes !== undefined, 'a block is given back once, to the memory that it came from')
     this.#taken.delete(at)
     const found = this.#gaps.findIndex((gap) => gap.at > at)

@@ -5,11 +5,12 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 
 import { isOperationError } from '#base/errors.ts'
+import { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 
 import { malformed } from './codec.ts'
 import { farewellOf, saidBy } from './farewell.ts'
 import { FrameBatch } from './frame-batch.ts'
-import { FAREWELL, type FrameKind, FrameReader, headerOf, MESSAGE, PING } from './frame-reader.ts'
+import { FAREWELL, type FrameKind, FrameReader, HEADER_BYTES, headerOf, MESSAGE, PING } from './frame-reader.ts'
 import { FrameSeal, isMac, MAC_BYTES } from './frame-seal.ts'
 
 const KEY = Buffer.alloc(32, 0x5a)
@@ -70,6 +71,32 @@ for (const sealed of [false, true]) {
       single.frames.map(({ frame }) => frame),
       wanted,
     )
+  })
+
+  test(`a frame that comes in pieces lies in the memory that there is for it (${sealed ? 'sealed' : 'plain'})`, () => {
+    const memory = new BufferMemory(1 << 20)
+    const frames: Buffer[] = []
+    const seal = sealed ? new FrameSeal(KEY) : undefined
+    const one = new FrameReader({ frameBytesMax: 1 << 20, seal, memory, onFrame: (_, frame) => frames.push(frame) })
+    const sent = [5, 300_000, 200_000, 250_000].map((length) => randomBytes(length))
+    const bytes = written(
+      sent.map((frame) => [frame]),
+      sealed,
+    )
+    // All of the third in one chunk, and the last one never whole.
+    const third = 5 + 300_000 + 2 * (HEADER_BYTES + (sealed ? MAC_BYTES : 0))
+    const cuts = [0, 100_000, 300_000, third, bytes.length - 100_000, bytes.length - 10]
+    for (const [index, cut] of cuts.slice(1).entries()) one.push(Buffer.from(bytes.subarray(cuts[index], cut)))
+    assert.deepEqual(frames, sent.slice(0, 3))
+    assert.deepEqual(
+      frames.map((frame) => memory.isLent(frame)),
+      [false, true, false],
+    )
+    const giveBack = one.stop()
+    assert.ok(memory.bytesLent > 550_000)
+    giveBack()
+    for (const frame of frames) memory.give(frame)
+    assert.equal(memory.bytesLent, 0)
   })
 
   test(`any frames of any parts in any chunks (${sealed ? 'sealed' : 'plain'})`, () => {

@@ -8,6 +8,8 @@
  */
 import { OperationError } from '#base/errors.ts'
 
+import type { FrameMemory } from '#cluster/surroundings.ts'
+
 import { malformed } from './codec.ts'
 import { type FrameSeal, type GrowingMac, isMac, MAC_BYTES } from './frame-seal.ts'
 
@@ -39,6 +41,8 @@ export interface FrameReaderOptions {
   readonly frameBytesMax: number
   /** Of the direction in which the frames come; without one they carry no MAC. */
   readonly seal: FrameSeal | undefined
+  /** Where frames of messages lie that come in several chunks; otherwise in the engine's own memory. */
+  readonly memory?: FrameMemory
   readonly onFrame: (kind: FrameKind, frame: Buffer) => void
 }
 
@@ -65,10 +69,18 @@ export class FrameReader {
     this.#macBytes = options.seal === undefined ? 0 : MAC_BYTES
   }
 
-  /** No frame is given out any more, also of the chunk that is being read. */
-  stop(): void {
+  /**
+   * No frame is given out any more, also of the chunk that is being read. Once nothing can be read into `room` any more, what this returns
+   * is to be called.
+   */
+  stop(): () => void {
+    const { memory } = this.#options
+    const left = this.#partial?.bytes
     this.#stopped = true
     this.#partial = undefined
+    return () => {
+      if (left !== undefined) memory?.give(left)
+    }
   }
 
   /** Where the next bytes may be read into, for `took`, instead of being pushed; the rest of a large frame. */
@@ -113,7 +125,7 @@ export class FrameReader {
   #begin(header: number, chunk: Buffer, at: number): number {
     const kind = kindOf(header >>> 28)
     const length = header & FRAME_BYTES_LIMIT
-    const { frameBytesMax, seal } = this.#options
+    const { frameBytesMax, seal, memory } = this.#options
     const max = kind === MESSAGE ? frameBytesMax : kind === PING ? 0 : FAREWELL_BYTES_MAX
     if (length > max) throw malformed(`a frame has ${length} bytes, and may have ${max}`)
     const total = length + this.#macBytes
@@ -124,7 +136,8 @@ export class FrameReader {
       return at + total
     }
     // Not touched before its bytes come, so a large one that never comes takes no memory.
-    this.#partial = { kind, length, bytes: Buffer.allocUnsafe(total), filled: 0, mac: seal?.begin(header) }
+    const bytes = (kind === MESSAGE ? memory?.take(total) : undefined) ?? Buffer.allocUnsafe(total)
+    this.#partial = { kind, length, bytes, filled: 0, mac: seal?.begin(header) }
     return at
   }
 
@@ -143,8 +156,9 @@ export class FrameReader {
     // Now, while the processor has them at hand.
     if (filled < length) mac?.add(added.subarray(0, length - filled))
     if (partial.filled < bytes.length) return
-    this.#partial = undefined
+    // The frame is left where it is, until the reader is stopped for it.
     if (mac !== undefined && !isMac(mac.finish(), bytes, length)) throw refused()
+    this.#partial = undefined
     this.#options.onFrame(kind, bytes.subarray(0, length))
   }
 }

@@ -68,20 +68,32 @@ export class Incoming {
     this.#send(replyFrame(this.header.kind, this.header, body))
   }
 
-  /** The same for bytes that are too many to be copied; they must stay as they are from here on. */
-  replyParts(...parts: readonly Uint8Array[]): void {
-    this.#send(replyHeader(this.header.kind, this.header), ...parts)
+  /** The same for bytes that are too many to be copied, in memory that is used again: `taken` is called once, when it may be. */
+  replyLent(taken: () => void, ...parts: readonly Uint8Array[]): void {
+    const link = this.#link
+    this.#answered()
+    const header = replyHeader(this.header.kind, this.header)
+    if (link.sendLent !== undefined) {
+      link.sendLent(taken, header, ...parts)
+      return
+    }
+    link.send(header, ...parts)
+    taken()
   }
 
   refuse(error: unknown): void {
     this.#send(refusalOf(this.header, error, this.message.name))
   }
 
-  #send(...frame: readonly Uint8Array[]): void {
+  #send(frame: Buffer): void {
+    this.#answered()
+    this.#link.send(frame)
+  }
+
+  #answered(): void {
     assert(!this.#isAnswered, 'a request is answered once')
     this.#isAnswered = true
     this.#responder.answered()
-    this.#link.send(...frame)
   }
 }
 

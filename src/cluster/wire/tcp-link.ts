@@ -62,6 +62,8 @@ export class TcpLink implements Link {
   #sendSeal: FrameSeal | undefined
   #cancelTimer: Cancel
   #isFlushDue = false
+  /** Of who lent memory for frames that wait. */
+  #onTaken: (() => void)[] = []
   #readBuffer: Buffer | undefined
   #isRoom = false
   #hasHeard = false
@@ -82,14 +84,27 @@ export class TcpLink implements Link {
   }
 
   send(...parts: readonly Uint8Array[]): void {
-    if (this.#phase === 'closed') return
+    this.#send(parts, undefined)
+  }
+
+  sendLent(taken: () => void, ...parts: readonly Uint8Array[]): void {
+    this.#send(parts, taken)
+  }
+
+  #send(parts: readonly Uint8Array[], taken: (() => void) | undefined): void {
+    if (this.#phase === 'closed') {
+      taken?.()
+      return
+    }
     // Asked before the frame is added, so that one frame goes out whatever its size.
     const waiting = this.bytesWaiting
     if (waiting > this.#options.waitingBytesMax) {
       this.fail(new OperationError('CLUSTER_BUSY', `Cannot send to ${this.peer}: it has not taken ${waiting} bytes`))
+      taken?.()
       return
     }
     this.#batch.add(MESSAGE, parts)
+    if (taken !== undefined) this.#onTaken.push(taken)
     this.#flushSoon()
   }
 
@@ -188,6 +203,10 @@ export class TcpLink implements Link {
     const reader = new FrameReader({
       frameBytesMax,
       seal: keys === undefined ? undefined : new FrameSeal(keys.receive),
+      memory: {
+        take: (bytes) => this.#handler?.memory?.take(bytes) ?? Buffer.allocUnsafe(bytes),
+        give: (buffer) => this.#handler?.memory?.give(buffer),
+      },
       onFrame: (kind, frame) => this.#onFrame(kind, frame),
     })
     this.#reader = reader
@@ -239,13 +258,19 @@ export class TcpLink implements Link {
     if (this.#phase !== 'standing' || this.#batch.bytes === 0 || socket === undefined) return
     this.#hasSpoken = true
     const buffers = this.#batch.take(this.#sendSeal)
+    const onTaken = this.#onTaken
     const [only] = buffers
-    if (buffers.length === 1 && only !== undefined) {
+    if (buffers.length === 1 && only !== undefined && onTaken.length === 0) {
       socket.write(only)
       return
     }
+    this.#onTaken = []
     socket.cork()
-    for (const buffer of buffers) socket.write(buffer)
+    for (const [index, buffer] of buffers.entries()) {
+      if (index < buffers.length - 1 || onTaken.length === 0) socket.write(buffer)
+      // Also where it fails: then the socket is closed, and reads no memory any more.
+      else socket.write(buffer, () => callAll(onTaken))
+    }
     socket.uncork()
   }
 
@@ -261,8 +286,9 @@ export class TcpLink implements Link {
     const hasStood = this.#phase === 'standing'
     this.#phase = 'closed'
     this.#cancelTimer()
-    this.#reader?.stop()
+    const giveBack = this.#reader?.stop()
     this.#batch.clear()
+    callAll(this.#onTaken.splice(0))
     const { clock, onUnused } = this.#options
     clock.soon(() => {
       if (hasStood) this.#handler?.onClosed(error)
@@ -270,6 +296,9 @@ export class TcpLink implements Link {
     })
     const socket = this.#socket
     if (socket === undefined) return
+    // Until then the next bytes may be read into the frame that was coming.
+    if (giveBack !== undefined && socket.closed) giveBack()
+    else if (giveBack !== undefined) socket.once('close', giveBack)
     // Before the handshake there is something to say only if it has failed.
     if (manner === 'destroy' || (!hasStood && error === undefined)) {
       socket.destroy()
@@ -279,6 +308,10 @@ export class TcpLink implements Link {
     const cancel = clock.after(LINGER_MS_MAX, () => socket.destroy())
     socket.once('close', cancel)
   }
+}
+
+function callAll(actions: readonly (() => void)[]): void {
+  for (const action of actions) action()
 }
 
 /** What a socket says; of several addresses that were tried, the first. */

@@ -9,6 +9,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 
 import fc from 'fast-check'
 
+import { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 import type { Link, LinkHandler, Listener, Network } from '#cluster/surroundings.ts'
 
 import { FAREWELL, headerOf, MESSAGE, PING } from './frame-reader.ts'
@@ -141,6 +142,65 @@ test('a peer that does not read is let go once more than the bound waits', IN_TI
   assert.ok(most <= bound + frame.length + 100, `${most} bytes waited`)
   assert.equal(handler.endings.length, 1)
   await raw.close()
+})
+
+test('lent memory is given back once the network has taken it, and whatever becomes of the link', IN_TIME, async () => {
+  const raw = await RawServer.open((peer) => {
+    void peer.stand('server')
+    // It stands, and reads no further.
+    peer.socket.once('data', () => peer.socket.pause())
+  })
+  for (const ending of ['read', 'closed by the peer', 'closed', 'too much waits'] as const) {
+    const handler = new Recorder()
+    const link = network({ waitingBytesMax: 100 << 20 }).connect(raw.address, handler)
+    assert.ok(link.sendLent !== undefined)
+    let taken = 0
+    const lend = (bytes: number): void => link.sendLent?.(() => taken++, frameOf(100), Buffer.alloc(bytes), frameOf(4))
+    lend(1000)
+    await until(() => taken === 1)
+    // More than both kernels take.
+    for (let count = 0; count < 3; count++) lend(30 << 20)
+    await nextTurn()
+    await nextTurn()
+    assert.ok(taken < 4, 'what waits is not given back')
+    const peer = raw.peers.at(-1)
+    assert.ok(peer !== undefined)
+    if (ending === 'read') peer.socket.resume()
+    else if (ending === 'closed by the peer') peer.socket.destroy()
+    else if (ending === 'closed') link.close()
+    else for (let count = 0; count < 2; count++) lend(30 << 20)
+    const all = ending === 'too much waits' ? 6 : 4
+    if (ending === 'closed') peer.socket.resume()
+    await until(() => taken === all)
+    lend(1000)
+    if (ending !== 'read') assert.equal(taken, all + 1, 'of a closed link nothing is sent')
+    link.close()
+    await handler.closed()
+  }
+  await raw.close()
+})
+
+test('a frame that was coming when its link was closed gives its memory back', IN_TIME, async () => {
+  const memory = new BufferMemory(4 << 20)
+  for (const ending of ['closed', 'closed by the peer'] as const) {
+    const raw = await RawServer.open((peer) => void peer.stand('server').then(() => peer.send(MESSAGE, frameOf(3))))
+    const recorder = new Recorder()
+    const onFrame = (frame: Buffer): void => recorder.onFrame(frame)
+    const onClosed = (error?: Error): void => recorder.onClosed(error)
+    const link = network().connect(raw.address, { memory, onFrame, onClosed })
+    await recorder.got(1)
+    const [peer] = raw.peers
+    const cut = Buffer.alloc(1_000_000)
+    cut.writeUInt32LE(headerOf(MESSAGE, 2_000_000))
+    peer?.socket.write(cut)
+    await until(() => memory.bytesLent > 0)
+    if (ending === 'closed') link.close()
+    else peer?.socket.destroy()
+    await recorder.closed()
+    peer?.socket.destroy()
+    await until(() => memory.bytesLent === 0)
+    await raw.close()
+  }
 })
 
 test('one frame goes out whatever the bound is', IN_TIME, async () => {
