@@ -9,6 +9,7 @@ import {
   NAME_AT,
   readNumber,
   type SpanRecord,
+  ownSpan,
   spanRecord,
   transientRecord,
 } from '#cluster/shard/records.ts'
@@ -50,7 +51,12 @@ export function contentsOf(states: readonly StateReader[]): ClusterContents {
     /** Where a transient file ends whose last span is not known to be written. */
     const open = new Map<InodeId, number>()
     each(state, 'd', (key, value) => makers.set(idOf(key), decode(directoryRecord, value).uid))
-    each(state, 'f', (key, value) => makers.set(idOf(key), decode(fileRecord, value).uid))
+    each(state, 'f', (key, value) => {
+      const [file, found] = [idOf(key), decode(fileRecord, value)]
+      makers.set(file, found.uid)
+      const record = ownSpan(found)
+      if (record !== undefined) spans.push({ file, offset: 0, record, isCertified: true })
+    })
     each(state, 't', (key, value) => {
       const { size, lastSpan, uid } = decode(transientRecord, value)
       makers.set(idOf(key), uid)

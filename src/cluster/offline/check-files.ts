@@ -26,6 +26,7 @@ import {
   findFile,
   findTransient,
   NAME_AT,
+  ownSpan,
   readNumber,
   spanKey,
   spanRecord,
@@ -68,6 +69,15 @@ export interface FileCheckOptions {
   readonly nowMs: number
 }
 
+interface SpansOf {
+  readonly file: InodeId
+  readonly where: string
+  readonly size: number
+  /** The one that lies in the record of the file. */
+  readonly own: SpanRecord | undefined
+  readonly isLastOpen: boolean
+}
+
 interface FoundSpan {
   readonly where: string
   readonly file: InodeId
@@ -106,10 +116,12 @@ export class FileCheck {
     const state = this.#options.cluster.stateOf(inode)
     if (state === undefined) return
     try {
-      const size = findFile(state, inode)?.size
-      if (size === undefined) return
+      const record = findFile(state, inode)
+      if (record === undefined) return
+      const { size } = record
       this.#count(inode, size, how)
-      await this.#spans(state, inode, how === 'history' ? `${path} (history)` : path, size, false)
+      const where = how === 'history' ? `${path} (history)` : path
+      await this.#spans(state, { file: inode, where, size, own: ownSpan(record), isLastOpen: false })
     } catch (error) {
       this.#tellDamage(path, `the record of ${shownInode(inode)}`, error)
     }
@@ -124,7 +136,8 @@ export class FileCheck {
         try {
           const record = findTransient(state, inode)
           if (record === undefined) continue
-          await this.#spans(state, inode, `${shownInode(inode)} (transient)`, record.size, record.lastSpan !== 'clean')
+          const [where, isLastOpen] = [`${shownInode(inode)} (transient)`, record.lastSpan !== 'clean']
+          await this.#spans(state, { file: inode, where, size: record.size, own: undefined, isLastOpen })
         } catch (error) {
           this.#tellDamage(shownInode(inode), 'its record', error)
         }
@@ -158,8 +171,13 @@ export class FileCheck {
     if (inodeType(inode) === 'symlink') this.counts.symlinks++
   }
 
-  async #spans(state: StateReader, file: InodeId, where: string, size: number, isLastOpen: boolean): Promise<void> {
+  async #spans(state: StateReader, { file, where, size, own, isLastOpen }: SpansOf): Promise<void> {
     let end = 0
+    if (own !== undefined) {
+      this.counts.spans++
+      end = own.size
+      await this.#span(state, { where, file, offset: 0, record: own }, false)
+    }
     const pull = new RangePull(state, spanKey(file, 0), spansEnd(file))
     for (let pair = pull.peek(); pair !== undefined; pair = pull.peek()) {
       pull.advance()

@@ -6,7 +6,7 @@ import { inodeType, makeInodeId, ROOT_INODE, type InodeId } from '#cluster/inode
 import { EMPTY_POLICY, NO_INODE, type NameGuard, type Policy } from '#cluster/wire/forms.ts'
 
 import { shardMessages as m } from './shard-messages.ts'
-import { addSpanOf, ANYTHING, ATTRIBUTES, digestOf, NOTHING, spanOf, TestShard } from './shard-fixture.ts'
+import { addSpanOf, ANYTHING, ATTRIBUTES, digestOf, KEYS_END, NOTHING, spanOf, TestShard } from './shard-fixture.ts'
 
 const HOUR_US = 3600e6
 const NO_COOKIE = Buffer.alloc(16, 1)
@@ -21,7 +21,15 @@ function inlineOf(text: string): { size: number; crc: number; bytes: Buffer } {
 function newFile(text: string): typeof BODY & ReturnType<typeof inlineOf> {
   return { ...BODY, ...inlineOf(text) }
 }
+const MODE_600 = { mode: 0o600, uid: undefined, gid: undefined, mtime: undefined, atime: undefined }
 const BODY = { type: 'file' as const, attributes: ATTRIBUTES, xattrs: [], guard: ANYTHING, directory: ROOT_INODE }
+
+/** But those of answers. */
+function keysOf(shard: TestShard): string[] {
+  const keys: string[] = []
+  shard.state.range('d', KEYS_END, (key) => keys.push(key) > 0)
+  return keys
+}
 
 describe('names', () => {
   test('[S154] 255 bytes of any UTF-8 but / and NUL are a name, in every request that takes one', () => {
@@ -188,6 +196,34 @@ describe('rules of history', () => {
     assert.notEqual(shard.read('stat', { inode: a.inode }).transient, undefined)
     // Who asks again under another id must not believe that it was this that gave the file up.
     shard.refuses('NAME_NOT_FOUND', m.hardUnlink, request)
+  })
+
+  test('what was created with its bytes has them in one record, through all changes, and as a span once it is given up', () => {
+    const shard = new TestShard()
+    const before = keysOf(shard)
+    const a = shard.create('a', { content: 'abc' })
+    assert.deepEqual(
+      keysOf(shard).map((key) => key[0]),
+      [...before, 'e', 'f', 'm'].map((key) => key[0]).toSorted(),
+    )
+    const spans = (offset = 0): unknown => shard.read('spans', { file: a.inode, offset, limit: 10 })
+    const span = { offset: 0, size: 3, crc: crc32c(Buffer.from('abc')), inline: Buffer.from('abc'), blocks: undefined }
+    const expected = { size: 3, spans: [{ ...span, isCertified: true }], isLast: true }
+    assert.deepEqual(spans(), expected)
+    assert.deepEqual(spans(2), expected)
+    assert.deepEqual(spans(3), { ...expected, spans: [] })
+    shard.write(m.setAttributes, { inode: a.inode, changes: MODE_600 })
+    shard.unlink('a')
+    assert.deepEqual(spans(), expected)
+    shard.write(m.hardUnlink, { directory: ROOT_INODE, name: 'a', created: a.created, file: a.inode })
+    assert.deepEqual(spans(), expected)
+    const [gone] = shard.read('visit', { what: 'transient', after: 0, limit: 1 }).inodes
+    const own = { file: a.inode, cookie: gone?.cookie ?? Buffer.alloc(0) }
+    assert.equal(shard.write(m.removeSpan, own).outcome, 'removed')
+    assert.equal(shard.write(m.removeSpan, own).outcome, 'empty')
+    assert.deepEqual(spans(), { ...expected, size: 0, spans: [] })
+    shard.write(m.removeInode, { inode: a.inode })
+    assert.throws(spans, { code: 'INODE_NOT_FOUND' })
   })
 })
 

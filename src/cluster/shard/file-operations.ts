@@ -116,7 +116,7 @@ export const fileOperations: OperationsOf<typeof shardMessages, OwnOperations> =
     }
     const before = checkTaking(step, directory, name, file, guard)
     takeName(step, directory, name, file, before)
-    putFile(step, file, { ...record, ctime: step.timeUs })
+    putFile(step, file, { ...record, ctime: step.timeUs, inline: undefined })
     step.batch.remove(transientKey(file))
     return { created: step.timeUs, replaced: before?.inode ?? NO_INODE }
   },
@@ -130,9 +130,8 @@ export const fileOperations: OperationsOf<typeof shardMessages, OwnOperations> =
     if (xattrs.length > 0) checkXattrs(directory, xattrs)
     const before = checkTaking(step, directory, name, NO_INODE, guard)
     const file = newInode(step, type)
-    if (size > 0) putInline(step, file, 0, size, crc, bytes)
     for (const each of xattrs) step.batch.put(xattrKey(file, each.name), Buffer.from(each.value))
-    putFile(step, file, { ...attributesOf(step, attributes), size })
+    putFile(step, file, { ...attributesOf(step, attributes), size, inline: size === 0 ? undefined : { crc, bytes } })
     takeName(step, directory, name, file, before)
     return { inode: file, created: step.timeUs, replaced: before?.inode ?? NO_INODE }
   },
@@ -280,6 +279,8 @@ export function giveUpFile(step: Step, file: InodeId): void {
   // It was given up before, or is gone.
   if (record === undefined) return
   step.batch.remove(fileKey(file))
+  const { inline } = record
+  if (inline !== undefined) putInline(step, file, 0, record.size, inline.crc, inline.bytes)
   putTransient(step.batch, file, { ...record, deadline: step.timeUs, lastSpan: 'clean', note: 'unlinked' })
 }
 
@@ -334,7 +335,7 @@ function putFile(step: Step, file: InodeId, record: FileRecord): void {
 function attributesOf(
   step: Step,
   { mode, uid, gid, mtime, atime }: ValueOf<typeof newAttributes>,
-): Omit<FileRecord, 'size'> {
+): Omit<FileRecord, 'size' | 'inline'> {
   const { timeUs } = step
   return { mode: mode & MODE_BITS, uid, gid, mtime: mtime ?? timeUs, atime: atime ?? timeUs, ctime: timeUs }
 }

@@ -19,6 +19,7 @@ import {
   nameOfEdge,
   nameOfPast,
   NAME_AT,
+  ownSpan,
   pastKey,
   pastsEnd,
   readEdge,
@@ -132,6 +133,11 @@ export const reads: ReadsOf<
     if (size === undefined) throw new OperationError('INODE_NOT_FOUND', `Cannot find file ${shownInode(file)}`)
     const count = Math.min(Math.max(limit, 1), SPANS_MAX)
     const spans: Span[] = []
+    const own = record === undefined ? undefined : ownSpan(record)
+    if (own !== undefined) {
+      if (offset < size) spans.push({ offset: 0, ...own, isCertified: true })
+      return { size, spans, isLast: true }
+    }
     let inlineBytes = 0
     let isLast = true
     state.range(firstSpan(state, file, offset), spansEnd(file), (key, value) => {

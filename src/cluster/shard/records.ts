@@ -38,8 +38,12 @@ import {
 /** What every inode has. */
 const attributes = { mode: u16, uid: u32, gid: u32, mtime: timeUs, atime: timeUs, ctime: stampUs }
 
-/** `f`, inode: a linked file or symlink. */
-export const fileRecord = struct({ ...attributes, size: u53 })
+/** `f`, inode: a linked file or symlink. One that was created with all of its bytes has its only span here; its `s` records are those of others. */
+export const fileRecord = struct({
+  ...attributes,
+  size: u53,
+  inline: optional(struct({ crc: u32, bytes: blob(INLINE_BYTES_MAX) })),
+})
 export type FileRecord = ValueOf<typeof fileRecord>
 
 /** `t`, inode: a file or symlink that nothing owns: not linked yet, or given up. */
@@ -65,6 +69,12 @@ export const spanRecord = struct({
   blocks: optional(blocksBody),
 })
 export type SpanRecord = ValueOf<typeof spanRecord>
+
+/** The span that lies in the record of its file, if one does. */
+export function ownSpan({ size, inline }: FileRecord): SpanRecord | undefined {
+  if (inline === undefined) return undefined
+  return { size, crc: inline.crc, inline: inline.bytes.length === 0 ? undefined : inline.bytes, blocks: undefined }
+}
 
 /** `k`, disk: what the registry said of it, as far as what is done depends on that. */
 export const diskRecord = struct({ key: diskKey, class: u8, domain: text(255) })
