@@ -99,26 +99,30 @@ export class FrameReader {
   }
 
   /**
-   * The next bytes, which belong to the reader from here on. After an error nothing more may be given.
+   * The next bytes. Gives whether frames lie in them now, to whom they then belong; after an error nothing more may be given.
    * @throws OperationError `WIRE_MALFORMED`, or `WIRE_REFUSED` for a wrong MAC
    */
-  push(chunk: Buffer): void {
+  push(chunk: Buffer): boolean {
     let at = 0
+    let isKept = false
     while (at < chunk.length && !this.#stopped) {
       if (this.#partial !== undefined) {
         at = this.#continue(this.#partial, chunk, at)
       } else if (this.#headerFilled === 0 && chunk.length - at >= HEADER_BYTES) {
         at = this.#begin(chunk.readUInt32LE(at), chunk, at + HEADER_BYTES)
+        isKept ||= this.#partial === undefined
       } else {
         const count = Math.min(HEADER_BYTES - this.#headerFilled, chunk.length - at)
         chunk.copy(this.#header, this.#headerFilled, at, at + count)
         this.#headerFilled += count
         at += count
-        if (this.#headerFilled < HEADER_BYTES) return
+        if (this.#headerFilled < HEADER_BYTES) break
         this.#headerFilled = 0
         at = this.#begin(this.#header.readUInt32LE(0), chunk, at)
+        isKept ||= this.#partial === undefined
       }
     }
+    return isKept
   }
 
   /** A frame whose bytes begin at `at`: gives where the next one does. */

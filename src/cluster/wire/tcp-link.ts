@@ -161,8 +161,9 @@ export class TcpLink implements Link {
     } else if (count < KEPT_BYTES_MIN) {
       this.#onData(Buffer.from(buffer.subarray(0, count)))
     } else {
+      // Unless all of it was copied to where it belongs, the next bytes need another buffer.
       this.#readBuffer = undefined
-      this.#onData(buffer.subarray(0, count))
+      if (this.#onData(buffer.subarray(0, count))) this.#readBuffer = buffer
     }
   }
 
@@ -171,10 +172,12 @@ export class TcpLink implements Link {
     return new OperationError('CLUSTER_UNREACHABLE', `Cannot ${what}: ${detail}`, cause === undefined ? {} : { cause })
   }
 
-  #onData(chunk: Buffer): void {
+  /** Whether the bytes may be used on: no frame lies in them. */
+  #onData(chunk: Buffer): boolean {
+    let isKept = true
     this.#onBytes(() => {
       if (this.#reader !== undefined) {
-        this.#reader.push(chunk)
+        isKept = this.#reader.push(chunk)
         return
       }
       const rest = this.#handshake?.push(chunk)
@@ -182,6 +185,7 @@ export class TcpLink implements Link {
       const reader = this.#stand(this.#handshake?.keys)
       if (rest.length > 0) reader.push(rest)
     })
+    return !isKept
   }
 
   #onBytes(take: () => void): void {
