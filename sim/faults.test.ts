@@ -6,7 +6,7 @@ import { NO_FRAME_FAULTS } from './network.ts'
 import { World } from './world.ts'
 
 const HOUR_US = 3_600_000_000
-const ALL: readonly FaultKind[] = [...ORDINARY_FAULTS, 'full-disks', 'disk-errors', 'rot']
+const ALL: readonly FaultKind[] = [...ORDINARY_FAULTS, 'clock-leaps', 'full-disks', 'disk-errors', 'rot']
 const MINUTE_US = 60_000_000
 
 function worldWith(seed: number): World {

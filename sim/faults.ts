@@ -24,7 +24,7 @@ const MEAN_US_MIN = {
   'power-cuts': 1_000_000,
   pauses: 1_000_000,
   'clock-jumps': 1_000_000,
-  'clock-leaps': 5_000_000,
+  'clock-leaps': 1_000_000,
   'slow-disks': 1_000_000,
   'full-disks': 3_000_000,
   'disk-errors': 3_000_000,
@@ -44,7 +44,6 @@ export const ORDINARY_FAULTS: readonly FaultKind[] = [
   'power-cuts',
   'pauses',
   'clock-jumps',
-  'clock-leaps',
   'slow-disks',
   'wrong-clocks',
 ]

@@ -168,7 +168,8 @@ const PLANTED: readonly Planted[] = [
     what: 'a shard that replies before it is durable',
     plants: { shardJournal: (journal) => new EagerJournal(journal) },
     scenario: clusterNames,
-    complaint: /was acknowledged|in nowhere|no current edge leads to it|ended by itself: .* it ends at entry/,
+    complaint:
+      /was acknowledged|in nowhere|no current edge leads to it|cannot fail, and was refused|ended by itself: .* it ends at entry/,
     seedsMax: 20,
   },
   {
@@ -190,6 +191,13 @@ const PLANTED: readonly Planted[] = [
     plants: { shardMachine: new UnboundReceipts() },
     scenario: clusterFiles,
     complaint: /is not whole, and no rot has come to it/,
+    seedsMax: 20,
+  },
+  {
+    what: 'a shard that writes by a clock that nobody has confirmed',
+    plants: { trustsAnyClock: true },
+    scenario: clusterFiles,
+    complaint: /of a time \d+ seconds ahead/,
     seedsMax: 20,
   },
 ]

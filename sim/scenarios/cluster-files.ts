@@ -25,7 +25,7 @@ const FORMS = [
 export function clusterFiles(plants: Plants = {}): Scenario {
   return {
     name: 'cluster-files',
-    faults: [...ORDINARY_FAULTS, 'full-disks', 'disk-errors', 'rot'],
+    faults: [...ORDINARY_FAULTS, 'clock-leaps', 'full-disks', 'disk-errors', 'rot'],
     proceedsWithinMs: PROCEEDS_WITHIN_MS,
     build: (world) => {
       const random = world.random.named('shape')

@@ -15,7 +15,7 @@ const PROCEEDS_WITHIN_MS = 120_000
 export function clusterNames(plants: Plants = {}): Scenario {
   return {
     name: 'cluster-names',
-    faults: [...ORDINARY_FAULTS, 'full-disks', 'disk-errors'],
+    faults: [...ORDINARY_FAULTS, 'clock-leaps', 'full-disks', 'disk-errors'],
     proceedsWithinMs: PROCEEDS_WITHIN_MS,
     build: (world) => {
       const random = world.random.named('shape')

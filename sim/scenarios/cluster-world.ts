@@ -56,6 +56,8 @@ export interface Plants {
   readonly shardMachine?: ShardMachine
   readonly coordinatorMachine?: CoordinatorMachine
   readonly shardJournal?: (journal: Journal) => Journal
+  /** Shards write by whatever time their machine says. */
+  readonly trustsAnyClock?: boolean
 }
 
 export interface ClusterShape {
@@ -79,7 +81,8 @@ export class ClusterWorld {
 
   constructor(world: World, { shardProcesses, blockServices, disksEach }: ClusterShape, plants: Plants = {}) {
     const random = world.random.named('cluster')
-    const { shardMachine = new ShardMachine(), coordinatorMachine = new CoordinatorMachine(), shardJournal } = plants
+    const { shardMachine = new ShardMachine(), coordinatorMachine = new CoordinatorMachine() } = plants
+    const { shardJournal, trustsAnyClock } = plants
     this.shardMachine = shardMachine
     this.coordinatorMachine = coordinatorMachine
     const mayExit = { mayExit: (why: unknown) => isOperationError(why, ...ENDINGS) }
@@ -94,7 +97,15 @@ export class ClusterWorld {
       mayExit,
     )
     this.shards = rangesOf(shardProcesses, random).map(([first, last], index) => {
-      const shard = { first, last, process: 100 + index, membership: new KeptMembership(), shardMachine, shardJournal }
+      const shard = {
+        first,
+        last,
+        process: 100 + index,
+        membership: new KeptMembership(),
+        shardMachine,
+        shardJournal,
+        trustsAnyClock,
+      }
       return world.process(`shard-${index}`, (machine) => startShard(machine, shard), mayExit)
     })
     this.blockServices = Array.from({ length: blockServices }, (_, index) =>
@@ -223,10 +234,11 @@ interface ShardProcess {
   readonly membership: Membership
   readonly shardMachine: ShardMachine
   readonly shardJournal: Plants['shardJournal']
+  readonly trustsAnyClock: boolean | undefined
 }
 
 async function startShard({ host, surroundings, disk, exit }: Machine, shard: ShardProcess): Promise<ShardServer> {
-  const { first, last, process, membership, shardMachine: machine, shardJournal } = shard
+  const { first, last, process, membership, shardMachine: machine, shardJournal, trustsAnyClock } = shard
   const trust = new ClockTrust(surroundings.clock)
   const caller = new Caller(surroundings, { isInternal: true })
   const introduction = { surroundings, registry: REGISTRY, caller, trust }
@@ -235,7 +247,8 @@ async function startShard({ host, surroundings, disk, exit }: Machine, shard: Sh
   const kept = disk.journal('shard')
   const journal = shardJournal === undefined ? kept : shardJournal(kept)
   const stored = disk.state('shard')
-  const server = await ShardServer.open({ surroundings, journal, stored, first, last, trust, onFailed: exit, machine })
+  const options = { surroundings, journal, stored, first, last, onFailed: exit, machine }
+  const server = await ShardServer.open({ ...options, ...(trustsAnyClock !== true && { trust }) })
   const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
   const facts = { cluster, process, address, location: LOCATION }
   const registration = new ShardRegistration(surroundings, REGISTRY, server, trust, facts)

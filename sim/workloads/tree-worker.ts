@@ -30,6 +30,7 @@ const UNDECIDED: readonly ErrorCode[] = [
   'CLUSTER_BUSY',
   'CLUSTER_INCOMPLETE',
   'NAME_LOCKED',
+  'CLOCK_UNTRUSTED',
   'ABORTED',
 ]
 /** None of these may ever be told to a client that does as it should. */
