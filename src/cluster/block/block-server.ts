@@ -8,6 +8,7 @@
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
 import { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
+import { ClockTrust } from '#cluster/clock-trust.ts'
 import type { Address, Listener, Surroundings } from '#cluster/surroundings.ts'
 import type { Target } from '#cluster/wire/caller.ts'
 import { type Incoming, Responder } from '#cluster/wire/responder.ts'
@@ -69,10 +70,18 @@ export class BlockServer {
     return listener.address
   }
 
-  /** Tells the registry of the disks, now and again and again until `close`. Resolves when it knows of them. */
-  register(registry: Target, facts: RegistrationFacts): Promise<void> {
+  /**
+   * Tells the registry of the disks, now and again and again until `close`. Resolves when it knows of them.
+   * @param trust by which its disks tell the time
+   * @throws CLUSTER_MISMATCH where one of them is of another cluster
+   */
+  register(
+    registry: Target,
+    facts: RegistrationFacts,
+    trust = new ClockTrust(this.#surroundings.clock),
+  ): Promise<void> {
     assert(this.#registration === undefined, 'a block service has one registry')
-    this.#registration = new BlockRegistration(this.#surroundings, registry, facts, [...this.#disks.values()])
+    this.#registration = new BlockRegistration(this.#surroundings, registry, trust, facts, [...this.#disks.values()])
     return this.#registration.start()
   }
 

@@ -22,6 +22,7 @@ import { assert } from '#base/assert.ts'
 import { type ErrorCode, isOperationError, OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import type { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import { untilAborted } from '#store/abort.ts'
 
 import {
@@ -37,7 +38,7 @@ import { blockDirectory, type BlockId, blockName, blockPath, blockTimeMs, isBloc
 import { BLOCK_BYTES_MAX, blockFileBytes } from './block-trailer.ts'
 import { DirectorySyncs } from './directory-syncs.ts'
 import { DiskHealth } from './disk-health.ts'
-import { openIdentity, type RandomBytes, TEMPORARY_DIRECTORY } from './disk-identity.ts'
+import { openIdentity, type RandomBytes, readCluster, TEMPORARY_DIRECTORY, writeCluster } from './disk-identity.ts'
 import { DiskUsage, type Usage } from './disk-usage.ts'
 import { OpenBlocks } from './open-blocks.ts'
 import {
@@ -95,6 +96,7 @@ export type DiskStatus = 'serving' | 'failed' | 'closed'
 export class Disk {
   /** The id and the key of the disk; the registry and the shards need both, and nobody else may have the key. */
   readonly identity: DiskKey
+  #cluster: ClusterId | undefined
   readonly #files: BlockFiles
   readonly #now: () => number
   readonly #usage: DiskUsage
@@ -113,8 +115,13 @@ export class Disk {
   /** Resolves when all blocks are counted, or that was given up. */
   readonly counted: Promise<void>
 
-  private constructor({ files, reserveBytes, now = Date.now, limits }: DiskOptions, identity: DiskKey) {
+  private constructor(
+    { files, reserveBytes, now = Date.now, limits }: DiskOptions,
+    identity: DiskKey,
+    cluster: ClusterId | undefined,
+  ) {
     this.identity = identity
+    this.#cluster = cluster
     this.#files = files
     this.#now = now
     this.#usage = new DiskUsage(files, reserveBytes, now)
@@ -140,10 +147,11 @@ export class Disk {
     const { files, random = randomBytes } = options
     try {
       const identity = await openIdentity(files, random)
+      const cluster = await readCluster(files)
       const leftovers = await files.list(TEMPORARY_DIRECTORY)
       for (const { name } of leftovers) await files.remove(`${TEMPORARY_DIRECTORY}/${name}`)
       if (leftovers.length > 0) log.info({ disk: identity.disk, files: leftovers.length }, 'Removed unfinished blocks')
-      return new Disk(options, identity)
+      return new Disk(options, identity, cluster)
     } catch (error) {
       await files.close().catch(() => undefined)
       const code = CODE_OF_FAULT[faultOf(error) ?? 'machine']
@@ -154,6 +162,18 @@ export class Disk {
 
   get id(): DiskId {
     return this.identity.disk
+  }
+
+  /** The cluster that it belongs to; undefined while it is new. */
+  get cluster(): ClusterId | undefined {
+    return this.#cluster
+  }
+
+  /** Belongs to that cluster from here on, for ever. @throws DISK_UNUSABLE where it belongs to another; DISK_FULL, DISK_FAILED, BLOCK_IO_FAILED */
+  async join(cluster: ClusterId): Promise<void> {
+    assert(this.#cluster === undefined, 'a disk joins one cluster')
+    await this.#meant('keep which cluster the disk belongs to', () => writeCluster(this.#files, cluster))
+    this.#cluster = cluster
   }
 
   get status(): DiskStatus {
