@@ -11,19 +11,11 @@ import { CoordinatorMachine } from '#cluster/coordinator/coordinator-machine.ts'
 import type { StepEntry, TransactionRecord } from '#cluster/coordinator/records.ts'
 import { layoutSpan } from '#cluster/erasure/layout.ts'
 import { blockCrc } from '#cluster/erasure/span-crc.ts'
+import { numberValue } from '#cluster/journal/keys.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
 import { type Answer, findAnswer, keepAnswer } from '#cluster/journal/sessions.ts'
 import type { StateBatch } from '#cluster/journal/state.ts'
-import {
-  findDisk,
-  findSpan,
-  numberValue,
-  putBlock,
-  spanKey,
-  spanRecord,
-  type SpanRecord,
-  TIME_KEY,
-} from '#cluster/shard/records.ts'
+import { findDisk, findSpan, putBlock, spanKey, spanRecord, type SpanRecord, TIME_KEY } from '#cluster/shard/records.ts'
 import type { ShardEntry } from '#cluster/shard/shard-entry.ts'
 import { ShardMachine } from '#cluster/shard/shard-machine.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'

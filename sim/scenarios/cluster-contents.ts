@@ -1,13 +1,12 @@
 /** All that the shards of a cluster have, read from their states: what the checkers look at. */
 import type { DiskId } from '#cluster/block/permit.ts'
 import type { InodeId } from '#cluster/inode-id.ts'
-import { after, NUMBER_BYTES, numberOfKey } from '#cluster/journal/keys.ts'
+import { after, NUMBER_BYTES, numberOfKey, readNumber } from '#cluster/journal/keys.ts'
 import type { Key, StateReader } from '#cluster/journal/state.ts'
 import {
   directoryRecord,
   fileRecord,
   NAME_AT,
-  readNumber,
   type SpanRecord,
   ownSpan,
   spanRecord,

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 
 import { OperationError } from '#base/errors.ts'
+import { numberOfKey } from '#cluster/journal/keys.ts'
 import { inodeShard, ROOT_INODE, shownInode, type InodeId } from '#cluster/inode-id.ts'
 import { MemoryState } from '#cluster/journal/memory-state.ts'
 import type { Answer } from '#cluster/journal/sessions.ts'
@@ -12,7 +13,7 @@ import type { StateReader } from '#cluster/journal/state.ts'
 import { WorkingBatch, WorkingState } from '#cluster/journal/working-state.ts'
 import { ownMessages } from '#cluster/shard/own-messages.ts'
 import { reads } from '#cluster/shard/reads.ts'
-import { nameOfEdge, nameOfPast, NAME_AT, readEdge, readNumber, readPast } from '#cluster/shard/records.ts'
+import { nameOfEdge, nameOfPast, NAME_AT, readEdge, readPast } from '#cluster/shard/records.ts'
 import { ShardMachine } from '#cluster/shard/shard-machine.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
@@ -110,7 +111,7 @@ export class ShardWorld {
   tree(top = ROOT_INODE): string[] {
     const edges = new Map<number, { name: string; inode: InodeId; state: string }[]>()
     this.state.range('e', 'f', (key, value) => {
-      const directory = readNumber(Buffer.from(key.slice(1, NAME_AT), 'latin1'), 0)
+      const directory = numberOfKey(key, 1)
       const { inode, state } = readEdge(value)
       edges.set(directory, [...(edges.get(directory) ?? []), { name: nameOfEdge(key), inode, state }])
       return true
@@ -151,7 +152,7 @@ export class ShardWorld {
   past(directory: InodeId): string[] {
     const found: string[] = []
     this.state.range('h', 'i', (key, value) => {
-      const of = readNumber(Buffer.from(key.slice(1, NAME_AT), 'latin1'), 0)
+      const of = numberOfKey(key, 1)
       if (of === directory) found.push(`${nameOfPast(key)} ${readPast(key, value).state}`)
       return true
     })

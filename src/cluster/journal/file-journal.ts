@@ -90,7 +90,7 @@ class FileJournal implements Journal {
   #open: Open
   #last: number
   /** On their way, or ready. */
-  readonly #spares: Promise<Spare>[] = []
+  readonly #spares = new Set<Promise<Spare>>()
   #sparesMade = 0
   /** One group is written at a time, and its memory is used again. */
   #frame = Buffer.allocUnsafeSlow(16 << 10)
@@ -186,7 +186,7 @@ class FileJournal implements Journal {
 
   async close(): Promise<void> {
     this.#failure ??= new OperationError('JOURNAL_FAILED', 'Cannot use the journal: it is closed')
-    const underWay = [this.#appending, this.#trimming, ...this.#spares]
+    const underWay = [...this.#spares, this.#appending ?? Promise.resolve(), this.#trimming ?? Promise.resolve()]
     // How those end is told to who waits for them.
     const ended = Promise.allSettled(underWay).then(() => this.#open.file.close())
     // Its directory is let go of, unless its disk answers no more: then nobody else shall have it while this process lives.
@@ -206,18 +206,15 @@ class FileJournal implements Journal {
     this.#open.end += bytes
     this.#last += entries.length
     // While there is time, so that nobody has to wait for it.
-    if (this.#spares.length === 0 && this.#open.end > this.#segmentBytes / 2) {
+    if (this.#spares.size === 0 && this.#open.end > this.#segmentBytes / 2) {
       this.#expect(makeSpare(this.#sparePath(), this.#segmentBytes))
     }
   }
 
   #expect(spare: Promise<Spare>): void {
-    this.#spares.push(spare)
+    this.#spares.add(spare)
     // Who needs it tries once more, and is told then.
-    spare.catch(() => {
-      const index = this.#spares.indexOf(spare)
-      if (index !== -1) this.#spares.splice(index, 1)
-    })
+    spare.catch(() => this.#spares.delete(spare))
   }
 
   #sparePath(): string {
@@ -225,7 +222,9 @@ class FileJournal implements Journal {
   }
 
   async #beginSegment(at: number): Promise<void> {
-    const ready = await this.#spares.shift()?.catch(() => undefined)
+    const [next] = this.#spares
+    if (next !== undefined) this.#spares.delete(next)
+    const ready = await next?.catch(() => undefined)
     const { path: spare, salt } = ready ?? (await makeSpare(this.#sparePath(), this.#segmentBytes))
     const path = join(this.#directory, segmentName(at))
     await rename(spare, path)
@@ -246,7 +245,7 @@ class FileJournal implements Journal {
   }
 
   async #letGo(path: string): Promise<void> {
-    if (this.#spares.length >= SPARES_MAX) return unlink(path)
+    if (this.#spares.size >= SPARES_MAX) return unlink(path)
     const spare = this.#sparePath()
     // Its old name is gone before its head changes: under that name it would be a segment without entries.
     const renewed = rename(path, spare)

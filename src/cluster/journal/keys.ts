@@ -40,6 +40,31 @@ export function numberOfKey(key: Key, at: number): number {
   return (high >>> 0) * TWO_28 + low
 }
 
+/** What `numberKey` gives, as bytes. */
+export function writeNumber(into: Buffer, value: number, at: number): void {
+  assert(Number.isInteger(value) && value >= 0 && value <= TWO_53, 'a number in a key has 53 bits')
+  const high = Math.floor(value / TWO_28)
+  const low = value % TWO_28
+  into[at] = high >>> 20
+  into[at + 1] = high >>> 12
+  into[at + 2] = high >>> 4
+  into[at + 3] = ((high & 0xf) << 4) | (low >>> 24)
+  into[at + 4] = low >>> 16
+  into[at + 5] = low >>> 8
+  into[at + 6] = low
+}
+
+/** What `writeNumber` wrote. */
+export function readNumber(from: Buffer, at: number): number {
+  return from.readUIntBE(at, 3) * 2 ** 32 + from.readUInt32BE(at + 3)
+}
+
+export function numberValue(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(NUMBER_BYTES)
+  writeNumber(bytes, value, 0)
+  return bytes
+}
+
 const BEYOND_ASCII = /[\u0080-\uffff]/
 
 /** The UTF-8 of a text. */

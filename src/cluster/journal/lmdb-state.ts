@@ -14,7 +14,7 @@ import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 
 import { LmdbEnvironment, type LmdbDatabase } from './lmdb-environment.ts'
-import { NUMBER_BYTES, numberKey, numberOfKey } from './keys.ts'
+import { NUMBER_BYTES, numberKey, numberOfKey, numberValue } from './keys.ts'
 import { type Change, type EachPair, type Key, KEY_BYTES_MAX, type StoredState } from './state.ts'
 
 export const STATE_FORMAT = 'eider state 1\n'
@@ -147,7 +147,7 @@ class LmdbState implements StoredState {
       for (const lot of lots.slice(0, -1)) await this.#environment.batch(() => this.#queue(lot))
       await this.#environment.batch(() => {
         this.#queue(lots.at(-1) ?? [])
-        void this.#facts.put('applied', Buffer.from(numberKey(applied), 'latin1'))
+        void this.#facts.put('applied', numberValue(applied))
         if (lots.length < 2) return
         void this.#facts.remove('lots')
         for (const index of lots.keys()) void this.#lots.remove(lotKey(index))

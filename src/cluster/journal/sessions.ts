@@ -10,7 +10,7 @@
 import { OperationError } from '#base/errors.ts'
 import { decodeError, encodeError, type RequestId } from '#cluster/wire/envelope.ts'
 
-import { numberKey, NUMBER_BYTES, numberOfKey } from './keys.ts'
+import { numberKey, NUMBER_BYTES, readNumber, writeNumber } from './keys.ts'
 import type { Key, StateBatch, StateReader } from './state.ts'
 
 /** What the keys of sessions begin with. */
@@ -64,7 +64,8 @@ export interface Asked extends RequestId {
 export function keepAnswer(batch: StateBatch, id: Asked, timeUs: number, answer: Answer, check = 0): void {
   const rest = 'body' in answer ? answer.body : encodeError(answer.refusal)
   const value = Buffer.allocUnsafe(HEAD_BYTES + rest.length)
-  value.write(numberKey(id.sequence) + numberKey(timeUs), 0, 'latin1')
+  writeNumber(value, id.sequence, 0)
+  writeNumber(value, timeUs, NUMBER_BYTES)
   value[FLAGS_AT] = (id.isInternal ? IS_INTERNAL : 0) | ('body' in answer ? 0 : IS_REFUSAL)
   value.writeUInt32LE(check, CHECK_AT)
   rest.copy(value, HEAD_BYTES)
@@ -87,8 +88,4 @@ export function forgetAnswers(batch: StateBatch, from: Key, beforeUs: number, co
   })
   for (const key of old) batch.remove(key)
   return next
-}
-
-function readNumber(value: Buffer, at: number): number {
-  return numberOfKey(value.toString('latin1', at, at + NUMBER_BYTES), 0)
 }

@@ -16,7 +16,7 @@ import { crc32c, crc32cZeros } from '#cluster/erasure/crc32c.ts'
 import { isRedundancy, layoutSpan, type SpanLayout, STRIPES_MAX } from '#cluster/erasure/layout.ts'
 import { blockCrc, findSpanFlaw } from '#cluster/erasure/span-crc.ts'
 import { type InodeId, inodeShard, inodeType, shownInode } from '#cluster/inode-id.ts'
-import { after, NUMBER_BYTES, numberOfKey } from '#cluster/journal/keys.ts'
+import { after, NUMBER_BYTES, numberOfKey, readNumber } from '#cluster/journal/keys.ts'
 import { RangePull } from '#cluster/journal/pull.ts'
 import type { StateReader } from '#cluster/journal/state.ts'
 import {
@@ -27,7 +27,6 @@ import {
   findTransient,
   NAME_AT,
   ownSpan,
-  readNumber,
   spanKey,
   spanRecord,
   spansEnd,

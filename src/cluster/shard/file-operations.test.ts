@@ -202,10 +202,8 @@ describe('rules of history', () => {
     const shard = new TestShard()
     const before = keysOf(shard)
     const a = shard.create('a', { content: 'abc' })
-    assert.deepEqual(
-      keysOf(shard).map((key) => key[0]),
-      [...before, 'e', 'f', 'm'].map((key) => key[0]).toSorted(),
-    )
+    const added = keysOf(shard).filter((key) => !before.includes(key))
+    assert.equal(added.map((key) => key[0]).join(''), 'efm', 'its name, its record, the counter')
     const spans = (offset = 0): unknown => shard.read('spans', { file: a.inode, offset, limit: 10 })
     const span = { offset: 0, size: 3, crc: crc32c(Buffer.from('abc')), inline: Buffer.from('abc'), blocks: undefined }
     const expected = { size: 3, spans: [{ ...span, isCertified: true }], isLast: true }

@@ -1,7 +1,7 @@
 /** What can be asked of a shard without changing anything. */
 import { OperationError } from '#base/errors.ts'
 import { inodeType, makeInodeId, shownInode, type InodeId } from '#cluster/inode-id.ts'
-import { numberOfKey, NUMBER_BYTES, textOfKey } from '#cluster/journal/keys.ts'
+import { numberOfKey, NUMBER_BYTES, textOfKey, readNumber } from '#cluster/journal/keys.ts'
 import { RangePull, type Pair } from '#cluster/journal/pull.ts'
 import type { Key, StateReader } from '#cluster/journal/state.ts'
 import { decode, type ValueOf } from '#cluster/wire/codec.ts'
@@ -23,7 +23,6 @@ import {
   pastKey,
   pastsEnd,
   readEdge,
-  readNumber,
   readPast,
   spanKey,
   spanRecord,

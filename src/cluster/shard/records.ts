@@ -5,7 +5,15 @@
 import type { BlockId } from '#cluster/block/block-id.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeType, type InodeId, type InodeType } from '#cluster/inode-id.ts'
-import { numberKey, NUMBER_BYTES, numberOfKey, textKey, textOfKey } from '#cluster/journal/keys.ts'
+import {
+  numberKey,
+  NUMBER_BYTES,
+  numberOfKey,
+  readNumber,
+  textKey,
+  textOfKey,
+  writeNumber,
+} from '#cluster/journal/keys.ts'
 import type { Key, StateBatch, StateReader } from '#cluster/journal/state.ts'
 import { writeSafeInteger } from '#cluster/safe-integer.ts'
 import {
@@ -129,8 +137,11 @@ export function putEdge(
   name: string,
   { inode, created, state }: EdgeRecord,
 ): void {
-  const value = numberKey(inode) + numberKey(created) + String.fromCharCode(STATE_NUMBERS[state])
-  batch.put(edgeKey(directory, name), Buffer.from(value, 'latin1'))
+  const value = Buffer.allocUnsafe(2 * NUMBER_BYTES + 1)
+  writeNumber(value, inode, 0)
+  writeNumber(value, created, NUMBER_BYTES)
+  value[2 * NUMBER_BYTES] = STATE_NUMBERS[state]
+  batch.put(edgeKey(directory, name), value)
 }
 
 export function readEdge(value: Buffer): EdgeRecord {
@@ -148,8 +159,10 @@ export function putPast(
   name: string,
   { inode, created, state }: EdgeRecord,
 ): void {
-  const value = numberKey(inode) + String.fromCharCode(STATE_NUMBERS[state])
-  batch.put(pastKey(directory, name, created), Buffer.from(value, 'latin1'))
+  const value = Buffer.allocUnsafe(NUMBER_BYTES + 1)
+  writeNumber(value, inode, 0)
+  value[NUMBER_BYTES] = STATE_NUMBERS[state]
+  batch.put(pastKey(directory, name, created), value)
 }
 
 export function readPast(key: Key, value: Buffer): EdgeRecord {
@@ -246,14 +259,6 @@ export function findDisk(state: StateReader, disk: DiskId): DiskRecord | undefin
   return value === undefined ? undefined : decode(diskRecord, value)
 }
 
-export function readNumber(value: Buffer, at: number): number {
-  return numberOfKey(value.toString('latin1', at, at + NUMBER_BYTES), 0)
-}
-
-export function numberValue(value: number): Buffer {
-  return Buffer.from(numberKey(value), 'latin1')
-}
-
 /** `b`, shard, disk, block: whose the block is. */
 export function putBlock(
   batch: StateBatch,
@@ -263,7 +268,10 @@ export function putBlock(
   file: InodeId,
   offset: number,
 ): void {
-  batch.put(blockKey(shard, disk, block), Buffer.from(numberKey(file) + numberKey(offset), 'latin1'))
+  const value = Buffer.allocUnsafe(2 * NUMBER_BYTES)
+  writeNumber(value, file, 0)
+  writeNumber(value, offset, NUMBER_BYTES)
+  batch.put(blockKey(shard, disk, block), value)
 }
 
 /** Of a file that has no id yet, it is asked as well. */

@@ -7,6 +7,7 @@
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { ROOT_INODE } from '#cluster/inode-id.ts'
+import { numberValue, readNumber } from '#cluster/journal/keys.ts'
 import type { Machine } from '#cluster/journal/machine.ts'
 import { findAnswer, forgetAnswers, keepAnswer, SESSION_US, type Answer } from '#cluster/journal/sessions.ts'
 import type { StateBatch } from '#cluster/journal/state.ts'
@@ -19,16 +20,7 @@ import { coordinatorOperations } from './coordinator-operations.ts'
 import { fileOperations } from './file-operations.ts'
 import type { OperationsOf } from './operations.ts'
 import { ownMessages } from './own-messages.ts'
-import {
-  diskKeyOf,
-  diskRecord,
-  numberValue,
-  putDirectory,
-  readNumber,
-  SECRET_KEY,
-  SHARDS_KEY,
-  TIME_KEY,
-} from './records.ts'
+import { diskKeyOf, diskRecord, putDirectory, SECRET_KEY, SHARDS_KEY, TIME_KEY } from './records.ts'
 import { decodeEntry, encodeEntry, type ShardEntry } from './shard-entry.ts'
 import { shardMessages } from './shard-messages.ts'
 import { spanOperations } from './span-operations.ts'

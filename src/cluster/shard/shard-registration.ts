@@ -54,13 +54,13 @@ export class ShardRegistration {
       pauseMs: () => (trust.isTrusted ? HEARTBEAT_MS : HEARTBEAT_HELD_MS),
       beat: () => this.#register(),
       log,
-      what: 'Cannot register the shards',
+      what: 'The registration of the shards',
     })
     this.#disks = new Heartbeat(surroundings, {
       pauseMs: () => DISKS_MS,
       beat: () => this.#learn(),
       log,
-      what: 'Cannot hear of the disks',
+      what: 'Hearing of the disks',
     })
     trust.onChanged = () => this.#heartbeat.now()
     server.learnMore = () =>

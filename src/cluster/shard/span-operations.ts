@@ -10,6 +10,7 @@
  */
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
+import { numberValue, readNumber } from '#cluster/journal/keys.ts'
 import { BLOCK_EPOCH_MS, blockName, makeBlockId, type BlockId } from '#cluster/block/block-id.ts'
 import {
   erasePermit,
@@ -37,10 +38,8 @@ import {
   findTransient,
   lastBlockKey,
   lastSpan,
-  numberValue,
   putBlock,
   putTransient,
-  readNumber,
   spanKey,
   spanRecord,
   type DiskRecord,

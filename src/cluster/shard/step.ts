@@ -3,6 +3,7 @@ import { timingSafeEqual } from 'node:crypto'
 
 import { assert } from '#base/assert.ts'
 import { OperationError } from '#base/errors.ts'
+import { numberValue, readNumber } from '#cluster/journal/keys.ts'
 import {
   inodeShard,
   inodeType,
@@ -21,8 +22,6 @@ import {
   findDirectory,
   findOwner,
   findTransient,
-  numberValue,
-  readNumber,
   SECRET_KEY,
   type DirectoryRecord,
   type TransientRecord,
