@@ -17,7 +17,7 @@ export interface HeartbeatOptions {
   /** Where it rejects, that is by an operating error. */
   readonly beat: () => Promise<void>
   readonly log: Logger
-  /** For the log: what fails. */
+  /** For the log: `The registration`. */
   readonly what: string
 }
 
@@ -65,7 +65,7 @@ export class Heartbeat {
     const { beat, log, what } = this.#options
     try {
       await beat()
-      if (this.#trouble !== undefined) log.info(`${what}: it works again`)
+      if (this.#trouble !== undefined) log.info(`${what} works again`)
       this.#trouble = undefined
     } catch (error) {
       if (!isOperationError(error)) throw error
@@ -78,7 +78,10 @@ export class Heartbeat {
     // What is under way at the end is given up.
     if (this.#isStopped || this.#trouble === error.code) return
     this.#trouble = error.code
-    log[ERRORS[error.code].level === 'error' ? 'error' : 'warn']({ err: error }, `${what}: it is tried again and again`)
+    log[ERRORS[error.code].level === 'error' ? 'error' : 'warn'](
+      { err: error },
+      `${what} fails, and is tried again and again`,
+    )
   }
 
   #later(): void {

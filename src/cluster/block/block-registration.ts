@@ -63,7 +63,7 @@ export class BlockRegistration {
       pauseMs: () => HEARTBEAT_MS,
       beat: () => this.#tell(),
       log,
-      what: 'Cannot register the disks',
+      what: 'The registration of the disks',
     })
     trust.onChanged = () => this.#heartbeat.now()
   }

@@ -5,6 +5,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
+import type { ClusterId } from '#cluster/cluster-id.ts'
+
 import { blockPath } from './block-id.ts'
 import { blockFileBytes } from './block-trailer.ts'
 import { chooser, Clock, codeOf, idAt, madeUp, openDisk, put } from './disk-fixture.ts'
@@ -195,4 +197,45 @@ test('of many writes and crashes nothing acknowledged is lost, and nothing is th
     for (const path of files.paths()) if (/^\d\d\//.test(path)) assert.ok((files.bytesOf(path)?.length ?? 0) > 36)
   }
   assert.ok(acknowledged.size > 30 && acknowledged.size < written, `${acknowledged.size} of ${written}`)
+})
+
+test('[S165] after a crash at any step of joining a cluster a disk belongs to none or to that one, and to that one once it was said', async () => {
+  const [one, other] = ['1', '2'].map((digit) => digit.repeat(32) as ClusterId)
+  assert.ok(one !== undefined && other !== undefined)
+  const found = { none: 0, one: 0 }
+  await everyCrash(
+    made,
+    async (files, clock) => {
+      const disk = await openDisk(files, clock)
+      await disk.join(one)
+      return disk.cluster
+    },
+    async (files, clock, acknowledged) => {
+      const disk = await openDisk(files, clock)
+      assert.ok(disk.cluster === one || (disk.cluster === undefined && acknowledged === undefined))
+      found[disk.cluster === undefined ? 'none' : 'one']++
+      if (disk.cluster === undefined) await disk.join(other)
+      const cluster = disk.cluster
+      await disk.close()
+      const again = await openDisk(files, clock)
+      assert.equal(again.cluster, cluster)
+      await again.close()
+    },
+  )
+  assert.ok(found.none > 0 && found.one > 0, JSON.stringify(found))
+})
+
+test('a disk whose cluster cannot be read is refused, and stays as it is', async () => {
+  const [files, clock] = [new MemoryBlockFiles(), new Clock()]
+  const disk = await openDisk(files, clock)
+  await disk.join('3'.repeat(32) as ClusterId)
+  await disk.close()
+  const whole = Buffer.from(files.bytesOf('cluster') ?? [])
+  for (let at = 0; at < whole.length; at++) {
+    const damaged = Buffer.from(whole)
+    damaged[at] = (damaged[at] ?? 0) ^ 1
+    files.place('cluster', damaged)
+    assert.equal(await codeOf(openDisk(files, clock)), 'DISK_UNUSABLE')
+    assert.ok(files.bytesOf('cluster')?.equals(damaged))
+  }
 })

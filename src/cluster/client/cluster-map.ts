@@ -55,7 +55,7 @@ export class ClusterMap implements Disks {
       pauseMs: () => REFRESH_MS,
       beat: () => this.#ask(),
       log,
-      what: 'Cannot ask the registry where everything is',
+      what: 'Asking the registry where everything is',
     })
   }
 

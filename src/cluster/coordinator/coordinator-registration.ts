@@ -42,7 +42,7 @@ export class CoordinatorRegistration {
     this.#registry = registry
     this.#trust = trust
     this.#facts = facts
-    const what = 'Cannot register the coordinator'
+    const what = 'The registration of the coordinator'
     this.#heartbeat = new Heartbeat(surroundings, {
       pauseMs: () => HEARTBEAT_MS,
       beat: () => this.#register(),

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 
 import { isOperationError, type OperationError } from '#base/errors.ts'
+import { setLogLevel } from '#base/log.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { MemoryJournal, type MemoryDisk, PROMPT_DISK } from '#cluster/journal/memory-journal.ts'
 import { MemoryState } from '#cluster/journal/memory-state.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 import type { Clock, LinkHandler, Surroundings } from '#cluster/surroundings.ts'
 import { decode, type ValueOf } from '#cluster/wire/codec.ts'
 import { bodyOf, decodeError, encodeRequest, readHeader } from '#cluster/wire/envelope.ts'
@@ -12,8 +14,12 @@ import type { Message } from '#cluster/wire/message.ts'
 
 import { clusterHealth, totalsOf } from './cluster-health.ts'
 import { registryMessages as messages } from './registry-messages.ts'
+import { shownCluster } from './registry-status.ts'
 import { RegistryServer, type RegistryServerOptions } from './registry-server.ts'
 import { diskStatus } from './registry-view.ts'
+
+// Refusals are what is tested, and each is logged.
+setLogLevel('silent')
 
 type ToldDisk = Omit<ValueOf<typeof messages.registerDisks.request>['disks'][number], 'cluster'>
 /** What somebody knows of the map. */
@@ -367,6 +373,105 @@ describe('RegistryServer', () => {
     assert.equal(registry.statuses(), 'terminated')
   })
 
+  it('[S165] is one cluster from its first start on, and takes nothing of another', async () => {
+    const registry = await Registry.start()
+    const { cluster } = registry.server
+    await registry.all(1)
+    assert.deepEqual((await registry.ask(messages.greet, {})).cluster, cluster)
+    const other = { cluster: 'f'.repeat(32) as ClusterId }
+    const { last } = registry.journal
+    const { version } = registry.server.view
+    const told = (error: unknown): boolean =>
+      isOperationError(error, 'CLUSTER_MISMATCH') &&
+      error.message.includes(other.cluster) &&
+      error.message.includes(cluster)
+    await assert.rejects(registry.shards(100, 0, 255, other), told)
+    await assert.rejects(registry.coordinator(other), told)
+    await assert.rejects(registry.disks(2, disk(2), { ...disk(3), ...other }), told)
+    const learn = { ...other, run: 0, known: 0, first: 0, last: 255 }
+    await assert.rejects(registry.ask(messages.shardDisks, learn), told)
+    await assert.rejects(registry.ask(messages.map, { ...other, run: 0, known: 0 }), told)
+    assert.equal(registry.journal.last, last)
+    assert.equal(registry.server.view.version, version)
+    const again = await Registry.start(registry.journal.crash(false), registry.stored.crash(false))
+    running.delete(registry)
+    assert.equal(again.server.cluster, cluster)
+    assert.notEqual((await Registry.start()).server.cluster, cluster, 'another one is another cluster')
+  })
+
+  it('[S165] takes the place of one that was lost where it is told so, and only where nothing is known yet', async () => {
+    const lost = await Registry.start()
+    await lost.all(1)
+    const { cluster } = lost.server
+    const registry = await Registry.start(new MemoryJournal(), new MemoryState(), { cluster })
+    assert.equal(registry.server.cluster, cluster)
+    const all = { cluster }
+    await registry.shards(100, 0, 255, all)
+    const kept = [registry.journal.crash(false), registry.stored.crash(false)] as const
+    running.delete(registry)
+    const again = await Registry.start(...kept, { cluster })
+    const { last } = again.journal
+    const left = [again.journal.crash(false), again.stored.crash(false)] as const
+    running.delete(again)
+    const wrong = Registry.start(...left, { cluster: 'e'.repeat(32) as ClusterId })
+    await assert.rejects(
+      wrong,
+      (error) => isOperationError(error, 'CLUSTER_MISMATCH') && error.message.includes(cluster),
+    )
+    assert.equal(left[0].last, last)
+  })
+
+  it('[S165] tells all anew to those who know of another run of it, whatever their versions', async () => {
+    const before = await Registry.start()
+    await before.all(3)
+    const known = await before.map()
+    const { run } = await before.shardDisks(0, 255)
+    // Emptied, and begun anew for the same cluster: as many things happen, and not the same.
+    const { cluster } = before.server
+    const after = await Registry.start(new MemoryJournal(), new MemoryState(), { cluster })
+    await after.all(2)
+    await after.disks(9, disk(9))
+    const { version } = after.server.view
+    assert.equal(version, known.version, 'the versions come out alike')
+    const next = await after.map({ run: known.run, version })
+    assert.deepEqual(
+      next.map?.disks.map((each) => each.disk),
+      [1, 2, 9],
+    )
+    assert.deepEqual(
+      (await after.shardDisks(0, 255, { run, version })).disks?.all.map((each) => each.disk),
+      [1, 2, 9],
+    )
+    assert.equal((await after.map(next)).map, undefined)
+    // Put back to a copy: what was told of since then is told under the same numbers as something else.
+    const [journal, stored] = [after.journal.crash(false), after.stored.crash(false)]
+    const seen = await after.map()
+    running.delete(after)
+    const copy = await Registry.start(journal, stored)
+    assert.ok((await copy.map({ run: seen.run, version: copy.server.view.version })).map !== undefined)
+  })
+
+  it('[S166] tells its time with each heartbeat, but not while its own clock was just set', async () => {
+    const registry = await Registry.start()
+    const told = async (): Promise<readonly (number | undefined)[]> => {
+      const heartbeats = [await registry.shards(), await registry.coordinator(), await registry.disks(1, disk(1))]
+      return [...new Set([...heartbeats, await registry.ask(messages.greet, {})].map(({ timeMs }) => timeMs))]
+    }
+    assert.deepEqual(await told(), [registry.time.nowMs()])
+    registry.time.aheadMs = 9_000
+    assert.deepEqual(await told(), [registry.time.nowMs()], 'nobody minds so little')
+    registry.time.aheadMs = 86_400_000
+    assert.deepEqual(await told(), [undefined])
+    registry.time.pass(14_000)
+    assert.deepEqual(await told(), [undefined])
+    registry.time.aheadMs = 0
+    assert.deepEqual(await told(), [undefined], 'it was set once more')
+    registry.time.pass(14_000)
+    assert.deepEqual(await told(), [undefined])
+    registry.time.pass(1000)
+    assert.deepEqual(await told(), [registry.time.nowMs()])
+  })
+
   it('answers clients no registration and no keys', async () => {
     const registry = await Registry.start()
     const internal = [
@@ -437,6 +542,59 @@ describe('the health of the whole', () => {
       'down',
       '3 of 4 disks are silent; shards 0 to 99 and 100 to 255 are silent; the coordinator is silent. New files are kept as a single copy: no disk may fail.',
     ])
+  })
+
+  it('[S167] calls nothing there that was not heard of since the start', async () => {
+    const before = await Registry.start()
+    await before.all(3)
+    await before.server.setFlags(id(3), { set: ['no-write'], clear: [] })
+    const registry = await Registry.start(before.journal.crash(false), before.stored.crash(false))
+    running.delete(before)
+    const kept = 'New files are kept as 2 copies: any one failure domain may fail.'
+    assert.deepEqual(registry.health, [
+      'degraded',
+      `3 of 3 disks are not heard of yet (1 drained); shards 0 to 255 are not heard of yet; the coordinator is not heard of yet. ${kept}`,
+    ])
+    const { cluster, view } = registry.server
+    const shown = shownCluster(cluster, view, 0)
+    assert.deepEqual(
+      [...shown.disks, ...shown.shards, shown.coordinator].map((each) => each?.status),
+      ['unheard', 'unheard', 'drained', 'unheard', 'unheard'],
+    )
+    await registry.disks(1, disk(1))
+    await registry.shards()
+    assert.deepEqual(registry.health, [
+      'degraded',
+      `2 of 3 disks are not heard of yet (1 drained); the coordinator is not heard of yet; 256 shards are there. ${kept}`,
+    ])
+    await registry.all(3)
+    assert.equal(registry.health[0], 'good')
+    assert.deepEqual(
+      shownCluster(cluster, view, 0).disks.map(({ status }) => status),
+      ['ok', 'ok', 'drained'],
+    )
+  })
+
+  it('[S166] says whose clock is off, and by how much', async () => {
+    const registry = await Registry.start()
+    await registry.all(1)
+    const off = { clock: { isTrusted: false, aheadMs: -3 * 86_400_000 } }
+    await registry.shards(100, 0, 255, off)
+    assert.deepEqual(registry.health, [
+      'down',
+      'The clock of shards 0 to 255 is 3 days behind that of the registry, and they take no writes; the disk, 256 shards and the coordinator are there. Files are kept as a single copy: no disk may fail.',
+    ])
+    await registry.shards()
+    await registry.coordinator(off)
+    assert.deepEqual(registry.health, [
+      'degraded',
+      'The clock of the coordinator is 3 days behind that of the registry; the disk, 256 shards and the coordinator are there. Files are kept as a single copy: no disk may fail.',
+    ])
+    const { cluster, view } = registry.server
+    const { coordinator } = shownCluster(cluster, view, 0)
+    assert.deepEqual([coordinator?.status, coordinator?.clockAheadMs], ['skewed', -3 * 86_400_000])
+    await registry.coordinator()
+    assert.equal(registry.health[0], 'good')
   })
 
   it('says it for each class where they differ', async () => {

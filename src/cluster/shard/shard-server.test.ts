@@ -5,6 +5,7 @@ import { isOperationError, type ErrorCode, type OperationError } from '#base/err
 import { setLogLevel } from '#base/log.ts'
 import { blockTimeMs } from '#cluster/block/block-id.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
+import { ClockTrust } from '#cluster/clock-trust.ts'
 import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { makeInodeId, ROOT_INODE } from '#cluster/inode-id.ts'
 import { MemoryJournal, PROMPT_DISK, type MemoryDisk } from '#cluster/journal/memory-journal.ts'
@@ -29,6 +30,8 @@ class TestProcess {
   readonly world: TestWorld
   readonly target: Target = { name: 'the shard', address: () => ADDRESS }
   readonly failures: OperationError[] = []
+  /** Of the next start. */
+  trust: ClockTrust | undefined
   journal: MemoryJournal
   stored: MemoryState
   #server: ShardServer | undefined
@@ -57,7 +60,8 @@ class TestProcess {
     const { journal, stored, world } = this
     const [first, last] = this.#range
     const onFailed = (error: OperationError): void => void this.failures.push(error)
-    const server = await ShardServer.open({ surroundings: world, journal, stored, first, last, onFailed })
+    const trust = this.trust === undefined ? {} : { trust: this.trust }
+    const server = await ShardServer.open({ surroundings: world, journal, stored, first, last, onFailed, ...trust })
     this.#server = server
     this.#listener = await world.network.listen(ADDRESS, (link) => server.accept(link))
   }
@@ -261,6 +265,94 @@ describe('requests', () => {
       await process.world.wait(process.start())
     }
     for (const [index, time] of times.entries()) assert.ok(time > (times[index - 1] ?? 0))
+  })
+})
+
+describe('the clock of a shard', () => {
+  const DAY_MS = 86_400_000
+  const create = (raw: Raw, sequence: number) => raw.ask({ sequence }, m.create, newFile(`${sequence}`))
+  /** The registry says that its time is `aheadMs` before that of the shard. */
+  const confirm = ({ world: { clock }, trust }: TestProcess, aheadMs = 0): void =>
+    trust?.compare(clock.monotonicMs(), Math.floor(clock.nowMs()) - aheadMs)
+
+  async function trusting(): Promise<TestProcess> {
+    const process = new TestProcess()
+    process.trust = new ClockTrust(process.world.clock)
+    confirm(process)
+    await process.world.wait(process.start())
+    return process
+  }
+
+  test('[S166] takes no writes while it is set wrongly, and none of what it says then stays', async () => {
+    const process = await trusting()
+    const { world } = process
+    const raw = process.connect()
+    const first = await create(raw, 1)
+    assert.ok(typeof first !== 'string')
+    for (const skewMs of [9 * DAY_MS, -9 * DAY_MS]) {
+      world.skewMs = skewMs
+      const before = digestOf(process.server.state)
+      assert.equal(await create(raw, 2), 'CLOCK_UNTRUSTED')
+      assert.equal(
+        await raw.ask({ sequence: 2 }, m.unlink, { ...first, directory: ROOT_INODE, name: '1' }),
+        'CLOCK_UNTRUSTED',
+      )
+      assert.equal(digestOf(process.server.state), before)
+      // What was done already is answered on, and so are reads.
+      assert.deepEqual(await create(raw, 1), first)
+      assert.equal(typeof (await raw.ask({}, m.lookup, { directory: ROOT_INODE, name: '1' })), 'object')
+    }
+    // What it must write itself gets the time that it would be.
+    world.skewMs = 9 * DAY_MS
+    await world.wait(process.server.learn(disksOf(3)))
+    world.skewMs = 0
+    const second = await create(raw, 2)
+    assert.ok(typeof second !== 'string', String(second))
+    assert.ok(second.created > first.created && second.created - world.clock.nowMs() * 1000 < 1e6)
+  })
+
+  test('[S166] takes them again as soon as the registry agrees, also by another time', async () => {
+    const process = await trusting()
+    const { world } = process
+    const raw = process.connect()
+    world.skewMs = DAY_MS
+    assert.equal(await create(raw, 1), 'CLOCK_UNTRUSTED')
+    confirm(process, DAY_MS)
+    assert.equal(await create(raw, 1), 'CLOCK_UNTRUSTED')
+    confirm(process)
+    const made = await create(raw, 1)
+    assert.ok(typeof made !== 'string' && Math.abs(made.created - world.clock.nowMs() * 1000) < 1e6)
+  })
+
+  test('[S166] takes none after a start before it is compared, and goes on without the registry after that', async () => {
+    const process = await trusting()
+    const first = await create(process.connect(), 1)
+    assert.ok(typeof first !== 'string')
+    await process.kill(true)
+    process.trust = new ClockTrust(process.world.clock)
+    process.world.skewMs = 9 * DAY_MS
+    await process.world.wait(process.start())
+    const raw = process.connect()
+    assert.equal(await create(raw, 2), 'CLOCK_UNTRUSTED')
+    await process.world.wait(process.server.learn(disksOf(3)))
+    process.world.skewMs = 0
+    confirm(process)
+    await process.world.pass(3 * DAY_MS)
+    const second = await create(raw, 2)
+    assert.ok(typeof second !== 'string' && Math.abs(second.created - process.world.clock.nowMs() * 1000) < 1e6)
+  })
+
+  test('[S166] a client only waits while it is set for a moment', async () => {
+    const process = await trusting()
+    const { world } = process
+    world.skewMs = 9 * DAY_MS
+    const caller = new Caller(world)
+    const made = caller.call(process.target, m.create, newFile('late'))
+    await world.pass(5000)
+    world.skewMs = 0
+    const { created } = await world.wait(made)
+    assert.ok(Math.abs(created - world.clock.nowMs() * 1000) < 5e6)
+    caller.close()
   })
 })
 
