@@ -35,8 +35,8 @@ const SEGMENT_BYTES = 4 * 1024 ** 2
 const FRAME_BYTES_KEPT = 1 << 20
 const ZEROS = Buffer.alloc(1 << 20)
 const CLOSE_MS = 10_000
-/** So many are let go of at a time by a machine that is kept busy. */
-const SPARES_MAX = 2
+/** One more than a machine that is kept busy fills until its state is stored: so all of them go round. */
+const SPARES_MAX = 4
 const SPARE_NAME = /^\d+\.spare$/
 
 export interface FileJournalOptions {
