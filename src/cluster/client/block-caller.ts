@@ -18,6 +18,7 @@ import { type WriteFacts, writeHead } from '#cluster/block/block-frames.ts'
 import type { BlockId } from '#cluster/block/block-id.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
+import { stoodStillMs } from '#cluster/stood-still.ts'
 import type { Address, Cancel, Link, Surroundings } from '#cluster/surroundings.ts'
 import { randomClient, type Target } from '#cluster/wire/caller.ts'
 import { decode, encode } from '#cluster/wire/codec.ts'
@@ -364,16 +365,26 @@ export class BlockCaller {
 
   #sweepLater(): void {
     if (this.#cancelSweep !== undefined || this.#calls.size === 0 || this.#isClosed) return
+    const sweepAt = this.#now() + SWEEP_MS
     this.#cancelSweep = this.#surroundings.clock.after(SWEEP_MS, () => {
       this.#cancelSweep = undefined
       const now = this.#now()
+      const stoodMs = stoodStillMs(now, sweepAt)
       for (const call of [...this.#calls.values()]) {
+        if (stoodMs > 0) putOff(call, stoodMs)
         if (now >= call.endsAt) this.#end(call, call.trouble ?? unreachable(call, undefined))
         else if (now >= call.dueAt) this.#send(call)
       }
       this.#sweepLater()
     })
   }
+}
+
+/** By time that is not to count. */
+function putOff(call: Call, ms: number): void {
+  call.endsAt += ms
+  call.dueAt += ms
+  if (call.lostAt !== undefined) call.lostAt += ms
 }
 
 function refusalIn(body: Buffer): OperationError {

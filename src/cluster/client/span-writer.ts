@@ -16,6 +16,7 @@ import { logger } from '#base/log.ts'
 import { checkAborted } from '#store/abort.ts'
 import { type InodeId, inodeShard, shownInode } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
+import { afterRunning } from '#cluster/stood-still.ts'
 import type { Surroundings } from '#cluster/surroundings.ts'
 import type { Caller, Target } from '#cluster/wire/caller.ts'
 import type { Message } from '#cluster/wire/message.ts'
@@ -243,7 +244,7 @@ export class SpanWriter {
     const begunMs = clock.monotonicMs()
     const done = Promise.withResolvers<void>()
     let [open, isOver] = [permitted.length, false]
-    const wait = (ms: number): (() => void) => clock.after(ms, done.resolve)
+    const wait = (ms: number): (() => void) => afterRunning(clock, ms, done.resolve)
     const waits: (() => void)[] = []
     const settled = (): void => {
       open--

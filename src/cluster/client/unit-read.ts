@@ -16,6 +16,7 @@ import type { BufferMemory } from '#cluster/erasure/buffer-memory.ts'
 import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { type Piece, type SpanLayout, piecesOf } from '#cluster/erasure/layout.ts'
 import type { ReedSolomon } from '#cluster/erasure/reed-solomon.ts'
+import { afterRunning } from '#cluster/stood-still.ts'
 import type { Cancel, Clock } from '#cluster/surroundings.ts'
 
 import type { FetchedRange } from './block-caller.ts'
@@ -221,7 +222,7 @@ class UnitRead {
         this.#advance()
       },
     )
-    this.#cancelHedge ??= this.#options.clock.after(this.#options.hedgeMs, () => this.#hedge())
+    this.#cancelHedge ??= afterRunning(this.#options.clock, this.#options.hedgeMs, () => this.#hedge())
   }
 
   #drop(state: BlockState): void {

@@ -8,6 +8,7 @@
  */
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
+import { stoodStillMs } from '#cluster/stood-still.ts'
 import type { Address, Cancel, Link, Surroundings } from '#cluster/surroundings.ts'
 
 import { decode } from './codec.ts'
@@ -66,7 +67,7 @@ interface Call {
   readonly give: (body: Buffer) => void
   readonly fail: (error: OperationError) => void
   /** By the monotonic clock. */
-  readonly endsAt: number
+  endsAt: number
   /** Once it has a slot. */
   sending: { readonly id: RequestId; readonly isOwnSlot: boolean; readonly frame: Buffer } | undefined
   /** When to send it (again). */
@@ -334,21 +335,26 @@ export class Caller {
   #sweepLater(): void {
     if (this.#stopSweep !== undefined || this.#isClosed) return
     if (this.#calls.size === 0 && this.#waiting.size === 0) return
+    const sweepAt = this.#now() + SWEEP_MS
     this.#stopSweep = this.#surroundings.clock.after(SWEEP_MS, () => {
       this.#stopSweep = undefined
-      this.#sweep()
+      this.#sweep(stoodStillMs(this.#now(), sweepAt))
       this.#sweepLater()
     })
   }
 
-  #sweep(): void {
+  /** @param stoodMs time that is not to count */
+  #sweep(stoodMs: number): void {
     const now = this.#now()
     for (const call of [...this.#waiting]) {
+      call.endsAt += stoodMs
       if (now >= call.endsAt) this.#end(call, noSlot(call))
     }
     for (const call of [...this.#calls.values()]) {
       // Ended ones make room for others, which are not looked at here.
       if (call.isOver) continue
+      call.endsAt += stoodMs
+      call.dueAt += stoodMs
       if (now >= call.endsAt) this.#end(call, call.trouble ?? unreachable(call, undefined))
       else if (now >= call.dueAt) this.#sendAgain(call, now)
     }
