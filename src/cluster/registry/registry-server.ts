@@ -104,7 +104,6 @@ export class RegistryServer {
     const known = foundedCluster(machine.state)
     const cluster = known ?? options.cluster ?? clusterIdOf(options.surroundings.chance.bytes(CLUSTER_ID_BYTES))
     if (options.cluster !== undefined && options.cluster !== cluster) {
-      await machine.close()
       const detail = `its directory is that of the registry of cluster ${cluster}`
       throw new OperationError(
         'CLUSTER_MISMATCH',
