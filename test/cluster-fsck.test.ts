@@ -30,6 +30,7 @@ import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import { numberKey } from '#cluster/journal/keys.ts'
 import { LmdbEnvironment } from '#cluster/journal/lmdb-environment.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
+import { sealValue } from '#cluster/journal/sealed-value.ts'
 import { segmentName } from '#cluster/journal/segment.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
@@ -370,10 +371,11 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
     const renamed = key.replace(/small$/, 'smaller')
     const removal = lotOf(key, Buffer.alloc(0))
     removal.writeUInt32LE(0xffffffff, 2)
-    await environment.committed(environment.database('lots').put(numberKey(0), lotOf(renamed, value)))
-    await environment.committed(environment.database('lots').put(numberKey(1), removal))
-    const lots = Buffer.from(numberKey(applied) + numberKey(2), 'latin1')
-    await environment.committed(environment.database('facts').put('lots', lots))
+    const put = (database: string, at: string, bytes: Buffer): Promise<void> =>
+      environment.committed(environment.database(database).put(at, sealValue(at, bytes)))
+    await put('lots', numberKey(0), lotOf(renamed, value))
+    await put('lots', numberKey(1), removal)
+    await put('facts', 'lots', Buffer.from(numberKey(applied) + numberKey(2), 'latin1'))
     await environment.close()
     const { code, stdout } = await fsck(directory, '--list', '--path', '/papers')
     assert.equal(code, 0, stdout)

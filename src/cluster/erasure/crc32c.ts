@@ -30,6 +30,15 @@ export function crc32c(bytes: Uint8Array, crc = 0): number {
   return ~remainder >>> 0
 }
 
+/** The same of a text of which each character is one byte (latin1). */
+export function crc32cText(text: string): number {
+  let remainder = ~0
+  for (let at = 0; at < text.length; at++) {
+    remainder = (remainder >>> 8) ^ (BYTE_TABLE[(remainder ^ text.charCodeAt(at)) & 0xff] ?? 0)
+  }
+  return ~remainder >>> 0
+}
+
 /** The CRC of each page of a block, the last of which may be short, into `out`, which has a place for each. */
 export function crc32cPages(bytes: Uint8Array, pageBytes: number, out: Uint32Array): void {
   assert(Number.isInteger(pageBytes) && pageBytes > 0, 'a page has bytes')

@@ -191,6 +191,22 @@ test('after SIGKILL at any moment it is as of one commit, none before the last t
   }
 })
 
+/** CRC32C bit by bit, as docs/formats/blocks.md says. */
+function crcOf(bytes: Buffer): number {
+  let remainder = 0xffffffff
+  for (const byte of bytes) {
+    remainder ^= byte
+    for (let bit = 0; bit < 8; bit++) remainder = (remainder >>> 1) ^ ((remainder & 1) * 0x82f63b78)
+  }
+  return ~remainder >>> 0
+}
+
+function sealed(key: Buffer, value: Buffer): Buffer {
+  const seal = Buffer.alloc(4)
+  seal.writeUInt32LE(crcOf(Buffer.concat([key, value])))
+  return Buffer.concat([value, seal])
+}
+
 /** Writes into the file as docs/formats/journal.md says, past the code. */
 async function writeLots(file: string, count: number, hasHappened: boolean): Promise<void> {
   const root = lmdb.open<Buffer, Buffer>({ path: file, noSubdir: true, pageSize: 4096, maxDbs: 4, ...RAW })
@@ -198,10 +214,11 @@ async function writeLots(file: string, count: number, hasHappened: boolean): Pro
   for (let index = 0; index < count; index++) {
     const put = Buffer.concat([Buffer.from([2, 0, 1, 0, 0, 0]), Buffer.from(`p${index}!`)])
     const removed = Buffer.concat([Buffer.from([2, 0, 255, 255, 255, 255]), Buffer.from(`k${index}`)])
-    await lots?.put(Buffer.from([0, 0, 0, 0, 0, 0, index]), Buffer.concat([put, removed]))
+    const key = Buffer.from([0, 0, 0, 0, 0, 0, index])
+    await lots?.put(key, sealed(key, Buffer.concat([put, removed])))
   }
   const happened = Buffer.from([0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, count])
-  if (hasHappened) await facts?.put(Buffer.from('lots'), happened)
+  if (hasHappened) await facts?.put(Buffer.from('lots'), sealed(Buffer.from('lots'), happened))
   await root.close()
 }
 
@@ -222,6 +239,40 @@ test('a start finishes a commit of many lots that a crash broke off, and drops o
       await next.close()
     }
   }
+})
+
+test('[S168] a value, or a key, of which the disk has turned a bit over is damage, and others are read on', async () => {
+  using place = new Place()
+  const state = await openLmdbState(place.directory)
+  const long = Buffer.alloc(10_000, 'long value;')
+  await state.commit([...generation(50, 1), ['long', long], ['name/a', Buffer.alloc(0)]], 1)
+  await state.close()
+  const sound = readFileSync(place.file)
+  const damaged = { code: 'JOURNAL_CORRUPT', message: /^Cannot read the state: the value of key [0-9a-f]+ is damaged$/ }
+  const flips: [what: string, key: string][] = [
+    [`${'.'.repeat(39)}1`, 'k'],
+    ['long value;long', 'long'],
+    ['name/a', 'name/'],
+  ]
+  for (const [what, prefix] of flips) {
+    const flipped = Buffer.from(sound)
+    // Earlier versions of a page may be in the file, too.
+    for (let at = sound.indexOf(what); at !== -1; at = sound.indexOf(what, at + what.length)) {
+      flipped.writeUInt8(flipped.readUInt8(at + what.length - 1) ^ 1, at + what.length - 1)
+    }
+    writeFileSync(place.file, flipped)
+    const opened = await openLmdbState(place.directory)
+    assert.throws(() => pairsOf(opened, prefix, `${prefix}\xff`), damaged, what)
+    if (prefix === 'k') assert.throws(() => opened.get('k7'), damaged)
+    else assert.equal(opened.get('k7')?.toString(), '1'.padStart(40, '.'))
+    await opened.close()
+  }
+  // How far the state is, and whose it is.
+  const at = sound.lastIndexOf(Buffer.concat([Buffer.from('applied'), Buffer.from([0, 0, 0, 0, 0, 0, 1])]))
+  const flipped = Buffer.from(sound)
+  flipped.writeUInt8(3, at + 13)
+  writeFileSync(place.file, flipped)
+  await assert.rejects(openLmdbState(place.directory), damaged)
 })
 
 test('a full disk undoes a commit, and there are others when there is room', { skip: notRoot }, async () => {

@@ -4,7 +4,7 @@
  * A commit of many changes is done in lots, so that neither this thread nor a page of its cache is kept busy for long: the lots are
  * written beside the state first, and one durable transaction says that they are all there (the commit has happened); then
  * they are put into the state, lot by lot, and dropped with the last one. A start finishes what a crash broke off. Until all are in,
- * reads use lmdb's snapshot of before.
+ * reads use lmdb's snapshot of before. All values but the format's are sealed (`sealed-value.ts`).
  */
 import { join } from 'node:path'
 
@@ -14,10 +14,11 @@ import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 
 import { LmdbEnvironment, type LmdbDatabase } from './lmdb-environment.ts'
-import { NUMBER_BYTES, numberKey, numberOfKey, numberValue } from './keys.ts'
+import { NUMBER_BYTES, numberKey, numberValue, readNumber } from './keys.ts'
+import { openValue, sealValue } from './sealed-value.ts'
 import { type Change, type EachPair, type Key, KEY_BYTES_MAX, type StoredState } from './state.ts'
 
-export const STATE_FORMAT = 'eider state 1\n'
+export const STATE_FORMAT = 'eider state 2\n'
 /** Each takes this thread for about a millisecond. */
 const LOT_CHANGES = 512
 const LOT_BYTES = 1 << 20
@@ -65,7 +66,8 @@ class LmdbState implements StoredState {
   }
 
   get(key: Key): Buffer | undefined {
-    return this.#read(() => this.#pairs.get(key, this.#before))
+    const sealed = this.#read(() => this.#pairs.get(key, this.#before))
+    return sealed === undefined ? undefined : openValue(key, sealed)
   }
 
   range(from: Key, to: Key, each: EachPair): void {
@@ -90,7 +92,9 @@ class LmdbState implements StoredState {
         if (lots.length > 0) await this.#keepLot(lots.length, lot)
         lots.push(lot)
       }
-      if (lots.length > 1) await this.#environment.committed(this.#facts.put('lots', encodeLots(applied, lots.length)))
+      if (lots.length > 1) {
+        await this.#environment.committed(put(this.#facts, 'lots', encodeLots(applied, lots.length)))
+      }
       await this.#putLots(lots, applied)
     } finally {
       this.#isCommitting = false
@@ -114,14 +118,14 @@ class LmdbState implements StoredState {
     } else if (format !== STATE_FORMAT) {
       throw new OperationError('JOURNAL_CORRUPT', 'Cannot open the state: its format is none that this release knows')
     }
-    this.#applied = applied === undefined ? 0 : numberOfKey(applied.toString('latin1'), 0)
+    this.#applied = applied === undefined ? 0 : readNumber(openValue('applied', applied), 0)
     if (kept === undefined) return this.#dropLots()
-    const [through, count] = decodeLots(kept)
+    const [through, count] = decodeLots(openValue('lots', kept))
     const lots = Array.from({ length: count }, (_, index) => {
       const lot = this.#read(() => this.#lots.get(lotKey(index)))
       if (lot === undefined)
         throw new OperationError('JOURNAL_CORRUPT', `Cannot open the state: lot ${index} is missing`)
-      return decodeLot(lot)
+      return decodeLot(openValue(lotKey(index), lot))
     })
     await this.#putLots(lots, through)
   }
@@ -136,7 +140,7 @@ class LmdbState implements StoredState {
   }
 
   #keepLot(index: number, lot: readonly Change[]): Promise<void> {
-    return this.#environment.committed(this.#lots.put(lotKey(index), encodeLot(lot)))
+    return this.#environment.committed(put(this.#lots, lotKey(index), encodeLot(lot)))
   }
 
   /** The number changes with the last one. */
@@ -147,7 +151,7 @@ class LmdbState implements StoredState {
       for (const lot of lots.slice(0, -1)) await this.#environment.batch(() => this.#queue(lot))
       await this.#environment.batch(() => {
         this.#queue(lots.at(-1) ?? [])
-        void this.#facts.put('applied', numberValue(applied))
+        void put(this.#facts, 'applied', numberValue(applied))
         if (lots.length < 2) return
         void this.#facts.remove('lots')
         for (const index of lots.keys()) void this.#lots.remove(lotKey(index))
@@ -163,7 +167,7 @@ class LmdbState implements StoredState {
   }
 
   #queue(lot: readonly Change[]): void {
-    for (const [key, value] of lot) void (value === null ? this.#pairs.remove(key) : this.#pairs.put(key, value))
+    for (const [key, value] of lot) void (value === null ? this.#pairs.remove(key) : put(this.#pairs, key, value))
   }
 
   #each(options: Parameters<LmdbDatabase['getRange']>[0], each: EachPair): void {
@@ -172,7 +176,7 @@ class LmdbState implements StoredState {
       for (;;) {
         // What `each` throws is the caller's.
         const { done, value: pair } = this.#read(() => pairs.next())
-        if (done === true || !each(pair.key, pair.value)) return
+        if (done === true || !each(pair.key, openValue(pair.key, pair.value))) return
       }
     } finally {
       // Gives the cursor back; one that has come to its end has done so.
@@ -187,6 +191,10 @@ class LmdbState implements StoredState {
   #checkUsable(): void {
     if (this.#failure !== undefined) throw this.#failure
   }
+}
+
+function put(database: LmdbDatabase, key: Key, value: Buffer): Promise<unknown> {
+  return database.put(key, sealValue(key, value))
 }
 
 function* inLots(changes: Iterable<Change>): Generator<Change[], void, undefined> {
@@ -241,8 +249,7 @@ function encodeLots(applied: number, count: number): Buffer {
 }
 
 export function decodeLots(encoded: Buffer): readonly [applied: number, count: number] {
-  const text = encoded.toString('latin1')
-  return [numberOfKey(text, 0), numberOfKey(text, NUMBER_BYTES)]
+  return [readNumber(encoded, 0), readNumber(encoded, NUMBER_BYTES)]
 }
 
 export function lotKey(index: number): Key {

@@ -11,17 +11,18 @@ import { join } from 'node:path'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { lockHolder, tryLock } from '#os/flock.ts'
 import { CoordinatorMachine, ownClient } from '#cluster/coordinator/coordinator-machine.ts'
-import { numberOfKey } from '#cluster/journal/keys.ts'
+import { readNumber } from '#cluster/journal/keys.ts'
 import { decodeLot, decodeLots, lotKey, STATE_FORMAT } from '#cluster/journal/lmdb-state.ts'
+import { findValue, openValue, shownKey } from '#cluster/journal/sealed-value.ts'
 import { damagedGroup, numberOfSegment, readSegment } from '#cluster/journal/segment.ts'
-import type { StateReader } from '#cluster/journal/state.ts'
+import type { EachPair, Key, StateReader } from '#cluster/journal/state.ts'
 import { WorkingBatch, WorkingState } from '#cluster/journal/working-state.ts'
 import { ownMessages } from '#cluster/shard/own-messages.ts'
 import { SHARDS_KEY } from '#cluster/shard/records.ts'
 import { decodeEntry } from '#cluster/shard/shard-entry.ts'
 import { ShardMachine } from '#cluster/shard/shard-machine.ts'
 
-import { LmdbFile } from './lmdb-file.ts'
+import { LmdbFile, type LmdbTree } from './lmdb-file.ts'
 
 /** Told of what is damaged, in words that follow the name of the directory. */
 export type OnDamage = (detail: string) => void
@@ -100,10 +101,10 @@ function readMachine(files: Files, onDamage: OnDamage): Omit<MachineState, 'clos
     throw new OperationError('JOURNAL_CORRUPT', 'Cannot read the state: its format is none that this release knows')
   }
   const applied = facts.get('applied')
-  const working = new WorkingState(files.state.database('pairs'))
-  let through = applied === undefined ? 0 : numberOfKey(applied.toString('latin1'), 0)
+  const working = new WorkingState(new SealedPairs(files.state.database('pairs'), onDamage))
+  let through = applied === undefined ? 0 : readNumber(openValue('applied', applied), 0)
   const lots = facts.get('lots')
-  if (lots !== undefined) through = putLots(files.state, working, lots, onDamage)
+  if (lots !== undefined) through = putLots(files.state, working, openValue('lots', lots), onDamage)
   const kind = kindOf(working, files.journal, through)
   if (kind === undefined) return undefined
   const machine = kind === 'shards' ? new ShardMachine() : new CoordinatorMachine()
@@ -120,8 +121,10 @@ function putLots(file: LmdbFile, working: WorkingState, encoded: Buffer, onDamag
   const [through, count] = decodeLots(encoded)
   const lots = file.database('lots')
   for (let index = 0; index < count; index++) {
-    const lot = lots.get(lotKey(index))
-    if (lot === undefined) onDamage(`state: lot ${index} of a commit is missing`)
+    const sealed = lots.get(lotKey(index))
+    const lot = sealed === undefined ? undefined : findValue(lotKey(index), sealed)
+    if (lot === undefined)
+      onDamage(`state: lot ${index} of a commit is ${sealed === undefined ? 'missing' : 'damaged'}`)
     else for (const [key, value] of decodeLot(lot)) working.change(key, value, through)
   }
   return through
@@ -168,6 +171,44 @@ function replay(
   } catch (error) {
     // What was acknowledged after that is lost with it.
     onDamage(`journal: entries from ${next} on cannot be applied: ${(error as Error).message}`)
+  }
+}
+
+/** The pairs of a state but those that are damaged, of each of which it is told once. */
+class SealedPairs implements StateReader {
+  readonly #tree: LmdbTree
+  readonly #onDamage: OnDamage
+  readonly #told = new Set<Key>()
+
+  constructor(tree: LmdbTree, onDamage: OnDamage) {
+    this.#tree = tree
+    this.#onDamage = onDamage
+  }
+
+  get(key: Key): Buffer | undefined {
+    const sealed = this.#tree.get(key)
+    return sealed === undefined ? undefined : this.#open(key, sealed)
+  }
+
+  range(from: Key, to: Key, each: EachPair): void {
+    this.#tree.range(from, to, (key, sealed) => this.#give(key, sealed, each))
+  }
+
+  rangeBackwards(from: Key, to: Key, each: EachPair): void {
+    this.#tree.rangeBackwards(from, to, (key, sealed) => this.#give(key, sealed, each))
+  }
+
+  #give(key: Key, sealed: Buffer, each: EachPair): boolean {
+    const value = this.#open(key, sealed)
+    return value === undefined || each(key, value)
+  }
+
+  #open(key: Key, sealed: Buffer): Buffer | undefined {
+    const value = findValue(key, sealed)
+    if (value !== undefined || this.#told.has(key)) return value
+    this.#told.add(key)
+    this.#onDamage(`state: the value of ${shownKey(key)} is damaged`)
+    return undefined
   }
 }
 

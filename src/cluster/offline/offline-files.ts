@@ -3,7 +3,8 @@
  * suffice. Nothing that is read is taken for right before its checksums say so.
  */
 import { OperationError } from '#base/errors.ts'
-import { SpanReader } from '#cluster/client/span-reader.ts'
+import { type Piece, readPieces } from '#cluster/client/pieces.ts'
+import { SpanReader, type SpanSource } from '#cluster/client/span-reader.ts'
 import type { KnownDisk } from '#cluster/client/disk-choice.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
 import { inodeShard, type InodeId, inodeType, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
@@ -119,14 +120,22 @@ export class OfflineFiles {
   }
 
   /** All bytes of a file. @throws SPANS_LOST, INODE_NOT_FOUND, WIRE_MALFORMED */
-  async *read(file: InodeId, signal?: AbortSignal): AsyncGenerator<Buffer> {
-    const state = this.#stateOf(file)
+  read(file: InodeId, signal?: AbortSignal): AsyncGenerator<Buffer> {
     const { size } = this.status(file)
-    const source = {
+    return this.#reader.read(this.#sourceOf(file), 0, size, signal)
+  }
+
+  /** The same, with its holes as such. @throws the same */
+  pieces(file: InodeId, signal?: AbortSignal): AsyncGenerator<Piece> {
+    return readPieces(this.#reader, this.#sourceOf(file), signal)
+  }
+
+  #sourceOf(file: InodeId): SpanSource {
+    const state = this.#stateOf(file)
+    return {
       file,
-      spansFrom: async (offset: number) => reads.spans(state, inodeShard(file), { file, offset, limit: SPANS_PAGE }),
+      spansFrom: async (offset) => reads.spans(state, inodeShard(file), { file, offset, limit: SPANS_PAGE }),
     }
-    yield* this.#reader.read(source, 0, size, signal)
   }
 
   /** What a symlink leads to. @throws the same */

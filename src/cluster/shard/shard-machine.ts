@@ -96,7 +96,9 @@ export class ShardMachine implements Machine<ShardEntry, Answer> {
     try {
       given = { body: apply({ batch, timeUs, shard, chosen }, bodyOf(entry.frame)) }
     } catch (error) {
-      if (!isOperationError(error) || error.code === 'WIRE_MALFORMED' || saysLater(error)) throw error
+      // What the disk made of a record is no answer for good: the directory may be restored.
+      if (!isOperationError(error) || isOperationError(error, 'WIRE_MALFORMED', 'JOURNAL_CORRUPT') || saysLater(error))
+        throw error
       assert(!batch.isChanged, 'what is refused changes nothing')
       given = { refusal: error }
     }
