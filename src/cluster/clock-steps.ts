@@ -21,13 +21,13 @@ export class ClockSteps {
 
   /** The time of day is as it should be now. */
   accept(): void {
-    this.#offsetMs = this.#difference()
+    this.#offsetMs = this.#clock.nowMs() - this.#clock.monotonicMs()
     this.#sleptMs = this.#clock.sleptMs()
   }
 
-  /** By how much it was set ahead since then, all in all; negative: back. */
-  stepMs(): number {
-    const step = this.#difference() - this.#offsetMs
+  /** By how much it was set ahead since then, all in all; negative: back. @param wallMs the time of day now, of who has asked for it */
+  stepMs(wallMs = this.#clock.nowMs()): number {
+    const step = wallMs - this.#clock.monotonicMs() - this.#offsetMs
     if (Math.abs(step) <= CLOCK_STEP_MS_MAX) return step
     // That is asked of the system, so only where something is strange.
     const slept = this.#clock.sleptMs() - this.#sleptMs
@@ -38,10 +38,7 @@ export class ClockSteps {
 
   /** The time of day if nobody had set it. */
   nowMs(): number {
-    return this.#clock.nowMs() - this.stepMs()
-  }
-
-  #difference(): number {
-    return this.#clock.nowMs() - this.#clock.monotonicMs()
+    const wallMs = this.#clock.nowMs()
+    return wallMs - this.stepMs(wallMs)
   }
 }

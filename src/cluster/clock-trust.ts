@@ -45,10 +45,7 @@ export class ClockTrust {
   }
 
   get isTrusted(): boolean {
-    if (this.#steps === undefined && !this.#isOff) return false
-    const isTrusted = !this.#isOff && Math.abs(this.#stepMs()) <= CLOCK_STEP_MS_MAX
-    if (isTrusted !== this.#told) this.#tell(isTrusted)
-    return isTrusted
+    return this.#isTrustedAt(this.#clock.nowMs())
   }
 
   /** Undefined before anything is known. */
@@ -66,7 +63,8 @@ export class ClockTrust {
 
   /** The time of day by a clock that is trusted; else by what it was before, or that of the registry. Undefined where none of them is known. */
   nowMs(): number | undefined {
-    if (this.isTrusted) return this.#clock.nowMs()
+    const wallMs = this.#clock.nowMs()
+    if (this.#isTrustedAt(wallMs)) return wallMs
     if (this.#steps !== undefined) return this.#steps.nowMs()
     return this.#registryOffsetMs === undefined ? undefined : this.#clock.monotonicMs() + this.#registryOffsetMs
   }
@@ -90,8 +88,15 @@ export class ClockTrust {
     void this.isTrusted
   }
 
-  #stepMs(): number {
-    return this.#steps?.stepMs() ?? 0
+  #isTrustedAt(wallMs: number): boolean {
+    if (this.#steps === undefined && !this.#isOff) return false
+    const isTrusted = !this.#isOff && Math.abs(this.#stepMs(wallMs)) <= CLOCK_STEP_MS_MAX
+    if (isTrusted !== this.#told) this.#tell(isTrusted)
+    return isTrusted
+  }
+
+  #stepMs(wallMs?: number): number {
+    return this.#steps?.stepMs(wallMs) ?? 0
   }
 
   #trouble(): string {

@@ -69,6 +69,21 @@ describe('Heartbeat', () => {
     beats.heartbeat.stop()
   })
 
+  test('what it does may ask for the next one, which comes after it', async () => {
+    let underWay = 0
+    let asks = 3
+    const beats: Beats = new Beats(async () => {
+      assert.equal(++underWay, 1)
+      if (asks-- > 0) beats.heartbeat.now()
+      await Promise.resolve()
+      underWay--
+    })
+    beats.heartbeat.now()
+    await beats.pass(10)
+    assert.equal(beats.times.length, 4)
+    beats.heartbeat.stop()
+  })
+
   test('tells trouble when it begins, when it is another one, and when it is over', async () => {
     const beats = new Beats()
     beats.heartbeat.now()

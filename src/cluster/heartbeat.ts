@@ -45,15 +45,20 @@ export class Heartbeat {
   /** Resolves when the one that is under way has ended, or one that begins now. */
   joined(): Promise<void> {
     if (this.#isStopped) return Promise.resolve()
+    if (this.#underWay !== undefined) return this.#underWay
     this.#cancel?.()
-    this.#underWay ??= this.#beat().then(() => {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    // Before it begins: what it does may ask for the next one.
+    this.#underWay = promise
+    void this.#beat().then(() => {
       this.#underWay = undefined
+      resolve()
       const isDueAgain = this.#isDueAgain
       this.#isDueAgain = false
       if (isDueAgain) this.now()
       else this.#later()
     })
-    return this.#underWay
+    return promise
   }
 
   stop(): void {

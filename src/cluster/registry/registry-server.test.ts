@@ -13,6 +13,7 @@ import { bodyOf, decodeError, encodeRequest, readHeader } from '#cluster/wire/en
 import type { Message } from '#cluster/wire/message.ts'
 
 import { clusterHealth, totalsOf } from './cluster-health.ts'
+import { REGISTRY_MACHINE } from './registry-machine.ts'
 import { registryMessages as messages } from './registry-messages.ts'
 import { shownCluster } from './registry-status.ts'
 import { RegistryServer, type RegistryServerOptions } from './registry-server.ts'
@@ -397,6 +398,16 @@ describe('RegistryServer', () => {
     running.delete(registry)
     assert.equal(again.server.cluster, cluster)
     assert.notEqual((await Registry.start()).server.cluster, cluster, 'another one is another cluster')
+  })
+
+  it('[S165] becomes a cluster where it was begun before there were ids', async () => {
+    const journal = new MemoryJournal()
+    await journal.append(1, [REGISTRY_MACHINE.encode({ kind: 'started' })])
+    const registry = await Registry.start(journal)
+    const { cluster } = registry.server
+    const again = await Registry.start(registry.journal.crash(false), registry.stored.crash(false))
+    running.delete(registry)
+    assert.equal(again.server.cluster, cluster)
   })
 
   it('[S165] takes the place of one that was lost where it is told so, and only where nothing is known yet', async () => {
