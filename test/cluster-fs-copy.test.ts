@@ -4,11 +4,15 @@ import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import {
   chmodSync,
+  closeSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  openSync,
   readFileSync,
+  readSync,
   readlinkSync,
   rmSync,
   statSync,
@@ -17,6 +21,7 @@ import {
   unlinkSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
@@ -139,6 +144,49 @@ test('what cannot be copied is told by name, and all else is copied', async () =
   }
 })
 
+test('holes stay holes, on their way in, within and out', async () => {
+  await using cluster = await TestCluster.start()
+  const tebibyte = 2 ** 40
+  const path = join(cluster.directory, 'sparse')
+  const content = randomBytes(3 * MIB)
+  const fd = openSync(path, 'w')
+  writeSync(fd, content, 0, content.length, tebibyte / 2)
+  ftruncateSync(fd, tebibyte)
+  closeSync(fd)
+  await done(cluster, 'cp', 'sparse', ':/sparse')
+  await done(cluster, 'cp', ':/sparse', ':/again')
+  await done(cluster, 'cp', ':/again', 'back')
+  const back = join(cluster.directory, 'back')
+  const stats = statSync(back)
+  assert.equal(stats.size, tebibyte)
+  assert.ok(stats.blocks * 512 < 4 * MIB, 'nothing else is stored')
+  const read = Buffer.alloc(content.length)
+  const from = openSync(back, 'r')
+  readSync(from, read, 0, read.length, tebibyte / 2)
+  closeSync(from)
+  assert.ok(read.equals(content))
+  const [physical] = (await done(cluster, 'du', '--physical', '/again', '--json')).trimEnd().split('\n')
+  const { bytes } = JSON.parse(physical ?? '') as { bytes: number }
+  assert.ok(bytes < 8 * MIB, `${bytes} bytes on disks`)
+})
+
+test('a symlink that ends with a slash is the directory that it leads to, on both sides', async () => {
+  await using cluster = await TestCluster.start({ disks: 1 })
+  const path = (name: string): string => join(cluster.directory, name)
+  mkdirSync(path('real'))
+  writeFileSync(join(path('real'), 'file'), 'x')
+  symlinkSync('real', path('link'))
+  await done(cluster, 'cp', '-r', 'link', ':/as-link')
+  await done(cluster, 'cp', '-r', 'link/', ':/as-directory')
+  assert.equal(await done(cluster, 'cat', '/as-directory/file'), 'x')
+  assert.match(await done(cluster, 'stat', '/as-link'), /^type=SYMLINK$/m)
+  await done(cluster, 'cp', ':/as-directory/file', 'link')
+  assert.ok(lstatSync(path('link')).isSymbolicLink(), 'what is copied goes into the directory, and not in its place')
+  const refused = await cluster.fs('cp', 'real/file/', ':/file')
+  assert.equal(refused.code, 1)
+  assert.match(refused.stderr, /ENOTDIR/)
+})
+
 test('standard input of any length takes bounded memory, and comes back through a pipe', async () => {
   await using cluster = await TestCluster.start()
   const bytes = Number(process.env['EIDER_TEST_STDIN_BYTES'] ?? 320 * MIB)
@@ -162,7 +210,7 @@ test('a copy that is interrupted ends at once, and nothing has its name', async 
   while ((await done(cluster, 'visit_eden')) === '') assert.equal(copying.child.exitCode, null)
   copying.child.kill('SIGINT')
   assert.equal(await copying.ended, 1)
-  assert.match(copying.stderr, /^eider: Cannot .*$/m)
+  assert.match(copying.stderr, /^eider: Cannot finish: SIGINT received\n {2}hint: .*no file is half written/m)
   assert.equal(await done(cluster, 'ls', '/'), '')
 })
 

@@ -62,6 +62,10 @@ test('names are kept as they are, whatever is in them, and listed in order of by
     ['/names/*', '/names/ü', '/names/\u{1f600}'],
   )
   assert.match(await failed(1, 'mkdir', `/names/${'x'.repeat(256)}`), /255 bytes/)
+  assert.match(
+    await failed(1, 'ls', `/${'x'.repeat(100_000)}/y`),
+    /^eider: Cannot use "x{40}…" as a name: it has 100000 bytes\n/,
+  )
   await done('rm', '-r', '/names')
   assert.equal(await done('find', '/', '--name', 'names'), '')
 })

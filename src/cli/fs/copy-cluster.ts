@@ -3,6 +3,7 @@ import { posix } from 'node:path'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import type { NewAttributes, Place, Slot } from '#cluster/client/cluster-client.ts'
+import type { Piece } from '#cluster/client/pieces.ts'
 import { type InodeId, inodeType, ROOT_INODE } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import { EMPTY_POLICY, INLINE_BYTES_MAX, type Policy, type Status } from '#cluster/wire/forms.ts'
@@ -70,10 +71,10 @@ export class ClusterEnd implements CopySource, CopyTarget {
     }
   }
 
-  async *read(path: string, _node: CopyNode, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *read(path: string, _node: CopyNode, signal: AbortSignal): AsyncGenerator<Piece> {
     const inode = await this.#inodeOf(path)
     this.#forget(path)
-    yield* this.#session.files.read(inode, 0, Number.MAX_SAFE_INTEGER, signal)
+    yield* this.#session.files.pieces(inode, signal)
   }
 
   async linkTarget(path: string): Promise<string> {
@@ -92,7 +93,7 @@ export class ClusterEnd implements CopySource, CopyTarget {
     this.#inodes.set(path, inode)
   }
 
-  async writeFile(path: string, node: CopyNode, bytes: AsyncIterable<Uint8Array>, more: CopyExtras): Promise<number> {
+  async writeFile(path: string, node: CopyNode, pieces: AsyncIterable<Piece>, more: CopyExtras): Promise<number> {
     const slot = await this.#slotOf(path)
     const policy = await this.#policyOf(slot.directory)
     const file = {
@@ -103,7 +104,7 @@ export class ClusterEnd implements CopySource, CopyTarget {
       sizeHint: node.size > 0 ? node.size : undefined,
       onSpan: (form: Parameters<typeof warnOfSpan>[1]) => warnOfSpan(this.#session, form),
     }
-    return (await this.#session.files.write(file, bytes, more.signal)).size
+    return (await this.#session.files.write(file, pieces, more.signal)).size
   }
 
   async makeSymlink(path: string, node: CopyNode, target: string, more: CopyExtras): Promise<void> {

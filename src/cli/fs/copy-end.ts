@@ -1,5 +1,6 @@
 /** What `cp` copies from and to: a tree, on this machine or in the cluster, named by paths that only the end itself takes apart. */
 import type { OperationError } from '#base/errors.ts'
+import type { Piece } from '#cluster/client/pieces.ts'
 
 export type CopyKind = 'file' | 'directory' | 'symlink'
 
@@ -11,6 +12,8 @@ export interface CopyNode {
   readonly uid: number
   readonly gid: number
   readonly mtime: number
+  /** Less of it is stored than it has bytes. */
+  readonly hasHoles?: boolean
 }
 
 export interface CopySource {
@@ -21,8 +24,8 @@ export interface CopySource {
   /** The names in a directory; an error for one that nothing can be called elsewhere. @throws the same */
   names(path: string): AsyncIterable<string | OperationError>
   below(path: string, name: string): string
-  /** A chunk is used up when the next one is asked for. */
-  read(path: string, node: CopyNode, signal: AbortSignal): AsyncIterable<Uint8Array>
+  /** A piece is used up when the next one is asked for. */
+  read(path: string, node: CopyNode, signal: AbortSignal): AsyncIterable<Piece>
   linkTarget(path: string): Promise<string>
   xattrs(path: string): Promise<ReadonlyMap<string, Buffer>>
 }
@@ -35,7 +38,7 @@ export interface CopyTarget {
   /** One that is there, or is now. */
   makeDirectory(path: string, node: CopyNode): Promise<void>
   /** Makes or replaces a file as a whole. Gives how many bytes it has. */
-  writeFile(path: string, node: CopyNode, bytes: AsyncIterable<Uint8Array>, more: CopyExtras): Promise<number>
+  writeFile(path: string, node: CopyNode, pieces: AsyncIterable<Piece>, more: CopyExtras): Promise<number>
   makeSymlink(path: string, node: CopyNode, target: string, more: CopyExtras): Promise<void>
   /** Gives a directory its attributes, once all in it is there. */
   finishDirectory(path: string, node: CopyNode, more: CopyExtras): Promise<void>

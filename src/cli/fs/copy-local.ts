@@ -1,16 +1,32 @@
 /**
  * This machine as an end of `cp`. A file is written beside its place and renamed into it when it is whole. What is not a file, directory or
  * symlink, and names that are no UTF-8, are refused by name. Directories of the target that are symlinks are not entered below the
- * one that was named.
+ * one that was named. Holes are neither read nor written.
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, openSync } from 'node:fs'
-import { chmod, lchown, lstat, mkdir, open, opendir, readlink, rename, symlink, unlink } from 'node:fs/promises'
+import { type BigIntStats, closeSync, constants, fstatSync, openSync } from 'node:fs'
+import {
+  chmod,
+  type FileHandle,
+  lchown,
+  lstat,
+  mkdir,
+  open,
+  opendir,
+  readlink,
+  realpath,
+  rename,
+  stat,
+  symlink,
+  unlink,
+} from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import { OperationError } from '#base/errors.ts'
 import { timestamp } from '#base/time.ts'
+import { HOLE_BYTES_MIN, isHole, type Piece } from '#cluster/client/pieces.ts'
 import { O_PATH } from '#os/at.ts'
+import { nextData, nextHole } from '#os/file-range.ts'
 import { changeTimes } from '#os/inode.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { checkAborted } from '#store/abort.ts'
@@ -23,11 +39,22 @@ const CHUNK_BYTES = 1 << 20
 const CHUNK_BYTES_MIN = 4096
 /** What a mode has beside the type of its file. */
 const MODE_BITS = 0o7777
+/** What the blocks of a file are counted in. */
+const SECTOR_BYTES = 512n
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export class LocalEnd implements CopySource, CopyTarget {
-  /** Directories that this has made or found, whose attributes may forbid what is still to be done in them. */
-  readonly #made = new Set<string>()
+  readonly #onChanged: (path: string) => void
+
+  /** `onChanged`: somebody has written to a file while it was read, so that what was read may be a bit of both. */
+  constructor(onChanged: (path: string) => void = () => undefined) {
+    this.#onChanged = onChanged
+  }
+
+  /** Where a path leads when symlinks are followed. @throws LOCAL_FAILED */
+  static followed(path: string): Promise<string> {
+    return local(`read "${path}"`, () => realpath(`${path}/`))
+  }
 
   shown(path: string): string {
     return path
@@ -46,38 +73,17 @@ export class LocalEnd implements CopySource, CopyTarget {
 
   async node(path: string): Promise<CopyNode> {
     const stats = await local(`read "${path}"`, () => lstat(path, { bigint: true }))
-    const kind = stats.isFile()
-      ? 'file'
-      : stats.isDirectory()
-        ? 'directory'
-        : stats.isSymbolicLink()
-          ? 'symlink'
-          : undefined
-    if (kind === undefined) {
-      throw new OperationError(
-        'OPERATION_NOT_PERMITTED',
-        `Cannot copy "${path}": it is no file, directory or symlink`,
-        {
-          hint: 'The cluster has nothing of that kind.',
-        },
-      )
-    }
-    return {
-      kind,
-      size: Number(stats.size),
-      mode: Number(stats.mode) & MODE_BITS,
-      uid: Number(stats.uid),
-      gid: Number(stats.gid),
-      mtime: Number(stats.mtimeNs / 1000n),
-    }
+    const node = nodeOf(stats)
+    if (node !== undefined) return node
+    throw new OperationError('OPERATION_NOT_PERMITTED', `Cannot copy "${path}": it is no file, directory or symlink`, {
+      hint: 'The cluster has nothing of that kind.',
+    })
   }
 
   async kindAt(path: string): Promise<CopyKind | undefined> {
     try {
       // What is named on the command line may be a symlink to a directory.
-      const stats = await lstat(path)
-      if (stats.isDirectory()) return 'directory'
-      return stats.isSymbolicLink() ? 'symlink' : 'file'
+      return (await stat(path)).isDirectory() ? 'directory' : 'file'
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
       throw localError(`write "${path}"`, error)
@@ -93,18 +99,12 @@ export class LocalEnd implements CopySource, CopyTarget {
     }
   }
 
-  async *read(path: string, { size }: CopyNode, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *read(path: string, node: CopyNode, signal: AbortSignal): AsyncGenerator<Piece> {
     await using file = await local(`read "${path}"`, () => open(path, constants.O_RDONLY | constants.O_NOFOLLOW))
-    const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, Math.max(CHUNK_BYTES_MIN, size + 1)))
-    for (let at = 0; ;) {
-      checkAborted(`read "${path}"`, signal)
-      const { bytesRead } = await local(`read "${path}"`, () => file.read(buffer, 0, buffer.length, null))
-      if (bytesRead === 0) return
-      yield buffer.subarray(0, bytesRead)
-      at += bytesRead
-      // There was room for more, and there is none: another read to be told so would double the reads of small files.
-      if (at === size && bytesRead < buffer.length) return
-    }
+    if (node.hasHoles === true) yield* readHoley(path, file, signal)
+    else yield* readBytes(path, file, node.size, signal)
+    const now = nodeOf(fstatSync(file.fd, { bigint: true }))
+    if (now?.size !== node.size || now.mtime !== node.mtime) this.#onChanged(path)
   }
 
   linkTarget(path: string): Promise<string> {
@@ -132,21 +132,16 @@ export class LocalEnd implements CopySource, CopyTarget {
         throw new OperationError('DIRECTORY_EXPECTED', `Cannot make directory "${path}": something else has its name`)
       }
     }
-    this.#made.add(path)
   }
 
-  async writeFile(path: string, node: CopyNode, bytes: AsyncIterable<Uint8Array>, more: CopyExtras): Promise<number> {
-    const partial = join(dirname(path), `.${basename(path).slice(0, 100)}.${randomBytes(6).toString('hex')}`)
+  async writeFile(path: string, node: CopyNode, pieces: AsyncIterable<Piece>, more: CopyExtras): Promise<number> {
+    const partial = besides(path)
     return local(`write "${path}"`, async () => {
       const file = await open(partial, 'wx', 0o600)
       try {
         let size = 0
         try {
-          for await (const chunk of bytes) {
-            for (let at = 0; at < chunk.length;)
-              at += (await file.write(chunk, at, chunk.length - at, size + at)).bytesWritten
-            size += chunk.length
-          }
+          size = await writePieces(file, pieces)
         } finally {
           await file.close()
         }
@@ -161,7 +156,7 @@ export class LocalEnd implements CopySource, CopyTarget {
   }
 
   async makeSymlink(path: string, node: CopyNode, target: string, { keepsOwner }: CopyExtras): Promise<void> {
-    const partial = join(dirname(path), `.${basename(path).slice(0, 100)}.${randomBytes(6).toString('hex')}`)
+    const partial = besides(path)
     await local(`make symlink "${path}"`, async () => {
       await symlink(target, partial)
       try {
@@ -186,6 +181,100 @@ export class LocalEnd implements CopySource, CopyTarget {
     await chmod(path, mode)
     setTime(path, mtime)
   }
+}
+
+/** A name in the same directory that nobody has, and that is not too long however many bytes its characters take. */
+function besides(path: string): string {
+  return join(dirname(path), `.${basename(path).slice(0, 40)}.${randomBytes(6).toString('hex')}`)
+}
+
+/** Undefined for what can be no part of a copy. */
+function nodeOf(stats: BigIntStats): CopyNode | undefined {
+  const kind = stats.isFile()
+    ? 'file'
+    : stats.isDirectory()
+      ? 'directory'
+      : stats.isSymbolicLink()
+        ? 'symlink'
+        : undefined
+  if (kind === undefined) return undefined
+  return {
+    kind,
+    size: Number(stats.size),
+    mode: Number(stats.mode) & MODE_BITS,
+    uid: Number(stats.uid),
+    gid: Number(stats.gid),
+    mtime: microseconds(stats.mtimeNs),
+    hasHoles: stats.size >= HOLE_BYTES_MIN && stats.blocks * SECTOR_BYTES < stats.size,
+  }
+}
+
+/** Rounded down, which division does not do before 1970. */
+function microseconds(nanoseconds: bigint): number {
+  const towardsZero = nanoseconds / 1000n
+  return Number(nanoseconds % 1000n < 0n ? towardsZero - 1n : towardsZero)
+}
+
+async function* readBytes(
+  path: string,
+  file: FileHandle,
+  size: number,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, Math.max(CHUNK_BYTES_MIN, size + 1)))
+  for (let at = 0; ;) {
+    checkAborted(`read "${path}"`, signal)
+    const { bytesRead } = await local(`read "${path}"`, () => file.read(buffer, 0, buffer.length, null))
+    if (bytesRead === 0) return
+    yield buffer.subarray(0, bytesRead)
+    at += bytesRead
+    // There was room for more, and there is none: another read to be told so would double the reads of small files.
+    if (at === size && bytesRead < buffer.length) return
+  }
+}
+
+/** Holes that are too small to be told of are read. */
+async function* readHoley(path: string, file: FileHandle, signal: AbortSignal): AsyncGenerator<Piece> {
+  const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+  for (let at = 0; ;) {
+    const from = at
+    const data = await local(`read "${path}"`, async () => nextData(file.fd, from))
+    // After the last of the data there is only a hole, if anything.
+    const next = data ?? fstatSync(file.fd).size
+    if (next - at >= HOLE_BYTES_MIN) {
+      yield { zeros: next - at }
+      at = next
+    }
+    const end = data === undefined ? next : await local(`read "${path}"`, async () => nextHole(file.fd, data))
+    while (at < end) {
+      checkAborted(`read "${path}"`, signal)
+      const position = at
+      const length = Math.min(buffer.length, end - position)
+      const { bytesRead } = await local(`read "${path}"`, () => file.read(buffer, 0, length, position))
+      // It was cut meanwhile.
+      if (bytesRead === 0) return
+      yield buffer.subarray(0, bytesRead)
+      at += bytesRead
+    }
+    if (data === undefined) return
+  }
+}
+
+/** Into a file with nothing in it; gives how many bytes it has then. */
+async function writePieces(file: FileHandle, pieces: AsyncIterable<Piece>): Promise<number> {
+  let size = 0
+  let isHoleLast = false
+  for await (const piece of pieces) {
+    isHoleLast = isHole(piece)
+    if (isHole(piece)) {
+      size += piece.zeros
+      continue
+    }
+    for (let at = 0; at < piece.length;) at += (await file.write(piece, at, piece.length - at, size + at)).bytesWritten
+    size += piece.length
+  }
+  if (isHoleLast) await file.truncate(size)
+  return size
 }
 
 /** To the microsecond, which Node's own call loses. */

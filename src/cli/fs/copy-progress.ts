@@ -1,4 +1,6 @@
 /** What a copy has done so far, and on a terminal a line that says so, from the first second on. */
+import { isHole, type Piece } from '#cluster/client/pieces.ts'
+
 import type { CopyKind } from './copy-end.ts'
 import type { FsSession } from './session.ts'
 import { about, counted } from '#cli/status-screen.ts'
@@ -43,11 +45,11 @@ export class CopyProgress {
     else this.#directories++
   }
 
-  /** The bytes as they come, counted. */
-  async *counted(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    for await (const chunk of bytes) {
-      this.#bytes += chunk.length
-      yield chunk
+  /** The pieces as they come, their bytes counted. */
+  async *counted(pieces: AsyncIterable<Piece>): AsyncGenerator<Piece> {
+    for await (const piece of pieces) {
+      if (!isHole(piece)) this.#bytes += piece.length
+      yield piece
     }
   }
 

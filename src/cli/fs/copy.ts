@@ -9,6 +9,7 @@ import { basename, resolve } from 'node:path'
 import { posix } from 'node:path'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
+import { inParallel } from '#store/parallel.ts'
 
 import type { ExitCode } from '#cli/command.ts'
 import { ClusterEnd } from './copy-cluster.ts'
@@ -36,8 +37,16 @@ interface CopyEntry {
   readonly node: CopyNode
   /** Whether the directory in which it comes to lie is there. */
   readonly parent: Promise<boolean>
+  /** How many directories of the tree it lies in. */
+  readonly depth: number
   /** Of a directory: whether it is there. */
   readonly made?: Promise<boolean>
+}
+
+/** A directory that is being copied, and how far the copy is in it. */
+interface Entered {
+  readonly entry: CopyEntry
+  readonly names: AsyncIterator<string | OperationError>
 }
 
 /** `cp SOURCE... TARGET` */
@@ -107,11 +116,13 @@ class CopyRun {
     }
     const isInCluster = sourceText.startsWith(':')
     const time = pastTime(this.#session, asOf)
-    const source: CopySource = isInCluster ? new ClusterEnd(this.#session, time) : new LocalEnd()
-    const from = isInCluster ? withoutSlash(posix.normalize(clusterPath(sourceText))) : resolve(sourceText)
+    const source: CopySource = isInCluster ? new ClusterEnd(this.#session, time) : new LocalEnd(this.#tellChanged)
+    const path = isInCluster ? withoutSlash(posix.normalize(clusterPath(sourceText))) : resolve(sourceText)
     // As cp has it: what lies in the directory, and not the directory itself.
-    const isContent = /(?:^|[/:])\.$/.test(sourceText) || from === '/'
-    const place = isInto && !isContent ? target.below(withoutSlash(to), basename(from)) : withoutSlash(to)
+    const isContent = /(?:^|[/:])\.$/.test(sourceText) || path === '/'
+    const place = isInto && !isContent ? target.below(withoutSlash(to), basename(path)) : withoutSlash(to)
+    // As all programs have it, what ends so is no symlink but the directory that it leads to.
+    const from = !isInCluster && /\/\.?$/.test(sourceText) ? await LocalEnd.followed(path) : path
     await this.#copyTree(source, from, target, place)
   }
 
@@ -136,15 +147,23 @@ class CopyRun {
       checkNotWithin(source, from, target, to)
     }
     const directories: CopyEntry[] = []
-    const entries = this.#entries(source, target, { from, to, node, parent: Promise.resolve(true) }, directories)
+    const entries = this.#entries(
+      source,
+      target,
+      { from, to, node, depth: 0, parent: Promise.resolve(true) },
+      directories,
+    )
     for await (const _ of mapAhead(entries, ENTRIES_AT_ONCE, (entry) => this.#copyEntry(source, target, entry)));
     const finish = async (entry: CopyEntry): Promise<void> => {
       await this.#attempt(`finish ${target.shown(entry.to)}`, async () => {
         await target.finishDirectory(entry.to, entry.node, await this.#extras(source, entry))
       })
     }
-    // The deepest first: what is done in a directory changes its times.
-    for await (const _ of mapAhead(arrayOf(directories.toReversed()), ENTRIES_AT_ONCE, finish));
+    // The deepest first, and those above only then: their modes may forbid to look into them.
+    const levels = Map.groupBy(directories, ({ depth }) => depth)
+    for (const [, level] of [...levels].toSorted(([a], [b]) => b - a)) {
+      await inParallel(level, ENTRIES_AT_ONCE, finish)
+    }
   }
 
   /** All of a tree, each directory before what lies in it, and being made when it is given out. */
@@ -154,26 +173,43 @@ class CopyRun {
     top: CopyEntry,
     directories: CopyEntry[],
   ): AsyncGenerator<CopyEntry> {
+    const entered = (entry: CopyEntry): Entered => ({
+      entry: { ...entry, made: this.#makeDirectory(target, entry, directories) },
+      names: source.names(entry.from)[Symbol.asyncIterator](),
+    })
     if (top.node.kind !== 'directory') {
       yield top
       return
     }
-    const made = this.#makeDirectory(target, top, directories)
-    yield { ...top, made }
-    const names = source.names(top.from)[Symbol.asyncIterator]()
-    for (;;) {
-      const next = await this.#attempt(`list ${source.shown(top.from)}`, () => names.next())
-      if (next === undefined || next.done === true) return
+    const first = entered(top)
+    yield first.entry
+    // Not by calling itself: a tree may be deeper than a stack.
+    const levels = [first]
+    for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+      const { entry, names } = level
+      const next = await this.#attempt(`list ${source.shown(entry.from)}`, () => names.next())
+      if (next === undefined || next.done === true) {
+        levels.pop()
+        continue
+      }
       const name = next.value
       if (typeof name !== 'string') {
         this.#fail(name)
         continue
       }
-      const from = source.below(top.from, name)
+      const from = source.below(entry.from, name)
       const found = await this.#attempt(`copy ${source.shown(from)}`, async () => {
-        return { node: await source.node(from), to: target.below(top.to, name) }
+        return { node: await source.node(from), to: target.below(entry.to, name) }
       })
-      if (found !== undefined) yield* this.#entries(source, target, { from, ...found, parent: made }, directories)
+      if (found === undefined) continue
+      const child = { from, ...found, depth: levels.length, parent: entry.made ?? entry.parent }
+      if (found.node.kind !== 'directory') {
+        yield child
+        continue
+      }
+      const below = entered(child)
+      levels.push(below)
+      yield below.entry
     }
   }
 
@@ -207,8 +243,8 @@ class CopyRun {
         this.#progress.finish('symlink')
         return
       }
-      const bytes = this.#progress.counted(source.read(from, node, more.signal))
-      this.#progress.finish('file', await target.writeFile(to, node, bytes, more))
+      const pieces = this.#progress.counted(source.read(from, node, more.signal))
+      this.#progress.finish('file', await target.writeFile(to, node, pieces, more))
     })
   }
 
@@ -229,6 +265,12 @@ class CopyRun {
     }
   }
 
+  readonly #tellChanged = (path: string): void => {
+    this.#progress.above(() =>
+      this.#session.warn(`"${path}" was changed while it was copied: parts of it may be older than others`),
+    )
+  }
+
   #fail(error: OperationError): void {
     this.#progress.failed++
     this.#progress.above(() => tellFailure(error))
@@ -247,8 +289,4 @@ function checkNotWithin(source: CopySource, from: string, target: CopyTarget, to
 
 function withoutSlash(path: string): string {
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path
-}
-
-async function* arrayOf<T>(items: readonly T[]): AsyncGenerator<T> {
-  yield* items
 }

@@ -121,7 +121,7 @@ export class Extraction {
         this.#totals.symlinks++
         return
       }
-      this.#totals.bytes += await this.#local.writeFile(to, node, this.#files.read(inode, this.#signal), extras)
+      this.#totals.bytes += await this.#local.writeFile(to, node, this.#files.pieces(inode, this.#signal), extras)
       this.#totals.files++
     })
   }

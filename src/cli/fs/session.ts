@@ -63,6 +63,8 @@ export async function inSession<T>(
   } catch (error) {
     if (error instanceof OutputClosed) return EXIT.failed
     await session.out.flush()
+    // What was given up for it says nothing that its user does not know.
+    if (isOperationError(error, 'ABORTED') && signal.aborted) throw interrupted(signal, error)
     throw error
   } finally {
     client.close()
@@ -73,7 +75,12 @@ export async function inSession<T>(
 async function givenUp(signal: AbortSignal): Promise<never> {
   await stopped(signal)
   await sleep(CLEANING_UP_MS)
-  throw new OperationError('ABORTED', `Cannot finish: ${String(signal.reason)}`)
+  throw interrupted(signal)
+}
+
+function interrupted(signal: AbortSignal, cause?: Error): OperationError {
+  const hint = 'What was done before stays, and no file is half written.'
+  return new OperationError('ABORTED', `Cannot finish: ${String(signal.reason)}`, { cause, hint })
 }
 
 async function connect(values: FsValues): Promise<ClusterClient> {

@@ -16,6 +16,8 @@ export interface Walked {
   readonly depth: number
 }
 
+type Lister = Pick<ClusterClient, 'list'>
+
 export interface WalkOptions {
   readonly withStatus?: boolean
   readonly asOf?: number | undefined
@@ -24,36 +26,58 @@ export interface WalkOptions {
 
 /** All below a directory. A status is missing where the inode is served by another process, and of times past. */
 export async function* walk(
-  client: ClusterClient,
+  client: Lister,
   path: string,
   directory: InodeId,
   options: WalkOptions,
 ): AsyncGenerator<Walked, void, undefined> {
-  yield* walkPages(client, path, new Pages(client, directory, options), options, 1)
+  // Not by calling itself: a tree may be deeper than a stack.
+  const levels: Level[] = [new Level(path, new Pages(client, directory, options))]
+  for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+    const entry = await level.next()
+    if (entry === undefined) {
+      levels.pop()
+      continue
+    }
+    const at = below(level.path, entry.name)
+    yield { path: at, entry, depth: levels.length }
+    if (inodeType(entry.inode) === 'directory') levels.push(new Level(at, level.pagesOf(client, entry, options)))
+  }
 }
 
-async function* walkPages(
-  client: ClusterClient,
-  path: string,
-  pages: Pages,
-  options: WalkOptions,
-  depth: number,
-): AsyncGenerator<Walked, void, undefined> {
-  for (let page = await pages.next(); page !== undefined; page = await pages.next()) {
-    const directories = page.filter(({ inode }) => inodeType(inode) === 'directory')
-    const started: Pages[] = []
-    let next = 0
-    for (const entry of page) {
-      const at = below(path, entry.name)
-      yield { path: at, entry, depth }
-      if (inodeType(entry.inode) !== 'directory') continue
-      while (started.length < AHEAD && next < directories.length) {
-        const { inode } = directories[next++] ?? entry
-        started.push(new Pages(client, inode, options))
-      }
-      const own = started.shift()
-      if (own !== undefined) yield* walkPages(client, at, own, options, depth + 1)
+/** A directory on the way, and how far the walk is in it. */
+class Level {
+  readonly path: string
+  readonly #pages: Pages
+  #page: readonly Listed[] = []
+  #at = 0
+  /** Of the page; the first of them are being listed already. */
+  #directories: readonly Listed[] = []
+  #started: Pages[] = []
+
+  constructor(path: string, pages: Pages) {
+    this.path = path
+    this.#pages = pages
+  }
+
+  async next(): Promise<Listed | undefined> {
+    while (this.#at === this.#page.length) {
+      const page = await this.#pages.next()
+      if (page === undefined) return undefined
+      this.#page = page
+      this.#at = 0
+      this.#directories = page.filter(({ inode }) => inodeType(inode) === 'directory')
+      this.#started = []
     }
+    return this.#page[this.#at++]
+  }
+
+  /** What is in the directory that came last; those after it are begun with. */
+  pagesOf(client: Lister, entry: Listed, options: WalkOptions): Pages {
+    const ahead = this.#directories.slice(0, AHEAD - this.#started.length)
+    this.#directories = this.#directories.slice(ahead.length)
+    this.#started.push(...ahead.map(({ inode }) => new Pages(client, inode, options)))
+    return this.#started.shift() ?? new Pages(client, entry.inode, options)
   }
 }
 
@@ -62,7 +86,7 @@ class Pages {
   readonly #pages: AsyncGenerator<readonly Listed[], void, undefined>
   #first: Promise<IteratorResult<readonly Listed[], void>> | undefined
 
-  constructor(client: ClusterClient, directory: InodeId, options: WalkOptions) {
+  constructor(client: Lister, directory: InodeId, options: WalkOptions) {
     this.#pages = client.list(directory, options)
     this.#first = this.#pages.next()
     // It is waited for when it is its turn; where that never comes, its failure does not matter.

@@ -7,6 +7,7 @@
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { coordinatorMessages } from '#cluster/coordinator/coordinator-messages.ts'
 import { inodeShard, inodeType, ROOT_INODE, shownInode, type InodeId } from '#cluster/inode-id.ts'
+import { checkLength } from '#cluster/shard/names.ts'
 import { PAGE_ENTRIES_MAX, shardMessages } from '#cluster/shard/shard-messages.ts'
 import type { Address, Surroundings } from '#cluster/surroundings.ts'
 import { Caller, type CallOptions, DEADLINE_MS, type Target } from '#cluster/wire/caller.ts'
@@ -311,13 +312,14 @@ export class ClusterClient {
 /**
  * The names of an absolute path. `.` is nothing in it; `..` is refused, as a name that somebody puts in from elsewhere would otherwise lead
  * out of where it belongs, and there is nothing here that a path could be relative to.
- * @throws USAGE
+ * @throws USAGE, STORE_NAME_TOO_LONG
  */
 export function namesOf(path: string): string[] {
   if (!path.startsWith('/')) {
     throw new OperationError('USAGE', `Cannot use "${path}": a path of the cluster starts with "/"`)
   }
   const names = path.split('/').filter((name) => name !== '' && name !== '.')
+  for (const name of names) checkLength(name)
   if (!names.includes('..')) return names
   throw new OperationError('USAGE', `Cannot use "${path}": ".." is no name in a path of the cluster`, {
     hint: 'Give the path from the root on.',

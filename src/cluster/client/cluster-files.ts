@@ -5,20 +5,24 @@
  *   bytes --up to the inline limit--> create
  *     '--more--> construct --span after span--> link
  *                                '--failure--> scrap
+ *
+ * Holes are spans that have neither bytes nor blocks.
  */
-import { crc32c } from '#cluster/erasure/crc32c.ts'
+import { crc32c, crc32cZeros } from '#cluster/erasure/crc32c.ts'
 import { inodeShard, type InodeId, type InodeType } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import type { ValueOf } from '#cluster/wire/codec.ts'
 import { ANYTHING, NO_INODE, type NameGuard, type Policy, type xattr } from '#cluster/wire/forms.ts'
 
 import type { ClusterClient, NewAttributes, Slot } from './cluster-client.ts'
+import { type Piece, PieceQueue, readPieces } from './pieces.ts'
 import { chooseSpan, inlineBytesMaxOf, spanBytesOf, type SpanForm } from './redundancy-choice.ts'
 import { SpanReader, type SpanSource } from './span-reader.ts'
 import { SpanWriter, type LentSpan } from './span-writer.ts'
 
 /** Spans asked for at once. */
 const SPANS_PAGE = 64
+const NO_BYTES = Buffer.alloc(0)
 
 export interface FileToWrite extends Slot {
   readonly type?: Exclude<InodeType, 'directory'>
@@ -40,6 +44,14 @@ export interface WrittenFile {
   readonly size: number
 }
 
+/** A span at the end of a transient file. */
+interface NewSpan {
+  readonly file: InodeId
+  readonly cookie: Buffer
+  readonly offset: number
+  readonly size: number
+}
+
 export class ClusterFiles {
   readonly #client: ClusterClient
   readonly #writer: SpanWriter
@@ -56,24 +68,36 @@ export class ClusterFiles {
 
   /** Bytes of a file from `offset` on, in order. @throws SPANS_LOST, INODE_NOT_FOUND */
   read(file: InodeId, offset = 0, length = Number.MAX_SAFE_INTEGER, signal?: AbortSignal): AsyncGenerator<Buffer> {
-    const source: SpanSource = {
+    return this.#reader.read(this.#sourceOf(file), offset, Math.min(length, Number.MAX_SAFE_INTEGER - offset), signal)
+  }
+
+  /** All of a file, its holes as such. A buffer is good until the next piece is asked for. @throws SPANS_LOST, INODE_NOT_FOUND */
+  pieces(file: InodeId, signal?: AbortSignal): AsyncGenerator<Piece> {
+    return readPieces(this.#reader, this.#sourceOf(file), signal)
+  }
+
+  #sourceOf(file: InodeId): SpanSource {
+    return {
       file,
       spansFrom: (from, abort) =>
         this.#client.ask(file, shardMessages.spans, { file, offset: from, limit: SPANS_PAGE }, { signal: abort }),
     }
-    return this.#reader.read(source, offset, Math.min(length, Number.MAX_SAFE_INTEGER - offset), signal)
   }
 
   /**
    * Writes a file and gives it its name. Chunks may be used again by who gave them, once the next one is asked for.
    * @throws NAME_TAKEN, EDGE_CHANGED by the guard; DISKS_MISSING, DISK_FULL; what the source throws
    */
-  async write(file: FileToWrite, source: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<WrittenFile> {
-    const inlineMax = inlineBytesMaxOf(file.policy)
-    const chunks = source[Symbol.asyncIterator]()
-    const head = await gather(chunks, inlineMax)
-    if (head.isEnd) return this.#create(file, Buffer.concat(head.chunks), signal)
-    return this.#writeSpans(file, head.chunks, chunks, signal)
+  async write(file: FileToWrite, source: AsyncIterable<Piece>, signal?: AbortSignal): Promise<WrittenFile> {
+    const pieces = source[Symbol.asyncIterator]()
+    const input = new PieceQueue(pieces)
+    const whole = await input.whole(inlineBytesMaxOf(file.policy))
+    if (whole !== undefined) return this.#create(file, whole, signal)
+    try {
+      return await this.#writeSpans(file, input, signal)
+    } finally {
+      await pieces.return?.()
+    }
   }
 
   async #create(file: FileToWrite, bytes: Buffer, signal: AbortSignal | undefined): Promise<WrittenFile> {
@@ -83,12 +107,7 @@ export class ClusterFiles {
     return { ...(await this.#client.ask(directory, shardMessages.create, request, { signal })), size: bytes.length }
   }
 
-  async #writeSpans(
-    file: FileToWrite,
-    head: readonly Uint8Array[],
-    chunks: AsyncIterator<Uint8Array>,
-    signal: AbortSignal | undefined,
-  ): Promise<WrittenFile> {
+  async #writeSpans(file: FileToWrite, input: PieceQueue, signal: AbortSignal | undefined): Promise<WrittenFile> {
     const client = this.#client
     const { directory, name, attributes, guard = ANYTHING, xattrs = [] } = file
     const shard = inodeShard(directory)
@@ -99,7 +118,7 @@ export class ClusterFiles {
       { signal },
     )
     try {
-      const size = await this.#writeAll(file, constructed, head, chunks, signal)
+      const size = await this.#writeAll(file, constructed, input, signal)
       for (const each of xattrs) {
         const request = { inode: constructed.file, xattr: each, how: 'any' as const }
         await client.askShard(shard, shardMessages.setXattr, request, { signal })
@@ -111,8 +130,6 @@ export class ClusterFiles {
       // What was written is erased some time after its deadline in any case; this only makes it sooner.
       await client.askShard(shard, shardMessages.scrap, constructed).catch(() => undefined)
       throw error
-    } finally {
-      await chunks.return?.()
     }
   }
 
@@ -120,46 +137,45 @@ export class ClusterFiles {
   async #writeAll(
     file: FileToWrite,
     { file: inode, cookie }: { readonly file: InodeId; readonly cookie: Buffer },
-    head: readonly Uint8Array[],
-    chunks: AsyncIterator<Uint8Array>,
+    input: PieceQueue,
     signal: AbortSignal | undefined,
   ): Promise<number> {
-    const { policy, sizeHint, onSpan } = file
-    const disks = this.#client.map
+    const { policy, onSpan } = file
     const inlineMax = inlineBytesMaxOf(policy)
-    const headBytes = head.reduce((bytes, chunk) => bytes + chunk.length, 0)
-    const input = new ChunkQueue(head, chunks)
     let offset = 0
     let writing: Promise<void> = Promise.resolve()
     try {
       for (;;) {
-        const spanBytes = spanBytesOf(policy, disks.all())
-        const expected = sizeHint === undefined ? spanBytes : Math.max(sizeHint - offset, headBytes, inlineMax + 1)
-        const lent = await this.#writer.lend(
-          Math.min(spanBytes, expected),
-          chooseSpan(policy, Math.min(spanBytes, expected), disks.all()),
-          signal,
-        )
-        let count: number
-        try {
-          count = await input.fill(lent.bytes)
+        const next = await input.next()
+        if (next === undefined) {
           await writing
-        } catch (error) {
-          lent.release()
-          throw error
-        }
-        if (count === 0) {
-          lent.release()
           // Not what the spans add up to: so the shard finds out where one of them was left out.
           return input.taken
         }
-        const bytes = lent.bytes.subarray(0, count)
         const at = offset
-        offset += count
-        writing =
-          count <= inlineMax
-            ? this.#addInline(inode, cookie, at, bytes, lent, signal)
-            : this.#addSpan({ file: inode, cookie, offset: at, bytes }, policy, lent, onSpan, signal)
+        if (next === 'hole') {
+          await writing
+          const size = input.takeHole()
+          offset += size
+          writing = this.#addInline({ file: inode, cookie, offset: at, size, bytes: NO_BYTES }, signal)
+        } else {
+          const lent = await this.#lend(file, offset, input, signal)
+          let bytes: Uint8Array
+          try {
+            bytes = lent.bytes.subarray(0, await input.fill(lent.bytes))
+            await writing
+          } catch (error) {
+            lent.release()
+            throw error
+          }
+          const span = { file: inode, cookie, offset: at, size: bytes.length, bytes }
+          offset += bytes.length
+          if (bytes.length > inlineMax) writing = this.#addSpan(span, policy, lent, onSpan, signal)
+          else {
+            writing = this.#addInline({ ...span, bytes: Buffer.from(bytes) }, signal)
+            lent.release()
+          }
+        }
         // Waited for above, once the next span is full.
         writing.catch(() => undefined)
       }
@@ -168,22 +184,29 @@ export class ClusterFiles {
     }
   }
 
-  async #addInline(
-    file: InodeId,
-    cookie: Buffer,
+  /** Memory for the next span: for as many bytes as are expected. */
+  #lend(
+    { policy, sizeHint = 0 }: FileToWrite,
     offset: number,
-    span: Uint8Array,
-    lent: LentSpan,
+    input: PieceQueue,
     signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const bytes = Buffer.from(span)
-    lent.release()
-    const request = { file, cookie, offset, size: bytes.length, crc: crc32c(bytes), bytes }
-    await this.#client.ask(file, shardMessages.addInline, request, { signal })
+  ): Promise<LentSpan> {
+    const disks = this.#client.map
+    const spanBytes = spanBytesOf(policy, disks.all())
+    // What goes on beyond what was expected may do so for long.
+    const expected = sizeHint > offset ? Math.max(sizeHint - offset, input.keptBytes) : spanBytes
+    const bytes = Math.min(spanBytes, Math.max(expected, inlineBytesMaxOf(policy) + 1))
+    return this.#writer.lend(bytes, chooseSpan(policy, bytes, disks.all()), signal)
+  }
+
+  /** Bytes that lie in the record of the span, then zeros. */
+  async #addInline(span: NewSpan & { readonly bytes: Buffer }, signal: AbortSignal | undefined): Promise<void> {
+    const crc = crc32cZeros(crc32c(span.bytes), span.size - span.bytes.length)
+    await this.#client.ask(span.file, shardMessages.addInline, { ...span, crc }, { signal })
   }
 
   async #addSpan(
-    span: { readonly file: InodeId; readonly cookie: Buffer; readonly offset: number; readonly bytes: Uint8Array },
+    span: NewSpan & { readonly bytes: Uint8Array },
     policy: Policy,
     lent: LentSpan,
     onSpan: ((form: SpanForm) => void) | undefined,
@@ -191,66 +214,12 @@ export class ClusterFiles {
   ): Promise<void> {
     try {
       const disks = this.#client.map
-      const { length } = span.bytes
       const choose: Parameters<SpanWriter['write']>[0]['choose'] = (avoided) =>
-        chooseSpan(policy, length, disks.all(), avoided)
+        chooseSpan(policy, span.size, disks.all(), avoided)
       const form = await this.#writer.write({ ...span, choose, like: NO_INODE }, signal)
       onSpan?.(form)
     } finally {
       lent.release()
     }
-  }
-}
-
-/** Takes chunks until there are more bytes than that, or all. */
-async function gather(
-  source: AsyncIterator<Uint8Array>,
-  bytesMax: number,
-): Promise<{ readonly chunks: Uint8Array[]; readonly isEnd: boolean }> {
-  const chunks: Uint8Array[] = []
-  for (let bytes = 0; bytes <= bytesMax;) {
-    const next = await source.next()
-    if (next.done === true) return { chunks, isEnd: true }
-    // Who gave it may use it again.
-    chunks.push(Buffer.from(next.value))
-    bytes += next.value.length
-  }
-  return { chunks, isEnd: false }
-}
-
-/** Chunks as one stream of bytes. */
-class ChunkQueue {
-  readonly #head: Uint8Array[]
-  readonly #source: AsyncIterator<Uint8Array>
-  #left: Uint8Array = new Uint8Array()
-  /** Bytes that the source gave. */
-  taken = 0
-
-  constructor(head: readonly Uint8Array[], source: AsyncIterator<Uint8Array>) {
-    this.#head = [...head]
-    this.#source = source
-  }
-
-  /** Fills the memory, or as much of it as there are bytes. */
-  async fill(into: Uint8Array): Promise<number> {
-    let at = 0
-    while (at < into.length) {
-      if (this.#left.length === 0) {
-        const next = this.#head.shift() ?? (await this.#next())
-        if (next === undefined) break
-        this.taken += next.length
-        this.#left = next
-      }
-      const part = this.#left.subarray(0, into.length - at)
-      into.set(part, at)
-      at += part.length
-      this.#left = this.#left.subarray(part.length)
-    }
-    return at
-  }
-
-  async #next(): Promise<Uint8Array | undefined> {
-    const next = await this.#source.next()
-    return next.done === true ? undefined : next.value
   }
 }
