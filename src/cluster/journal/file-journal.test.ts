@@ -16,6 +16,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 
+import fc from 'fast-check'
+
 import type { Journal } from './journal.ts'
 import { openFileJournal } from './file-journal.ts'
 
@@ -240,6 +242,44 @@ test('damage is told, and nothing is thrown away', async () => {
   writeFileSync(file, sound)
   assert.equal(await open(), 'read 8')
 })
+
+test('of a group whose sectors came to the disk in any order, some of them not, all is there or nothing', async () => {
+  using place = new Place()
+  const journal = await openFileJournal(place.directory)
+  const file = join(place.journal, segmentsIn(place)[0] ?? '')
+  await appendUntil(journal, 30)
+  const { last } = journal
+  const before = readFileSync(file)
+  await journal.append(last + 1, [entry(last + 1), Buffer.alloc(5000, 'large'), entry(last + 3)])
+  const after = readFileSync(file)
+  await journal.close()
+  const from = before.findIndex((byte, at) => byte !== after[at])
+  const sectors: number[] = []
+  for (let at = from - (from % 512); at < from + 8192; at += 512) {
+    if (!before.subarray(at, at + 512).equals(after.subarray(at, at + 512))) sectors.push(at)
+  }
+  assert.ok(sectors.length > 10)
+  await fc.assert(
+    fc.asyncProperty(fc.subarray(sectors), async (written) => {
+      const found = Buffer.from(before)
+      for (const at of written) after.copy(found, at, at, at + 512)
+      writeFileSync(file, found)
+      await using opened = await reading(place.directory)
+      assert.equal(opened.journal.last, written.length === sectors.length ? last + 3 : last)
+      // What is appended now is read by the next start, whatever lies behind it.
+      const number = opened.journal.last + 1
+      await opened.journal.append(number, [Buffer.from('next')])
+      await using again = await reopened(opened.journal, place.directory)
+      assert.equal(again.journal.last, number)
+    }),
+    { seed: 168, numRuns: 200, examples: [[[]], [sectors], [sectors.slice(1)], [sectors.slice(0, -1)]] },
+  )
+})
+
+async function reopened(journal: Journal, directory: string): Promise<{ journal: Journal } & AsyncDisposable> {
+  await journal.close()
+  return reading(directory)
+}
 
 test('a segment that is missing, or is damaged at its end, is told of by what comes after it', async () => {
   using place = new Place()

@@ -97,6 +97,7 @@ class FileJournal implements Journal {
   #appending: Promise<void> | undefined
   #trimming: Promise<void> | undefined
   #failure: OperationError | undefined
+  #closed: Promise<void> | undefined
 
   private constructor(
     directory: string,
@@ -184,7 +185,12 @@ class FileJournal implements Journal {
     return this.#trimming
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
     this.#failure ??= new OperationError('JOURNAL_FAILED', 'Cannot use the journal: it is closed')
     const underWay = [...this.#spares, this.#appending ?? Promise.resolve(), this.#trimming ?? Promise.resolve()]
     // How those end is told to who waits for them.
