@@ -132,7 +132,8 @@ export class ChaosWorker {
 
   async #checkBytes(inode: InodeId): Promise<void> {
     const chunks: Buffer[] = []
-    for await (const chunk of this.#files.read(inode)) chunks.push(chunk)
+    // What is read is good until the next piece is asked for.
+    for await (const chunk of this.#files.read(inode)) chunks.push(Buffer.from(chunk))
     const bytes = Buffer.concat(chunks)
     const [number, size] = [bytes.readDoubleLE(0), bytes.readDoubleLE(8)]
     assert.equal(bytes.length, size, `file ${number} of ${this.#name} has all of its bytes`)
