@@ -28,6 +28,16 @@ test('the clock follows jumps of that of the machine', () => {
   }
 })
 
+test('how long the machine has slept stays the same while it does not', () => {
+  const { clock } = systemSurroundings()
+  const first = clock.sleptMs()
+  const until = clock.monotonicMs() + 300
+  // Another process may come between the two looks that it takes, not each time.
+  const off: number[] = []
+  while (clock.monotonicMs() < until) off.push(Math.abs(clock.sleptMs() - first))
+  assert.ok(Math.min(...off.slice(-50)) < 100, String(off.slice(-50)))
+})
+
 test('timers fire once, may be cancelled, and may be longer than those of the runtime', () => {
   mock.timers.enable({ apis: ['setTimeout'] })
   try {
