@@ -1,17 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import {
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
@@ -20,31 +10,7 @@ import fc from 'fast-check'
 
 import type { Journal } from './journal.ts'
 import { openFileJournal } from './file-journal.ts'
-
-const notRoot = process.getuid?.() === 0 ? false : 'only root makes a small disk'
-
-class Place {
-  readonly directory = mkdtempSync(join(tmpdir(), 'eider-journal-'))
-  readonly journal = join(this.directory, 'journal')
-  #isMounted = false
-
-  mountSmall(bytes: string): void {
-    const { status, stderr } = spawnSync(
-      'mount',
-      ['-t', 'tmpfs', '-o', `size=${bytes}`, 'eider-test', this.directory],
-      {
-        encoding: 'utf8',
-      },
-    )
-    assert.equal(status, 0, stderr)
-    this.#isMounted = true
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#isMounted) assert.equal(spawnSync('umount', ['--lazy', this.directory]).status, 0)
-    rmSync(this.directory, { recursive: true })
-  }
-}
+import { notRoot, Place } from './place-fixture.ts'
 
 /** Entry n of any journal of these tests: its length and bytes follow from its number. */
 function entry(number: number): Buffer {
@@ -388,7 +354,7 @@ test(
     const again = await openFileJournal(place.directory, SMALL)
     assert.ok(again.last === last, `${again.last} of ${last}`)
     await check(again)
-    assert.equal(spawnSync('mount', ['-o', 'remount,size=8m', place.directory]).status, 0)
+    place.grow('8m')
     await appendUntil(again, last + 100)
     await again.trim(last)
     await check(again)

@@ -7,17 +7,16 @@
  *
  * After an error nothing more is appended: what the file has then is known only to who opens it anew.
  */
-import { closeSync, constants, fsync, fsyncSync, openSync, statfsSync, write } from 'node:fs'
+import { closeSync, constants, fsync, fsyncSync, statfsSync, write } from 'node:fs'
 import { open, readdir, readFile, rename, unlink, type FileHandle } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { withDeadline } from '#os/deadline.ts'
-import { makeDirectories } from '#os/make-directories.ts'
 
 import type { Journal } from './journal.ts'
-import { lockDirectory } from './locked-directory.ts'
+import { lockedDirectory } from './locked-directory.ts'
 import {
   damagedGroup,
   groupBytes,
@@ -70,8 +69,7 @@ export async function openFileJournal(
   const path = join(directory, 'journal')
   let lock: number | undefined
   try {
-    makeDirectories(path, 0o700)
-    lock = lockDirectory(path, 'journal')
+    lock = lockedDirectory(path, 'journal')
     return await FileJournal.open(path, lock, segmentBytes)
   } catch (error) {
     if (lock !== undefined) closeSync(lock)
@@ -131,8 +129,6 @@ class FileJournal implements Journal {
       await rename(spare, path)
       segments.push({ first: 1, path })
       fsyncSync(lock)
-      // Those above it may have been made just now, too: a file whose name is lost at a crash is lost.
-      for (const above of [dirname(directory), dirname(dirname(directory))]) syncDirectory(above)
       return new FileJournal(directory, lock, segmentBytes, segments, await openSegment(path, salt, HEAD_BYTES), 0)
     }
     const { first, path } = segments.at(-1) as Segment
@@ -341,15 +337,6 @@ function syncFile(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
     fsync(fd, (error) => (error === null ? resolve() : reject(error)))
   })
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
 }
 
 function freeBytes(directory: string): number | string {

@@ -9,16 +9,15 @@
  * syncs later and goes back to an older commit after a crash of the machine, was no faster here. The writing is done on a thread of lmdb's
  * own, so that machines go on meanwhile: by measure 30 us of this thread a commit, against 100 to 400 with transactions that wait.
  */
-import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, statfsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
 
 import type { Database, RootDatabase } from 'lmdb'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
 import { withDeadline } from '#os/deadline.ts'
-import { makeDirectories } from '#os/make-directories.ts'
 
-import { lockDirectory } from './locked-directory.ts'
+import { lockedDirectory } from './locked-directory.ts'
 import type { Key } from './state.ts'
 
 export type LmdbDatabase = Database<Buffer, Key>
@@ -72,8 +71,7 @@ export class LmdbEnvironment {
     const path = join(directory, 'data.lmdb')
     let lock: number | undefined
     try {
-      makeDirectories(directory, 0o700)
-      lock = lockDirectory(directory, 'state')
+      lock = lockedDirectory(directory, 'state')
       checkHead(path)
       const root = lmdb.open<Buffer, Key>({
         ...{ path, noSubdir: true, ...ENCODINGS, maxDbs: 4, mapSize: MAP_BYTES, pageSize: PAGE_BYTES },
@@ -82,8 +80,6 @@ export class LmdbEnvironment {
         eventTurnBatching: false,
       })
       fsyncSync(lock)
-      // Those above it may have been made just now, too: a file whose name is lost at a crash is lost.
-      for (const above of [dirname(directory), dirname(dirname(directory))]) syncDirectory(above)
       return new LmdbEnvironment(root, directory, lock)
     } catch (error) {
       if (lock !== undefined) closeSync(lock)
@@ -156,15 +152,6 @@ function failure(action: string, cause: unknown, more = ''): OperationError {
   return new OperationError(isDamage ? 'JOURNAL_CORRUPT' : 'JOURNAL_FAILED', `Cannot ${action}: ${message}${more}`, {
     cause,
   })
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
 }
 
 /** Lets lmdb near the file where there is none yet, or its head is one of lmdb's. */

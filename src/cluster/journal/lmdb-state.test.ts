@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -13,34 +11,10 @@ import * as lmdb from 'lmdb'
 
 import { openLmdbState } from './lmdb-state.ts'
 import { MemoryState } from './memory-state.ts'
+import { notRoot, Place } from './place-fixture.ts'
 import { type Change, KEY_BYTES_MAX, type StateReader } from './state.ts'
 
 const RAW = { encoding: 'binary', keyEncoding: 'binary', overlappingSync: false } as const
-const notRoot = process.getuid?.() === 0 ? false : 'only root makes a small disk'
-
-class Place {
-  readonly directory = mkdtempSync(join(tmpdir(), 'eider-state-'))
-  readonly file = join(this.directory, 'state', 'data.lmdb')
-  #isMounted = false
-
-  mountSmall(bytes: string): void {
-    const { status, stderr } = spawnSync(
-      'mount',
-      ['-t', 'tmpfs', '-o', `size=${bytes}`, 'eider-test', this.directory],
-      {
-        encoding: 'utf8',
-      },
-    )
-    assert.equal(status, 0, stderr)
-    this.#isMounted = true
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#isMounted) assert.equal(spawnSync('umount', ['--lazy', this.directory]).status, 0)
-    rmSync(this.directory, { recursive: true })
-  }
-}
-
 type Pair = readonly [key: string, value: string]
 
 function pairsOf(state: StateReader, from = '', to = '\xff\xff\xff\xff', count = Infinity): Pair[] {
@@ -228,7 +202,7 @@ test('a start finishes a commit of many lots that a crash broke off, and drops o
     const state = await openLmdbState(place.directory)
     await state.commit(generation(5, 1), 7)
     await state.close()
-    await writeLots(place.file, 3, hasHappened)
+    await writeLots(place.stateFile, 3, hasHappened)
     // The second start finds it done.
     for (let start = 0; start < 2; start++) {
       const next = await openLmdbState(place.directory)
@@ -247,7 +221,7 @@ test('[S168] a value, or a key, of which the disk has turned a bit over is damag
   const long = Buffer.alloc(10_000, 'long value;')
   await state.commit([...generation(50, 1), ['long', long], ['name/a', Buffer.alloc(0)]], 1)
   await state.close()
-  const sound = readFileSync(place.file)
+  const sound = readFileSync(place.stateFile)
   const damaged = { code: 'JOURNAL_CORRUPT', message: /^Cannot read the state: the value of key [0-9a-f]+ is damaged$/ }
   const flips: [what: string, key: string][] = [
     [`${'.'.repeat(39)}1`, 'k'],
@@ -260,7 +234,7 @@ test('[S168] a value, or a key, of which the disk has turned a bit over is damag
     for (let at = sound.indexOf(what); at !== -1; at = sound.indexOf(what, at + what.length)) {
       flipped.writeUInt8(flipped.readUInt8(at + what.length - 1) ^ 1, at + what.length - 1)
     }
-    writeFileSync(place.file, flipped)
+    writeFileSync(place.stateFile, flipped)
     const opened = await openLmdbState(place.directory)
     assert.throws(() => pairsOf(opened, prefix, `${prefix}\xff`), damaged, what)
     if (prefix === 'k') assert.throws(() => opened.get('k7'), damaged)
@@ -271,7 +245,7 @@ test('[S168] a value, or a key, of which the disk has turned a bit over is damag
   const at = sound.lastIndexOf(Buffer.concat([Buffer.from('applied'), Buffer.from([0, 0, 0, 0, 0, 0, 1])]))
   const flipped = Buffer.from(sound)
   flipped.writeUInt8(3, at + 13)
-  writeFileSync(place.file, flipped)
+  writeFileSync(place.stateFile, flipped)
   await assert.rejects(openLmdbState(place.directory), damaged)
 })
 
@@ -290,7 +264,7 @@ test('a full disk undoes a commit, and there are others when there is room', { s
   state = await openLmdbState(place.directory)
   assert.deepEqual([generationOf(state, 400), state.applied], [1, 1])
   await state.commit(generation(400, 2), 2)
-  assert.equal(spawnSync('mount', ['-o', 'remount,size=40m', place.directory]).status, 0)
+  place.grow('40m')
   await state.commit(many, 3)
   assert.deepEqual([pairsOf(state).length, state.applied], [3000, 3])
   await state.close()
@@ -303,8 +277,8 @@ test('one process has it at a time; what is no state is refused, and stays', asy
   await state.commit(generation(10, 1), 1)
   await state.close()
   await assert.rejects(state.commit([], 2), { code: 'JOURNAL_FAILED' })
-  const other = Buffer.from(readFileSync(place.file)).fill(0, 0, 8192)
-  writeFileSync(place.file, other)
+  const other = Buffer.from(readFileSync(place.stateFile)).fill(0, 0, 8192)
+  writeFileSync(place.stateFile, other)
   await assert.rejects(openLmdbState(place.directory), { code: 'JOURNAL_CORRUPT' })
-  assert.ok(readFileSync(place.file).equals(other))
+  assert.ok(readFileSync(place.stateFile).equals(other))
 })
