@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 
 import { eider, type Outcome, type Running, startEider } from './eider-process.ts'
 
@@ -91,7 +92,7 @@ test('[S165] a shard, a coordinator and a disk of another cluster are refused at
   assert.equal(kept(join(scratch, 'home')), before)
   assert(!existsSync(join(scratch, 'fresh', 'cluster')), 'a new disk beside one of another cluster joins none')
   assert.deepEqual(await get<{ disks: unknown[] }>(foreign.address, 'disks').then(({ disks }) => disks), [])
-  assert.match((await get<Health>(foreign.address, 'health')).sentence, /^Nothing has registered yet/)
+  assert.match((await get<Health>(foreign.address, 'health')).sentence, /; nothing has registered yet/)
   await end(foreign)
   const again = await startCluster('home', '--disks=2')
   assert.equal((await get<Health>(again.address, 'health')).cluster, cluster)
@@ -140,4 +141,47 @@ test('[S167] a cluster on one machine serves every disk that it has, whatever nu
   const { sentence } = await get<Health>(fewer.address, 'health')
   assert.match(sentence, /^All 4 disks, 256 shards and the coordinator are there/)
   await end(fewer)
+})
+
+test('[S165] parts that run go on while another registry is in the place of theirs, and register with theirs by themselves', async () => {
+  const data = (name: string): string[] => ['--data', join(scratch, 'running', name)]
+  const ready = /^(?:Registry|Shards 0 to 255|Coordinator|1 disk) at ([^;\s]+)/
+  let registry = await start(['registry', ...data('registry')], ready)
+  const { address } = registry
+  const { cluster } = await get<Health>(address, 'health')
+  const listen = [...data('registry'), '--listen', address]
+  const own = ['--registry', address]
+  const parts = [
+    await start(['shard', ...data('shards'), ...own], ready),
+    await start(['coordinator', ...data('coordinator'), ...own], ready),
+    await start(['block-service', join(scratch, 'running', 'disk'), '--reserve=1', ...data('service'), ...own], ready),
+  ]
+  const restarted = async (...words: readonly string[]): Promise<Started> => {
+    await end(registry)
+    rmSync(join(scratch, 'running', 'registry'), { recursive: true })
+    const process = startEider(['registry', ...listen, ...words], { cwd: scratch })
+    running.add(process)
+    await process.shows(ready)
+    return { process, address }
+  }
+  registry = await restarted()
+  await Promise.all(parts.map(({ process }) => process.complains(new RegExp(`CLUSTER_MISMATCH.*${cluster}`))))
+  assert.match(
+    (await get<Health>(address, 'health')).sentence,
+    new RegExp(`^Parts of another cluster, ${cluster}, come here`),
+  )
+  const { disks } = await get<{ readonly disks: readonly unknown[] }>(address, 'disks')
+  assert.deepEqual(disks, [])
+  registry = await restarted('--cluster-id', cluster)
+  // Each comes with its next heartbeat.
+  const whole = 'The disk, 256 shards and the coordinator are there.'
+  for (let tries = 0; ; tries++) {
+    const { sentence } = await get<Health>(address, 'health')
+    if (sentence.startsWith(whole)) break
+    assert(tries < 600, sentence)
+    await setTimeout(100)
+  }
+  assert.equal((await eider(['fs', 'mkdir', '/made', '--registry', address])).code, 0)
+  for (const part of parts) await end(part)
+  await end(registry)
 })

@@ -41,7 +41,8 @@ export function clusterHealth(view: RegistryView): Health {
   const disks = view.disks.filter((disk) => diskStatus(disk) !== 'terminated')
   const { shards, coordinator } = view
   if (disks.length === 0 && shards.length === 0 && coordinator === undefined) {
-    return { state: 'down', sentence: 'Nothing has registered yet: start the shards, the coordinator and disks.' }
+    const words = 'nothing has registered yet: start the shards, the coordinator and disks'
+    return { state: 'down', sentence: `${capitalized([...strangersTrouble(view), words].join('; '))}.` }
   }
   const present: string[] = []
   const troubles: string[] = []
@@ -66,6 +67,7 @@ export function clusterHealth(view: RegistryView): Health {
   say(coordinatorTrouble === undefined ? 'the coordinator' : undefined, coordinatorTrouble)
   const clocks = clocksTrouble(view)
   say(undefined, clocks?.words)
+  troubles.push(...strangersTrouble(view))
 
   const { words, canWrite } = redundancyOf(view, diskTroubles === undefined ? 'Files' : 'New files')
   const isCoordinatorDown = coordinator === undefined || coordinator.isStale
@@ -160,6 +162,10 @@ function clocksTrouble({ shards, coordinator, disks }: RegistryView): Trouble | 
   const ofDisks = [...services].map(([address, clock]) => `the clock of the disks at ${address} is ${offShown(clock)}`)
   const parts = [...held, ...off, ...ofDisks]
   return parts.length === 0 ? undefined : { words: parts.join(', '), isDown: held.length > 0 }
+}
+
+function strangersTrouble({ strangers }: RegistryView): string[] {
+  return strangers.map((cluster) => `parts of another cluster, ${cluster}, come here and are refused`)
 }
 
 function isClockOff({ isStale, clock }: Pick<KnownDisk, 'isStale' | 'clock'>): boolean {

@@ -394,6 +394,12 @@ describe('RegistryServer', () => {
     await assert.rejects(registry.ask(messages.map, { ...other, run: 0, known: 0 }), told)
     assert.equal(registry.journal.last, last)
     assert.equal(registry.server.view.version, version)
+    const words = `Parts of another cluster, ${other.cluster}, come here and are refused; `
+    assert.deepEqual([registry.health[0], registry.health[1].slice(0, words.length)], ['degraded', words])
+    registry.time.pass(170_000)
+    await registry.all(1)
+    registry.time.pass(15_000)
+    assert.equal(registry.health[0], 'good', 'nobody does so any more')
     const again = await Registry.start(registry.journal.crash(false), registry.stored.crash(false))
     running.delete(registry)
     assert.equal(again.server.cluster, cluster)

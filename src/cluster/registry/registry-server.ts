@@ -40,8 +40,6 @@ const SWEEP_MS = 5000
 const REBALANCE_MS = 10 * 60_000
 /** After its own clock was set: who sets one wrongly mostly sees it, and sets it back. Below that for which clients ask on. */
 const SETTLED_MS = 15_000
-/** That are logged. */
-const STRANGERS_MAX = 100
 
 export interface RegistryServerOptions {
   readonly surroundings: Surroundings
@@ -68,8 +66,6 @@ export class RegistryServer {
   readonly #steps: ClockSteps
   /** By the monotonic clock: since when the clock was not set. */
   #settledAt = Number.NEGATIVE_INFINITY
-  /** Clusters of which parts were refused. */
-  readonly #strangers = new Set<ClusterId>()
   /** Random: with the version it says what of the map somebody knows. */
   readonly #run: number
   /** The answer with the whole map, as of a version. */
@@ -315,16 +311,10 @@ export class RegistryServer {
     try {
       checkSameCluster(action, cluster, this.cluster)
     } catch (error) {
-      this.#tellStranger(cluster, error)
+      // It comes again and again.
+      if (this.view.heardStranger(cluster)) log.error({ err: error, cluster }, 'A part of another cluster was refused')
       throw error
     }
-  }
-
-  /** Once for each cluster; it comes again and again. */
-  #tellStranger(cluster: ClusterId, error: unknown): void {
-    if (this.#strangers.has(cluster) || this.#strangers.size >= STRANGERS_MAX) return
-    this.#strangers.add(cluster)
-    log.error({ err: error, cluster }, 'A part of another cluster was refused')
   }
 
   /** Undefined while the clock was set but lately: then nobody is to set theirs by it. */

@@ -8,6 +8,7 @@
  */
 import { assert } from '#base/assert.ts'
 import type { DiskId } from '#cluster/block/permit.ts'
+import type { ClusterId } from '#cluster/cluster-id.ts'
 
 import type { RegistryOutcome } from './registry-machine.ts'
 import type { ToldClock } from './registry-messages.ts'
@@ -63,6 +64,8 @@ export interface DiskNews extends Room {
   readonly failure: string
 }
 
+/** More than anybody mixes up. */
+const STRANGERS_MAX = 16
 /** Versions of one start of the registry. */
 const VERSIONS = 2 ** 32
 /** A disk is full that has no room for a block, or, where it is small, hardly any; and not any more with twice that. */
@@ -83,6 +86,8 @@ export class RegistryView {
   #inOrder: readonly DiskState[] | undefined
   readonly #shards = new Map<number, ProcessState<ShardsRecord>>()
   #coordinator: ProcessState<CoordinatorRecord> | undefined
+  /** Clusters of which parts were refused, and when last. */
+  readonly #strangers = new Map<ClusterId, number>()
   #starts = 0
   #changes = 0
   #revision = 0
@@ -178,9 +183,28 @@ export class RegistryView {
     this.#hear(disk, clock)
   }
 
+  /** Of which parts come here that belong elsewhere, and are refused. */
+  get strangers(): readonly ClusterId[] {
+    return [...this.#strangers.keys()].sort()
+  }
+
+  /** Whether it is a new one. */
+  heardStranger(cluster: ClusterId): boolean {
+    const isNew = !this.#strangers.has(cluster)
+    if (isNew && this.#strangers.size >= STRANGERS_MAX) return false
+    this.#strangers.set(cluster, this.#now().monotonicMs)
+    if (isNew) this.#seen(undefined)
+    return isNew
+  }
+
   /** Finds out who is silent. */
   sweep(): void {
     const { monotonicMs } = this.#now()
+    for (const [cluster, heardAt] of this.#strangers) {
+      if (monotonicMs - heardAt < this.#staleMs) continue
+      this.#strangers.delete(cluster)
+      this.#seen(undefined)
+    }
     const silent = (each: Heard): void => {
       if (each.isStale || monotonicMs - each.heardAt < this.#staleMs) return
       each.isStale = true
