@@ -90,6 +90,8 @@ class FileJournal implements Journal {
   /** On their way, or ready. */
   readonly #spares = new Set<Promise<Spare>>()
   #sparesMade = 0
+  /** For the next segment: where that fails, it is tried once more when it is needed, and not with each group. */
+  #isSpareAsked = false
   /** One group is written at a time, and its memory is used again. */
   #frame = Buffer.allocUnsafeSlow(16 << 10)
   #appending: Promise<void> | undefined
@@ -208,7 +210,8 @@ class FileJournal implements Journal {
     this.#open.end += bytes
     this.#last += entries.length
     // While there is time, so that nobody has to wait for it.
-    if (this.#spares.size === 0 && this.#open.end > this.#segmentBytes / 2) {
+    if (this.#spares.size === 0 && !this.#isSpareAsked && this.#open.end > this.#segmentBytes / 2) {
+      this.#isSpareAsked = true
       this.#expect(makeSpare(this.#sparePath(), this.#segmentBytes))
     }
   }
@@ -234,6 +237,7 @@ class FileJournal implements Journal {
     const full = this.#open.file
     this.#open = await openSegment(path, salt, HEAD_BYTES)
     this.#segments.push({ first: at, path })
+    this.#isSpareAsked = false
     await full.close()
   }
 
