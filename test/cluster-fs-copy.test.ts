@@ -137,11 +137,32 @@ test('what cannot be copied is told by name, and all else is copied', async () =
     [['cp', 'a', 'b'], /Paths of the cluster have a colon/],
     [['cp', 'tree/good', ':/missing/x'], /there is no "missing"/],
     [['cp', '-', ':/tree'], /it is a directory/],
+    [['cp', '-', ':/missing/'], /there is no such directory/],
+    [['cp', 'tree/good', ':/missing/'], /there is no such directory/],
+    [['cp', 'tree/good', 'tree/fifo', ':/tree/good'], /it is no directory/],
+    [['cp', ':/tree/good', ''], /a path has at least one character/],
+    [['cp', '-r', '', ':/x'], /a path has at least one character/],
   ] as const) {
     const outcome = await cluster.fs(...args)
     assert.notEqual(outcome.code, 0, args.join(' '))
     assert.match(outcome.stderr, expected)
   }
+})
+
+test('of several sources those that can be copied are, and no two to one name', async () => {
+  await using cluster = await TestCluster.start({ disks: 1 })
+  for (const name of ['a', 'b']) {
+    mkdirSync(join(cluster.directory, name))
+    writeFileSync(join(cluster.directory, name, 'same'), name)
+  }
+  await done(cluster, 'cp', '-r', 'a', ':/new/')
+  assert.equal(await done(cluster, 'cat', '/new/same'), 'a', 'a directory may be told by its slash before it is there')
+  const { code, stdout, stderr } = await cluster.fs('cp', '-r', 'none', 'a/same', 'b/same', 'b', ':/new', '--json')
+  assert.equal(code, 3)
+  assert.deepEqual(JSON.parse(stdout), { files: 2, symlinks: 0, directories: 1, bytes: 2, failed: 2 })
+  assert.match(stderr, /Cannot read "[^"]*\/none": ENOENT/)
+  assert.match(stderr, /Cannot copy b\/same: .* twice: another source of that name went there/)
+  assert.equal(await done(cluster, 'cat', '/new/same', '/new/b/same'), 'ab')
 })
 
 test('holes stay holes, on their way in, within and out', async () => {

@@ -13,7 +13,14 @@ import { inParallel } from '#store/parallel.ts'
 
 import type { ExitCode } from '#cli/command.ts'
 import { ClusterEnd } from './copy-cluster.ts'
-import { type CopyExtras, type CopyNode, type CopySource, type CopyTarget, NO_XATTRS } from './copy-end.ts'
+import {
+  type CopyExtras,
+  type CopyKind,
+  type CopyNode,
+  type CopySource,
+  type CopyTarget,
+  NO_XATTRS,
+} from './copy-end.ts'
 import { LocalEnd } from './copy-local.ts'
 import { CopyProgress } from './copy-progress.ts'
 import { named } from './names.ts'
@@ -58,7 +65,7 @@ export async function copy(session: FsSession, args: readonly string[], options:
   const progress = new CopyProgress(session)
   try {
     const run = new CopyRun(session, options, progress)
-    for (const source of sources) await run.copy(source, target, sources.length > 1)
+    await run.copy(sources, target)
     const exit = exitOf(progress.failed, progress.failed + progress.done)
     if (session.isJson) await session.out.json({ ...progress.totals, failed: progress.failed })
     return exit
@@ -75,6 +82,8 @@ function checkEnds(sources: readonly string[], target: string, { asOf }: CopyOpt
   ): never => {
     throw new OperationError('USAGE', `Cannot copy to "${target}": ${detail}`, { hint })
   }
+  // As a variable is that was never set.
+  if ([...sources, target].includes('')) refuse('a path has at least one character')
   if (sources.length > 1 && sources.includes('-')) refuse('standard input is one file, and the only source')
   for (const source of sources) {
     if (!isInCluster(source) && !isInCluster(target)) refuse(`neither that nor "${source}" is in the cluster`)
@@ -88,6 +97,15 @@ async function copyOut(session: FsSession, sources: readonly string[], { asOf }:
   return concatenate(session, sources, asOf)
 }
 
+/** What is named as the target. */
+interface NamedTarget {
+  readonly end: CopyTarget
+  readonly path: string
+  readonly text: string
+  /** Of what is there. */
+  readonly kind: CopyKind | undefined
+}
+
 class CopyRun {
   readonly #session: FsSession
   readonly #options: CopyOptions
@@ -99,45 +117,55 @@ class CopyRun {
     this.#progress = progress
   }
 
-  async copy(sourceText: string, targetText: string, isOneOfMany: boolean): Promise<void> {
-    const { asOf } = this.#options
-    const target: CopyTarget = targetText.startsWith(':') ? new ClusterEnd(this.#session) : new LocalEnd()
-    const to = targetText.startsWith(':') ? posix.normalize(clusterPath(targetText)) : resolve(targetText)
-    const isInto = (await target.kindAt(withoutSlash(to))) === 'directory'
-    const mustBeDirectory = isOneOfMany || targetText.endsWith('/')
-    if (!isInto && mustBeDirectory) {
-      throw new OperationError('DIRECTORY_EXPECTED', `Cannot copy to "${targetText}": it is no directory`)
-    }
-    if (sourceText === '-') {
-      if (isInto)
-        throw new OperationError('FILE_EXPECTED', `Cannot copy standard input to "${targetText}": it is a directory`)
-      await this.#copyStdin(target, withoutSlash(to))
-      return
-    }
-    const isInCluster = sourceText.startsWith(':')
-    const time = pastTime(this.#session, asOf)
-    const source: CopySource = isInCluster ? new ClusterEnd(this.#session, time) : new LocalEnd(this.#tellChanged)
-    const path = isInCluster ? withoutSlash(posix.normalize(clusterPath(sourceText))) : resolve(sourceText)
-    // As cp has it: what lies in the directory, and not the directory itself.
-    const isContent = /(?:^|[/:])\.$/.test(sourceText) || path === '/'
-    const place = isInto && !isContent ? target.below(withoutSlash(to), basename(path)) : withoutSlash(to)
-    // As all programs have it, what ends so is no symlink but the directory that it leads to.
-    const from = !isInCluster && /\/\.?$/.test(sourceText) ? await LocalEnd.followed(path) : path
-    await this.#copyTree(source, from, target, place)
+  async copy(sources: readonly string[], targetText: string): Promise<void> {
+    const isCluster = targetText.startsWith(':')
+    const end: CopyTarget = isCluster ? new ClusterEnd(this.#session) : new LocalEnd()
+    const path = withoutSlash(isCluster ? posix.normalize(clusterPath(targetText)) : resolve(targetText))
+    const target = { end, path, text: targetText, kind: await end.kindAt(path) }
+    const [source = ''] = sources
+    if (sources.length === 1) return source === '-' ? this.#copyStdin(target) : this.#copyOne(source, target)
+    if (target.kind !== 'directory') throw noDirectory(target)
+    const places = new Set<string>()
+    for (const each of sources) await this.#attempt(`copy ${each}`, () => this.#copyOne(each, target, places))
   }
 
-  async #copyStdin(target: CopyTarget, to: string): Promise<void> {
+  /** `places`: where others of the sources went. */
+  async #copyOne(text: string, target: NamedTarget, places = new Set<string>()): Promise<void> {
+    const isInCluster = text.startsWith(':')
+    const time = pastTime(this.#session, this.#options.asOf)
+    const source: CopySource = isInCluster ? new ClusterEnd(this.#session, time) : new LocalEnd(this.#tellChanged)
+    const path = isInCluster ? withoutSlash(posix.normalize(clusterPath(text))) : resolve(text)
+    // As cp has it: what lies in the directory, and not the directory itself.
+    const isContent = /(?:^|[/:])\.$/.test(text) || path === '/'
+    const isInto = target.kind === 'directory'
+    const to = isInto && !isContent ? target.end.below(target.path, basename(path)) : target.path
+    // As all programs have it, what ends so is no symlink but the directory that it leads to.
+    const from = !isInCluster && /\/\.?$/.test(text) ? await LocalEnd.followed(path) : path
+    const node = await source.node(from)
+    if (!isInto && target.text.endsWith('/') && node.kind !== 'directory') throw noDirectory(target)
+    if (!isContent && places.has(to)) {
+      const detail = 'another source of that name went there'
+      throw new OperationError('NAME_TAKEN', `Cannot write ${target.end.shown(to)} twice: ${detail}`)
+    }
+    places.add(to)
+    await this.#copyTree(source, from, node, target.end, to)
+  }
+
+  async #copyStdin({ end, path, text, kind }: NamedTarget): Promise<void> {
+    if (kind === 'directory') {
+      throw new OperationError('FILE_EXPECTED', `Cannot copy standard input to "${text}": it is a directory`)
+    }
+    if (text.endsWith('/')) throw noDirectory({ text, kind })
     const { mode, uid, gid } = ownAttributes(0o666)
     const node = { kind: 'file', size: 0, mode, uid, gid, mtime: Date.now() * 1000 } as const
     const more = { keepsOwner: false, xattrs: NO_XATTRS, signal: this.#session.signal }
-    const bytes = await named(`write ${target.shown(to)}`, () =>
-      target.writeFile(to, node, this.#progress.counted(process.stdin), more),
+    const bytes = await named(`write ${end.shown(path)}`, () =>
+      end.writeFile(path, node, this.#progress.counted(process.stdin), more),
     )
     this.#progress.finish('file', bytes)
   }
 
-  async #copyTree(source: CopySource, from: string, target: CopyTarget, to: string): Promise<void> {
-    const node = await source.node(from)
+  async #copyTree(source: CopySource, from: string, node: CopyNode, target: CopyTarget, to: string): Promise<void> {
     if (node.kind === 'directory') {
       if (!this.#options.recursive) {
         throw new OperationError('FILE_EXPECTED', `Cannot copy ${source.shown(from)}: it is a directory`, {
@@ -275,6 +303,11 @@ class CopyRun {
     this.#progress.failed++
     this.#progress.above(() => tellFailure(error))
   }
+}
+
+function noDirectory({ text, kind }: Pick<NamedTarget, 'text' | 'kind'>): OperationError {
+  const detail = kind === undefined ? 'there is no such directory' : 'it is no directory'
+  return new OperationError('DIRECTORY_EXPECTED', `Cannot copy to "${text}": ${detail}`)
 }
 
 /** @throws DIRECTORY_LOOP where the copy would be copied itself */
