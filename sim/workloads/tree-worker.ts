@@ -6,6 +6,7 @@
 import { type ErrorCode, isOperationError, OperationError } from '#base/errors.ts'
 import type { ClusterClient, NewAttributes, Place } from '#cluster/client/cluster-client.ts'
 import type { ClusterFiles } from '#cluster/client/cluster-files.ts'
+import { gathered } from '#cluster/client/span-reader.ts'
 import { inodeType, type InodeId, ROOT_INODE, shownInode } from '#cluster/inode-id.ts'
 import { shardMessages } from '#cluster/shard/shard-messages.ts'
 import type { Chance } from '#cluster/surroundings.ts'
@@ -298,10 +299,9 @@ export class TreeWorker {
   /** Reads a file or symlink whole. @throws SimulationFailure where its bytes are not those that were written */
   async checkContent(inode: InodeId): Promise<void> {
     const { uid, size } = await this.#client.stat(inode)
-    const buffers: Buffer[] = []
-    for await (const buffer of this.#files.read(inode)) buffers.push(buffer)
+    const bytes = await gathered(this.#files.read(inode))
     const logged = this.#log.operations[uid - 1]
-    checkBytes(inode, logged, size, Buffer.concat(buffers))
+    checkBytes(inode, logged, size, bytes)
   }
 
   /** Whether it was answered, and not refused since the directory is gone or the like. */
