@@ -242,13 +242,15 @@ async function startShard({ host, surroundings, disk, exit }: Machine, shard: Sh
   const trust = new ClockTrust(surroundings.clock)
   const caller = new Caller(surroundings, { isInternal: true })
   const introduction = { surroundings, registry: REGISTRY, caller, trust }
-  const cluster = membership.cluster ?? (await joinCluster('Cannot begin shards', membership, introduction))
-  caller.close()
+  const join = (): Promise<ClusterId> => joinCluster('Cannot begin shards', membership, introduction)
+  const beforeFirst = async (): Promise<void> => void (await join())
   const kept = disk.journal('shard')
   const journal = shardJournal === undefined ? kept : shardJournal(kept)
   const stored = disk.state('shard')
-  const options = { surroundings, journal, stored, first, last, onFailed: exit, machine }
+  const options = { surroundings, journal, stored, first, last, onFailed: exit, machine, beforeFirst }
   const server = await ShardServer.open({ ...options, ...(trustsAnyClock !== true && { trust }) })
+  const cluster = membership.cluster ?? (await join())
+  caller.close()
   const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
   const facts = { cluster, process, address, location: LOCATION }
   const registration = new ShardRegistration(surroundings, REGISTRY, server, trust, facts)

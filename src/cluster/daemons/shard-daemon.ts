@@ -39,15 +39,16 @@ export async function startShard(options: ShardDaemonOptions): Promise<Daemon> {
   const target = registryTarget(registry)
   await using opened = new AsyncDisposableStack()
   const membership = await membershipIn(data)
-  // Who is known to belong to it can serve before it is heard of.
-  const action = `Cannot begin shards ${first} to ${last}`
-  const cluster = membership.cluster ?? (await joinNew(action, membership, { surroundings, registry: target, trust }))
+  const join = (): Promise<ClusterId> =>
+    joined(`Cannot begin shards ${first} to ${last}`, membership, { surroundings, registry: target, trust })
+  const own = { first, last, trust, onFailed, hasRoom: roomAt(data, reserveBytes) }
+  const beforeFirst = async (): Promise<void> => void (await join())
   const server = opened.adopt(
-    await openServer(data, (kept) =>
-      ShardServer.open({ surroundings, ...kept, first, last, trust, onFailed, hasRoom: roomAt(data, reserveBytes) }),
-    ),
+    await openServer(data, (kept) => ShardServer.open({ surroundings, ...kept, ...own, beforeFirst })),
     (each) => each.close(),
   )
+  // Who belongs to it already can serve before the registry is heard of.
+  const cluster = membership.cluster ?? (await join())
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
   opened.defer(() => listener.close())
   const address = advertisedAddress(listener.address, options.advertiseHost)
@@ -58,7 +59,7 @@ export async function startShard(options: ShardDaemonOptions): Promise<Daemon> {
   return daemonOf(address, opened)
 }
 
-async function joinNew(
+async function joined(
   action: string,
   part: Membership,
   { surroundings, registry, trust }: Omit<Introduction, 'caller'>,

@@ -32,6 +32,7 @@ class TestProcess {
   readonly failures: OperationError[] = []
   /** Of the next start. */
   trust: ClockTrust | undefined
+  beforeFirst: () => Promise<void> = () => Promise.resolve()
   journal: MemoryJournal
   stored: MemoryState
   #server: ShardServer | undefined
@@ -60,8 +61,8 @@ class TestProcess {
     const { journal, stored, world } = this
     const [first, last] = this.#range
     const onFailed = (error: OperationError): void => void this.failures.push(error)
-    const trust = this.trust === undefined ? {} : { trust: this.trust }
-    const server = await ShardServer.open({ surroundings: world, journal, stored, first, last, onFailed, ...trust })
+    const asked = { beforeFirst: this.beforeFirst, ...(this.trust !== undefined && { trust: this.trust }) }
+    const server = await ShardServer.open({ surroundings: world, journal, stored, first, last, onFailed, ...asked })
     this.#server = server
     this.#listener = await world.network.listen(ADDRESS, (link) => server.accept(link))
   }
@@ -340,6 +341,28 @@ describe('the clock of a shard', () => {
     await process.world.pass(3 * DAY_MS)
     const second = await create(raw, 2)
     assert.ok(typeof second !== 'string' && Math.abs(second.created - process.world.clock.nowMs() * 1000) < 1e6)
+  })
+
+  test('[S166] does not begin by a clock that is off, and not before it knows', async () => {
+    const process = new TestProcess()
+    const trust = new ClockTrust(process.world.clock)
+    process.trust = trust
+    process.world.skewMs = 9 * DAY_MS
+    let asked = 0
+    const beforeFirst = (): Promise<void> => {
+      asked++
+      confirm(process, process.world.skewMs)
+      return Promise.resolve()
+    }
+    process.beforeFirst = beforeFirst
+    assert.equal(await codeOf(process.world.wait(process.start())), 'CLOCK_UNTRUSTED')
+    assert.equal(process.journal.last, 0)
+    process.world.skewMs = 0
+    await process.world.wait(process.start())
+    assert.equal(asked, 2)
+    await process.kill(true)
+    await process.world.wait(process.start())
+    assert.equal(asked, 2, 'it has begun')
   })
 
   test('[S166] a client only waits while it is set for a moment', async () => {

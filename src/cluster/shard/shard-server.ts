@@ -54,6 +54,8 @@ export interface ShardServerOptions {
   readonly last: number
   /** Whether its clock may be written by; where it is missing, that is never asked. */
   readonly trust?: ClockTrust
+  /** Of a new directory: done before its first entry. That has a time in it, so the clock is to be known by then. */
+  readonly beforeFirst?: () => Promise<void>
   /** Whether what makes the state larger can be taken; what makes room is taken in any case. */
   readonly hasRoom?: () => boolean
   /** Called once, where it cannot go on: the process is to end. */
@@ -118,13 +120,13 @@ export class ShardServer {
     this.#responder = new Responder(SHARD_MESSAGES, (request) => this.#answer(request))
   }
 
-  /** @throws JOURNAL_FAILED, JOURNAL_CORRUPT, INPUT_INVALID where the state is that of other shards */
+  /** @throws JOURNAL_FAILED, JOURNAL_CORRUPT, INPUT_INVALID where the state is that of other shards; CLOCK_UNTRUSTED where it is new */
   static async open(options: ShardServerOptions): Promise<ShardServer> {
     const { journal, stored, surroundings, onFailed, machine = new ShardMachine() } = options
     const { clock } = surroundings
     const opened = await DurableMachine.open({ machine, journal, stored, clock, onFailed })
     const server = new ShardServer(options, opened)
-    await server.#begin()
+    await server.#begin(options.beforeFirst)
     server.#forgetLater('')
     return server
   }
@@ -163,10 +165,13 @@ export class ShardServer {
     await this.#machine.close()
   }
 
-  async #begin(): Promise<void> {
+  async #begin(beforeFirst: ShardServerOptions['beforeFirst']): Promise<void> {
     const { first, last } = this
     const known = this.#machine.state.get(SHARDS_KEY)
     if (known === undefined) {
+      await beforeFirst?.()
+      const objection = this.#trust?.objectionTo(`Cannot begin shards ${first} to ${last}`)
+      if (objection !== undefined) throw objection
       await this.#own(ownMessages.begin, { first, last, secret: this.#surroundings.chance.bytes(SECRET_BYTES) })
     } else if (known[0] !== first || known[1] !== last) {
       const detail = `the directory has shards ${known[0]}-${known[1]}`
