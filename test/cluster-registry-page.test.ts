@@ -110,10 +110,29 @@ describe(
           'good Live',
         )
         await screenshot(page, 'desktop')
+        const foot = await page.ask<string>(`document.querySelector('footer').innerText`)
+        assert(foot.includes(`Cluster ${registry.server.cluster}`), foot)
         // Locations are told once there are two.
         assert(!(await page.ask<string>(`document.body.innerText`)).includes('hall-b'))
         await registry.heartbeat('registerCoordinator', { process: 3, address: '10.0.0.1:8620', location: 'hall-b' })
         await page.until(`document.querySelector('#processes tr').innerText.includes('hall-b')`)
+        assert.deepEqual(page.complaints, [])
+      }))
+
+    it('[S166] says whose clock is off', () =>
+      withRegistry(async () => {
+        const page = await browser.open(registry.url, PHONE)
+        const clock = { isTrusted: false, aheadMs: 3 * 86_400_000 }
+        const shards = { process: 2, address: '10.0.0.2:8610', location: '', first: 128, last: 255 }
+        await registry.heartbeat('registerShards', { ...shards, clock })
+        const off = `[...document.querySelectorAll('#processes tr')].some((row) => row.innerText.includes('clock is off'))`
+        await page.until(off)
+        await page.until(
+          `${sentence}.startsWith('The clock of shards 128 to 255 is 3 days ahead of that of the registry')`,
+        )
+        await screenshot(page, 'clock')
+        await registry.heartbeat('registerShards', shards)
+        await page.until(`${sentence} === ${JSON.stringify(ALL_WELL)}`)
         assert.deepEqual(page.complaints, [])
       }))
 
