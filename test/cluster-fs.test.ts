@@ -353,7 +353,10 @@ test('what is misspelled is an error of usage', async () => {
   assert.match(await failed(2, 'ls', 'relative'), /starts with "\/"/)
   assert.match(await failed(2, 'ls'), /PATH is missing/)
   assert.match(await failed(2, 'ls', '/', '/'), /takes no more arguments/)
-  assert.match(await failed(2, 'cp', 'x'), /TARGET is missing: :\/PATH of the cluster, a path of this machine, or -\n/)
+  assert.match(
+    await failed(2, 'cp', 'x'),
+    /TARGET is missing: :\/PATH of the cluster, a path of this machine, or -\n {2}hint: See "eider fs cp --help"\.\n/,
+  )
   assert.match(await failed(2, '--json', 'ls', '/'), /the verb comes right after/)
 })
 

@@ -96,7 +96,10 @@ function parseBelow(command: Command, argv: readonly string[], commands: readonl
     const [outer, inner] = command.name.split(' ')
     if (!isOperationError(error, 'USAGE') || !commands.some(({ name }) => name === outer) || inner === undefined)
       throw error
-    const hint = `See "eider ${command.name} --help"; for a file or directory that is called "${inner}" write ./${inner}.`
+    const help = `See "eider ${command.name} --help"`
+    // Where a verb has to come first, nobody can have meant a file by it.
+    const isVerb = groupOf(command.name) !== undefined
+    const hint = isVerb ? `${help}.` : `${help}; for a file or directory that is called "${inner}" write ./${inner}.`
     throw new OperationError('USAGE', error.message, { cause: error, hint })
   }
 }
