@@ -103,6 +103,39 @@ for (const secret of [undefined, SECRET]) {
   })
 }
 
+test('within TLS, too, lent memory is given back once it is taken, or its link has ended', IN_TIME, async () => {
+  const recorder = new Recorder()
+  const tls = { ...ours }
+  const listener = await network({ secret: SECRET, tls }).listen('localhost:0', () => recorder)
+  const memory = Buffer.alloc(10_000_000)
+  for (const fate of ['taken', 'failed'] as const) {
+    const handler = new Recorder()
+    const link = network({ secret: SECRET, tls: { ca: ours.ca }, waitingBytesMax: 15_000_000 }).connect(
+      listener.address,
+      handler,
+    )
+    link.send(frameOf(1))
+    await until(() => recorder.frames.length > 0)
+    recorder.frames.length = 0
+    let taken = 0
+    const lend = (): void => link.sendLent?.(() => void taken++, frameOf(10), memory)
+    if (fate === 'taken') {
+      lend()
+      await until(() => taken === 1)
+      memory.fill(1)
+      assert.ok((await recorder.got(1))[0]?.subarray(10).every((byte) => byte === 0))
+      link.close()
+    } else {
+      // In one turn, so that none of them is taken before the last one is too much.
+      for (let count = 0; count < 3; count++) lend()
+      await until(() => taken === 3)
+      assert.equal(await handler.code(), 'CLUSTER_BUSY')
+    }
+    await handler.closed()
+  }
+  await listener.close()
+})
+
 test('a certificate of another authority, or of another host, is not trusted', IN_TIME, async () => {
   const listener = await echo({ secret: SECRET, tls: ours })
   const unknown = await ending(listener.address, { secret: SECRET, tls: { ca: others.ca } })
