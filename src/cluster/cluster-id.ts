@@ -51,7 +51,10 @@ export function decodeClusterFile(bytes: Uint8Array): ClusterId | undefined {
 /** What is of one cluster is not taken by the registry of another. @throws CLUSTER_MISMATCH */
 export function checkSameCluster(action: string, own: ClusterId, registrys: ClusterId): void {
   if (own === registrys) return
-  throw new OperationError('CLUSTER_MISMATCH', `${action}: the part is of cluster ${own}, and the registry of cluster ${registrys}`)
+  throw new OperationError(
+    'CLUSTER_MISMATCH',
+    `${action}: the part is of cluster ${own}, and the registry of cluster ${registrys}`,
+  )
 }
 
 function checksumOf(text: string): string {
