@@ -262,6 +262,18 @@ test('a removed tree is found in the history, and copied out of it', async () =>
   assert.equal(await done('cat', '/restored/deep/file'), 'kept')
 })
 
+test('several who remove the same tree are no failure of each other', async () => {
+  await done('mkdir', '-p', '/race/a/b/c', '/race/d/e', '/race/f')
+  for (const path of ['/race/one', '/race/a/b/two', '/race/d/three']) await put(path, 'x')
+  const outcomes = await Promise.all([0, 1, 2].map(() => cluster.fs('rm', '-r', '/race')))
+  for (const { code, stderr } of outcomes) {
+    // One may come when all of it is gone, and only then.
+    if (code !== 0) assert.match(stderr, /^eider: Cannot (?:find|remove) "\/race"[^\n]*\n[^\n]*\n$/)
+  }
+  assert.ok(outcomes.some(({ code }) => code === 0))
+  assert.match(await failed(1, 'ls', '/race'), /there is no "race"/)
+})
+
 test('find and du look at the whole tree', async () => {
   await done('mkdir', '-p', '/sizes/a/b', '/sizes/empty')
   await put('/sizes/small', 'x'.repeat(100))

@@ -102,7 +102,7 @@ async function removeTree(session: FsSession, path: string, top: Place): Promise
       done++
     } catch (error) {
       // Somebody else has removed it.
-      if (isOperationError(error, 'NAME_NOT_FOUND', 'DIRECTORY_REMOVED')) return
+      if (isOperationError(error, 'NAME_NOT_FOUND', 'DIRECTORY_REMOVED', 'INODE_NOT_FOUND')) return
       if (!isOperationError(error) || error.code === 'ABORTED') throw error
       failed++
       tellFailure(error)
@@ -119,7 +119,9 @@ async function removeTree(session: FsSession, path: string, top: Place): Promise
       ;(levels[depth] ??= []).push({ path: at, place })
     }
   }
-  for await (const _ of mapAhead(files(), AT_ONCE, removeOne));
+  await named(`remove "${path}"`, async () => {
+    for await (const _ of mapAhead(files(), AT_ONCE, removeOne));
+  })
   for (const level of levels.toReversed()) await inParallel(level, AT_ONCE, removeOne)
   return failed === 0 ? 0 : exitOf(failed, failed + done)
 }

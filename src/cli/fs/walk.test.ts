@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
+import { OperationError } from '#base/errors.ts'
 import { type InodeId, inodeType, makeInodeId, ROOT_INODE } from '#cluster/inode-id.ts'
 import type { Listed } from '#cluster/client/cluster-client.ts'
 
@@ -57,6 +58,24 @@ test('of many directories some are listed ahead, and each once', async () => {
   const tree = new Tree((path) => (path === '' ? [names] : [['x']]))
   assert.equal((await tree.paths()).length, 200)
   assert.deepEqual(tree.listed, ['', ...names.map((name) => `/${name}`)])
+})
+
+test('what is removed before it is its turn has nothing in it; of what was named itself, that is told', async () => {
+  const gone = (path: string) => new OperationError('DIRECTORY_REMOVED', `Cannot list "${path}": it is removed`)
+  const tree = new Tree((path) => {
+    if (path === '/d2') throw gone(path)
+    return path === '' ? [['d1', 'd2', 'd3']] : [['x']]
+  })
+  assert.deepEqual(await tree.paths(), ['/d1/', '/d1/x', '/d2/', '/d3/', '/d3/x'])
+  const removed = new Tree((path) => {
+    throw gone(path)
+  })
+  await assert.rejects(removed.paths(), { code: 'DIRECTORY_REMOVED' })
+  const broken = new Tree((path) => {
+    if (path === '/d') throw new OperationError('CLUSTER_UNREACHABLE', 'Cannot list "/d": nobody answers')
+    return [['d']]
+  })
+  await assert.rejects(broken.paths(), { code: 'CLUSTER_UNREACHABLE' })
 })
 
 test('a tree may be as deep as it likes', async () => {

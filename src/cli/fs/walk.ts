@@ -1,4 +1,5 @@
 /** Trees of the cluster, entry by entry in the order of names, each directory before what lies in it; some directories are listed ahead. */
+import { isOperationError } from '#base/errors.ts'
 import type { ClusterClient, Listed } from '#cluster/client/cluster-client.ts'
 import { type InodeId, inodeType } from '#cluster/inode-id.ts'
 
@@ -34,7 +35,11 @@ export async function* walk(
   // Not by calling itself: a tree may be deeper than a stack.
   const levels: Level[] = [new Level(path, new Pages(client, directory, options))]
   for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
-    const entry = await level.next()
+    const entry = await level.next().catch((error: unknown) => {
+      // Somebody has removed it since it was listed, so there is nothing in it.
+      const isGone = levels.length > 1 && isOperationError(error, 'DIRECTORY_REMOVED', 'INODE_NOT_FOUND')
+      if (!isGone) throw error
+    })
     if (entry === undefined) {
       levels.pop()
       continue
