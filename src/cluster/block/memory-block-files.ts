@@ -163,7 +163,7 @@ export class MemoryBlockFiles implements BlockFiles {
       },
       readBack: async (offset, into) => {
         await step('readBack', 'uncached')
-        return file.bytes.copy(into, 0, offset)
+        return readAt(file.bytes, offset, into)
       },
       close: () => step('close'),
     }
@@ -179,7 +179,7 @@ export class MemoryBlockFiles implements BlockFiles {
       read: async (offset, into) => {
         assert(how === 'cached' || offset % PAGE_BYTES === 0, 'an uncached read begins at a page')
         await step('read', how)
-        return file.bytes.copy(into, 0, offset)
+        return readAt(file.bytes, offset, into)
       },
       close: () => step('close'),
     }
@@ -272,4 +272,9 @@ export class MemoryBlockFiles implements BlockFiles {
     if (directory === undefined) throw systemError('open', 'ENOENT')
     return directory
   }
+}
+
+/** As pread(2) does: nothing where the file ends before that, since it may have been cut after it was opened. */
+function readAt(bytes: Buffer, offset: number, into: Uint8Array): number {
+  return offset < bytes.length ? bytes.copy(into, 0, offset) : 0
 }
