@@ -209,10 +209,11 @@ function nodeOf(stats: BigIntStats): CopyNode | undefined {
   }
 }
 
-/** Rounded down, which division does not do before 1970. */
+/** Rounded down, which division does not do before 1970; the last that the cluster can keep is in 2255. */
 function microseconds(nanoseconds: bigint): number {
   const towardsZero = nanoseconds / 1000n
-  return Number(nanoseconds % 1000n < 0n ? towardsZero - 1n : towardsZero)
+  const rounded = nanoseconds % 1000n < 0n ? towardsZero - 1n : towardsZero
+  return Math.min(Number.MAX_SAFE_INTEGER, Number(rounded))
 }
 
 async function* readBytes(
