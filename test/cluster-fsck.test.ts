@@ -325,13 +325,15 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
       assert.ok(found !== undefined)
       return found
     }
-    const [small, last, large] = [named('small'), named('last'), named('large')]
+    const [small, middle, last, large] = [named('small'), named('middle'), named('last'), named('large')]
     const locked = Buffer.from(large[1])
     locked[14] = 1
-    const file = `f${small[1].toString('latin1', 0, 7)}`
+    const fileOf = ([, value]: [string, Buffer]): string => `f${value.toString('latin1', 0, 7)}`
     await state.commit(
       [
-        [file, null],
+        // One has its bytes in its record, the other a span.
+        [fileOf(small), null],
+        [fileOf(middle), null],
         [last[0], null],
         [large[0], locked],
       ],
@@ -340,7 +342,9 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
     await state.close()
     const { code, stdout } = await fsck(directory)
     assert.equal(code, 3)
-    assert.match(stdout, /^lost {6}\/papers\/small: file 0x\w+ is not there, and the name leads to it$/m)
+    for (const path of ['/papers/small', '/papers/old/middle']) {
+      assert.match(stdout, new RegExp(`^lost {6}${path}: file 0x\\w+ is not there, and the name leads to it$`, 'm'))
+    }
     assert.match(stdout, /^lost {6}0x\w+: no name leads to this file, and no history keeps it$/m)
     assert.match(stdout, /^degraded {2}\/photos\/large: the name is locked, and no transaction/m)
     assert.match(stdout, /^leak .*there are spans of 1 files that are not there$/m)
