@@ -27,7 +27,7 @@ export function isHole(piece: Piece): piece is Hole {
  * @throws SPANS_LOST, WIRE_MALFORMED, ABORTED, and what the source throws
  */
 export async function* readPieces(
-  reader: SpanReader,
+  reader: Pick<SpanReader, 'read'>,
   source: SpanSource,
   signal?: AbortSignal,
 ): AsyncGenerator<Piece, void, undefined> {
