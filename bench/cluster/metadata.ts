@@ -1,5 +1,5 @@
 /**
- * Metadata: one shard process over lmdb, all writes durable, asked by this process with 64 requests in flight; beside it, in turns, a Redis that syncs
+ * Metadata: one shard process, all writes durable, asked by this process with 64 requests in flight; beside it, in turns, a Redis that syncs
  * each write, which has a key and a value of the same sizes set by as many connections. Whole files are created: inode, span, name.
  */
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'

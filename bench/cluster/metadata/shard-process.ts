@@ -1,5 +1,7 @@
-/** The process that is measured: one shard over lmdb, without a registry. Arguments: its directory. Says its port, and at the end of its input its CPU time in milliseconds. */
+/** The process that is measured: one shard, without a registry. Arguments: its directory. Says its port, and at the end of its input its CPU time in milliseconds. */
 import { join } from 'node:path'
+
+import { ClockTrust } from '#cluster/clock-trust.ts'
 import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
 import { ShardServer } from '#cluster/shard/shard-server.ts'
@@ -7,8 +9,13 @@ import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
 const data = process.argv[2] ?? ''
 const surroundings = systemSurroundings()
+const { clock } = surroundings
+// As with a registry that has told its time.
+const trust = new ClockTrust(clock)
+trust.compare(clock.monotonicMs(), clock.nowMs())
 const server = await ShardServer.open({
   surroundings,
+  trust,
   journal: await openFileJournal(join(data, 'journal')),
   stored: await openLmdbState(join(data, 'state')),
   first: 0,
