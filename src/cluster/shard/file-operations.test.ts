@@ -663,8 +663,9 @@ describe('policies', () => {
     'spans that do not ascend': { spans: steps(8192, 8192) },
     'spans of nothing': { spans: steps(0) },
     'spans over 1 GiB': { spans: steps(2 ** 30 + 1) },
-    'no redundancy': { spans: [{ bytesMax: 1, data: 2, parity: 0 }] },
-    'too much redundancy': { spans: [{ bytesMax: 1, data: 16, parity: 1 }] },
+    'spans under a page': { spans: steps(4095, 8192) },
+    'no redundancy': { spans: [{ bytesMax: 4096, data: 2, parity: 0 }] },
+    'too much redundancy': { spans: [{ bytesMax: 4096, data: 16, parity: 1 }] },
     'no classes': { classes: [] },
     'classes that do not begin at 0': { classes: [{ bytesMin: 1, class: 2 }] },
     'classes that do not ascend': {

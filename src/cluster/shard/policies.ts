@@ -13,12 +13,13 @@ export function checkPolicy({ spans, classes, stripeBytes, inlineBytesMax }: Pol
   }
   if (spans !== undefined) {
     let before = 0
+    // Below a page, a large file would be nothing but records of its spans.
+    if ((spans[0]?.bytesMax ?? 0) < PAGE_BYTES) refuse(`a span has up to ${PAGE_BYTES} bytes at least`)
     for (const { bytesMax, data, parity } of spans) {
       if (bytesMax <= before || bytesMax > SPAN_BYTES_MAX) refuse('sizes of spans ascend, up to 1 GiB')
       if (!isRedundancy({ data, parity })) refuse(`${data}+${parity} is no redundancy`)
       before = bytesMax
     }
-    if (spans.length === 0) refuse('there is a largest span')
   }
   if (classes !== undefined) {
     let before = -1
