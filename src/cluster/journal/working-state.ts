@@ -28,6 +28,9 @@ export class WorkingState implements StateReader {
   #active = new SortedMap<Pending>()
   #frozen: SortedMap<Pending> | undefined
   #activeBytes = 0
+  /** What was asked for last among the active changes: most of what is read is changed next. */
+  #lastKey: Key | undefined
+  #lastPending: Pending | undefined
 
   constructor(stored: StateReader) {
     this.#stored = stored
@@ -47,7 +50,7 @@ export class WorkingState implements StateReader {
   }
 
   get(key: Key): Buffer | undefined {
-    const pending = this.#active.get(key) ?? this.#frozen?.get(key)
+    const pending = this.#findActive(key) ?? this.#frozen?.get(key)
     if (pending === undefined) return this.#stored.get(key)
     if (pending.entry > this.seen) this.seen = pending.entry
     return pending.value ?? undefined
@@ -64,10 +67,11 @@ export class WorkingState implements StateReader {
   /** What is at the key from that entry on. */
   change(key: Key, value: Buffer | null, entry: number): void {
     const bytes = value?.length ?? 0
-    const pending = this.#active.get(key)
+    const pending = this.#findActive(key)
     if (pending === undefined) {
       this.#activeBytes += CHANGE_BYTES + key.length + bytes
       this.#active.set(key, { value, entry })
+      this.#lastKey = undefined
     } else {
       // In its place: most of what an entry changes, others changed just before it.
       this.#activeBytes += bytes - (pending.value?.length ?? 0)
@@ -82,6 +86,7 @@ export class WorkingState implements StateReader {
     this.#frozen = this.#active
     this.#active = new SortedMap()
     this.#activeBytes = 0
+    this.#lastKey = undefined
   }
 
   *frozenChanges(): Generator<Change, void, undefined> {
@@ -92,6 +97,14 @@ export class WorkingState implements StateReader {
   /** What was frozen is stored. */
   melt(): void {
     this.#frozen = undefined
+  }
+
+  #findActive(key: Key): Pending | undefined {
+    if (key !== this.#lastKey) {
+      this.#lastKey = key
+      this.#lastPending = this.#active.get(key)
+    }
+    return this.#lastPending
   }
 
   #merge(from: Key, to: Key, each: EachPair, isBackwards: boolean): void {

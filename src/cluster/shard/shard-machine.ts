@@ -90,8 +90,6 @@ export class ShardMachine implements Machine<ShardEntry, Answer> {
     if (answer !== undefined) return answer
     const apply = applies.get(kind)
     if (apply === undefined) throw new OperationError('WIRE_KIND_UNKNOWN', `Cannot do a write of kind ${kind}`)
-    const before = batch.get(TIME_KEY)
-    assert(before === undefined || readNumber(before, 0) < timeUs, 'the times of entries increase')
     let given: Answer
     try {
       given = { body: apply({ batch, timeUs, shard, chosen }, bodyOf(entry.frame)) }
@@ -102,6 +100,8 @@ export class ShardMachine implements Machine<ShardEntry, Answer> {
       assert(!batch.isChanged, 'what is refused changes nothing')
       given = { refusal: error }
     }
+    const before = batch.get(TIME_KEY)
+    assert(before === undefined || readNumber(before, 0) < timeUs, 'the times of entries increase')
     batch.put(TIME_KEY, numberValue(timeUs))
     keepAnswer(batch, header, timeUs, given, check)
     return given
