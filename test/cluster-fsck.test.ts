@@ -290,8 +290,9 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
     const directory = copied('journal')
     const data = join(directory, 'shards')
     // Each group in a segment of its own.
-    const journal = await openFileJournal(data, { segmentBytes: 1 })
     const state = await openLmdbState(data)
+    const { lineage } = state
+    const journal = await openFileJournal(data, { segmentBytes: 1, lineage })
     const { last } = journal
     for (const add of [1, 2]) await journal.append(last + add, [Buffer.from('none that the machine knows')])
     await journal.trim(last)

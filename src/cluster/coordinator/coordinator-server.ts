@@ -93,9 +93,15 @@ export class CoordinatorServer {
     await this.#machine.close()
   }
 
-  #begin(): Promise<void> {
+  async #begin(): Promise<void> {
+    if (this.#machine.applied > 0) {
+      throw new OperationError(
+        'JOURNAL_CORRUPT',
+        'Cannot begin the coordinator: the directory is none of a coordinator',
+      )
+    }
     const client = randomClient(this.#options.surroundings)
-    return new Promise((resolve, reject) => {
+    await new Promise<void>((resolve, reject) => {
       this.#machine.submit({ kind: 'begin', client }, () => resolve(), reject)
     })
   }

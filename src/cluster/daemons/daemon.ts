@@ -1,5 +1,5 @@
 /** What the daemons of a cluster have in common when they run on a real machine: how they are made known, and their directories. */
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { open, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
@@ -8,12 +8,16 @@ import { CLUSTER_FILE, type ClusterId, decodeClusterFile, encodeClusterFile } fr
 import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
+import { numberOfSegment } from '#cluster/journal/segment.ts'
 import type { Membership } from '#cluster/membership.ts'
 import type { StoredState } from '#cluster/journal/state.ts'
 import type { Address } from '#cluster/surroundings.ts'
 import { randomClient } from '#cluster/wire/caller.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 import type { TcpNetworkOptions } from '#cluster/wire/tcp-network.ts'
+
+/** Written once all else is there that it says something of. */
+const PROCESS_FILE = 'process'
 
 /** What every daemon is told. */
 export interface DaemonOptions {
@@ -49,12 +53,27 @@ export async function openServer<Server>(
 ): Promise<Server> {
   makeDataDirectory(data)
   await using opened = new AsyncDisposableStack()
-  const journal = opened.adopt(await openFileJournal(data), (each) => each.close())
+  checkKept(data)
   const stored = opened.adopt(await openLmdbState(data), (each) => each.close())
+  const { lineage } = stored
+  const journal = opened.adopt(await openFileJournal(data, { lineage }), (each) => each.close())
   const server = await openIt({ journal, stored })
   // From here on the server closes them.
   opened.move()
   return server
+}
+
+/**
+ * A process that has served from the directory has a state and a journal there: one that lost them is not new.
+ * @throws JOURNAL_CORRUPT
+ */
+function checkKept(data: string): void {
+  if (!existsSync(join(data, PROCESS_FILE))) return
+  const journal = join(data, 'journal')
+  const hasJournal = existsSync(journal) && readdirSync(journal).some((name) => numberOfSegment(name) !== undefined)
+  if (hasJournal && existsSync(join(data, 'state', 'data.lmdb'))) return
+  const detail = 'a process has served from it, and its state or its journal is gone'
+  throw new OperationError('JOURNAL_CORRUPT', `Cannot use "${data}": ${detail}`)
 }
 
 /** What a daemon at `address` is that has opened all that. */
@@ -85,7 +104,7 @@ export function makeDataDirectory(path: string): void {
  * @throws LOCAL_FAILED
  */
 export async function processIdOf(data: string, place = ''): Promise<number> {
-  const path = join(data, 'process')
+  const path = join(data, PROCESS_FILE)
   try {
     const [number, madeAt = ''] = (await readFile(path, 'utf8')).trim().split(' ')
     const known = Number(number)

@@ -13,6 +13,7 @@ import { join } from 'node:path'
 
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
+import { logger } from '#base/log.ts'
 import { withDeadline } from '#os/deadline.ts'
 
 import type { Journal } from './journal.ts'
@@ -21,14 +22,19 @@ import {
   damagedGroup,
   groupBytes,
   HEAD_BYTES,
+  LINEAGE_BYTES,
   newHead,
   numberOfSegment,
+  readHead,
   readSegment,
-  saltOf,
   segmentName,
   writeGroup,
 } from './segment.ts'
 
+const log = logger('cluster/journal')
+
+const TORN =
+  'The journal ends in a part of a group: it was being written when the power went, or the disk has damaged it since'
 const SEGMENT_BYTES = 4 * 1024 ** 2
 /** Groups beyond that are rare, and their memory is not kept. */
 const FRAME_BYTES_KEPT = 1 << 20
@@ -41,6 +47,8 @@ const SPARE_NAME = /^\d+\.spare$/
 export interface FileJournalOptions {
   /** A segment is full at so many bytes; a group that is larger has one of its own. */
   readonly segmentBytes?: number
+  /** Of the state that it belongs to: a journal of another is refused. */
+  readonly lineage?: Buffer
 }
 
 interface Segment {
@@ -64,13 +72,13 @@ interface Open extends Spare {
 /** The journal in `DIRECTORY/journal`, made where there is none. @throws JOURNAL_FAILED also where another process has it; JOURNAL_CORRUPT */
 export async function openFileJournal(
   directory: string,
-  { segmentBytes = SEGMENT_BYTES }: FileJournalOptions = {},
+  { segmentBytes = SEGMENT_BYTES, lineage = Buffer.alloc(LINEAGE_BYTES) }: FileJournalOptions = {},
 ): Promise<Journal> {
   const path = join(directory, 'journal')
   let lock: number | undefined
   try {
     lock = lockedDirectory(path, 'journal')
-    return await FileJournal.open(path, lock, segmentBytes)
+    return await FileJournal.open({ directory: path, lock, segmentBytes, lineage })
   } catch (error) {
     if (lock !== undefined) closeSync(lock)
     if (isOperationError(error)) throw error
@@ -79,10 +87,16 @@ export async function openFileJournal(
   }
 }
 
+/** Where it lies, and how. */
+interface Ground {
+  readonly directory: string
+  readonly lock: number
+  readonly segmentBytes: number
+  readonly lineage: Buffer
+}
+
 class FileJournal implements Journal {
-  readonly #directory: string
-  readonly #lock: number
-  readonly #segmentBytes: number
+  readonly #ground: Ground
   /** The first one first; the last one is open. */
   readonly #segments: Segment[]
   #open: Open
@@ -99,23 +113,15 @@ class FileJournal implements Journal {
   #failure: OperationError | undefined
   #closed: Promise<void> | undefined
 
-  private constructor(
-    directory: string,
-    lock: number,
-    segmentBytes: number,
-    segments: Segment[],
-    opened: Open,
-    last: number,
-  ) {
-    this.#directory = directory
-    this.#lock = lock
-    this.#segmentBytes = segmentBytes
+  private constructor(ground: Ground, segments: Segment[], opened: Open, last: number) {
+    this.#ground = ground
     this.#segments = segments
     this.#open = opened
     this.#last = last
   }
 
-  static async open(directory: string, lock: number, segmentBytes: number): Promise<FileJournal> {
+  static async open(ground: Ground): Promise<FileJournal> {
+    const { directory, lock, lineage } = ground
     const names = await readdir(directory)
     // What they hold was let go of, or never used.
     for (const name of names) if (SPARE_NAME.test(name)) await unlink(join(directory, name))
@@ -126,20 +132,21 @@ class FileJournal implements Journal {
       })
       .toSorted((a, b) => a.first - b.first)
     if (segments.length === 0) {
-      const { path: spare, salt } = await makeSpare(join(directory, '0.spare'), segmentBytes)
+      const { path: spare, salt } = await makeSpare(join(directory, '0.spare'), ground)
       const path = join(directory, segmentName(1))
       await rename(spare, path)
       segments.push({ first: 1, path })
       fsyncSync(lock)
-      return new FileJournal(directory, lock, segmentBytes, segments, await openSegment(path, salt, HEAD_BYTES), 0)
+      return new FileJournal(ground, segments, await openSegment(path, salt, HEAD_BYTES), 0)
     }
     const { first, path } = segments.at(-1) as Segment
     const bytes = await readFile(path)
-    const { salt, last, lastGroupAt, end } = readSegment(bytes, first, () => undefined)
+    const { salt, last, lastGroupAt, end, hasPart } = readSegment(bytes, first, lineage, () => undefined)
+    if (hasPart) log.warn({ path, entry: last + 1 }, TORN)
     const opened = await openSegment(path, Buffer.from(salt), end)
     // A write that failed may have left its bytes in memory alone, where whoever reads the file finds them; now they are on the disk, too.
     if (lastGroupAt !== undefined) await writeAll(opened.file, bytes.subarray(lastGroupAt, end), lastGroupAt)
-    return new FileJournal(directory, lock, segmentBytes, segments, opened, last)
+    return new FileJournal(ground, segments, opened, last)
   }
 
   get first(): number {
@@ -167,7 +174,7 @@ class FileJournal implements Journal {
     for (const [index, { first, path }] of this.#segments.entries()) {
       if (index < start) continue
       const bytes = await this.#tried('read', () => readFile(path))
-      const content = readSegment(bytes, first, (number, entry) => {
+      const content = readSegment(bytes, first, this.#ground.lineage, (number, entry) => {
         if (number >= from) each(number, entry)
       })
       const next = this.#segments[index + 1]?.first ?? last + 1
@@ -195,12 +202,12 @@ class FileJournal implements Journal {
     const ended = Promise.allSettled(underWay).then(() => this.#open.file.close())
     // Its directory is let go of, unless its disk answers no more: then nobody else shall have it while this process lives.
     await withDeadline('close the journal', ended, CLOSE_MS)
-    closeSync(this.#lock)
+    closeSync(this.#ground.lock)
   }
 
   async #append(at: number, entries: readonly Uint8Array[]): Promise<void> {
     const bytes = groupBytes(entries)
-    if (this.#open.end + bytes > this.#segmentBytes && this.#open.end > HEAD_BYTES) {
+    if (this.#open.end + bytes > this.#ground.segmentBytes && this.#open.end > HEAD_BYTES) {
       await this.#tried('write', () => this.#beginSegment(at))
     }
     const { file, salt, end } = this.#open
@@ -210,9 +217,9 @@ class FileJournal implements Journal {
     this.#open.end += bytes
     this.#last += entries.length
     // While there is time, so that nobody has to wait for it.
-    if (this.#spares.size === 0 && !this.#isSpareAsked && this.#open.end > this.#segmentBytes / 2) {
+    if (this.#spares.size === 0 && !this.#isSpareAsked && this.#open.end > this.#ground.segmentBytes / 2) {
       this.#isSpareAsked = true
-      this.#expect(makeSpare(this.#sparePath(), this.#segmentBytes))
+      this.#expect(makeSpare(this.#sparePath(), this.#ground))
     }
   }
 
@@ -223,17 +230,17 @@ class FileJournal implements Journal {
   }
 
   #sparePath(): string {
-    return join(this.#directory, `${++this.#sparesMade}.spare`)
+    return join(this.#ground.directory, `${++this.#sparesMade}.spare`)
   }
 
   async #beginSegment(at: number): Promise<void> {
     const [next] = this.#spares
     if (next !== undefined) this.#spares.delete(next)
     const ready = await next?.catch(() => undefined)
-    const { path: spare, salt } = ready ?? (await makeSpare(this.#sparePath(), this.#segmentBytes))
-    const path = join(this.#directory, segmentName(at))
+    const { path: spare, salt } = ready ?? (await makeSpare(this.#sparePath(), this.#ground))
+    const path = join(this.#ground.directory, segmentName(at))
     await rename(spare, path)
-    await syncFile(this.#lock)
+    await syncFile(this.#ground.lock)
     const full = this.#open.file
     this.#open = await openSegment(path, salt, HEAD_BYTES)
     this.#segments.push({ first: at, path })
@@ -255,8 +262,8 @@ class FileJournal implements Journal {
     const spare = this.#sparePath()
     // Its old name is gone before its head changes: under that name it would be a segment without entries.
     const renewed = rename(path, spare)
-      .then(() => syncFile(this.#lock))
-      .then(() => renewSegment(spare, this.#segmentBytes))
+      .then(() => syncFile(this.#ground.lock))
+      .then(() => renewSegment(spare, this.#ground))
     this.#expect(renewed)
     await renewed
   }
@@ -274,7 +281,7 @@ class FileJournal implements Journal {
       return await work()
     } catch (error) {
       const { message } = error as Error
-      const room = `with ${freeBytes(this.#directory)} bytes free on its disk`
+      const room = `with ${freeBytes(this.#ground.directory)} bytes free on its disk`
       const failure = new OperationError('JOURNAL_FAILED', `Cannot ${action} the journal: ${message}, ${room}`, {
         cause: error,
       })
@@ -285,16 +292,16 @@ class FileJournal implements Journal {
 }
 
 /** A file of that size that has its room on the disk, and the head of an empty segment. */
-async function makeSpare(path: string, segmentBytes: number): Promise<Spare> {
+async function makeSpare(path: string, { segmentBytes, lineage }: Ground): Promise<Spare> {
   const file = await open(path, 'wx', 0o600)
   try {
     for (let at = 0; at < segmentBytes; at += ZEROS.length) {
       await writeAll(file, ZEROS.subarray(0, Math.min(ZEROS.length, segmentBytes - at)), at)
     }
-    const head = newHead()
+    const head = newHead(lineage)
     await writeAll(file, head, 0)
     await file.sync()
-    return { path, salt: saltOf(head, path) }
+    return { path, salt: readHead(head, path).salt }
   } catch (error) {
     // It would take what room there is; that this fails, too, tells less than what it comes from.
     await unlink(path).catch(() => undefined)
@@ -305,15 +312,15 @@ async function makeSpare(path: string, segmentBytes: number): Promise<Spare> {
 }
 
 /** Makes an empty segment of one that was used. */
-async function renewSegment(path: string, segmentBytes: number): Promise<Spare> {
+async function renewSegment(path: string, { segmentBytes, lineage }: Ground): Promise<Spare> {
   const file = await open(path, 'r+')
   try {
-    const head = newHead()
+    const head = newHead(lineage)
     await writeAll(file, head, 0)
     // One that had a large group.
     await file.truncate(segmentBytes)
     await file.sync()
-    return { path, salt: saltOf(head, path) }
+    return { path, salt: readHead(head, path).salt }
   } finally {
     await file.close()
   }

@@ -6,6 +6,7 @@
  * they are put into the state, lot by lot, and dropped with the last one. A start finishes what a crash broke off. Until all are in,
  * reads use lmdb's snapshot of before. All values but the format's are sealed (`sealed-value.ts`).
  */
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 
 import type { Transaction } from 'lmdb'
@@ -16,6 +17,7 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import { LmdbEnvironment, type LmdbDatabase } from './lmdb-environment.ts'
 import { NUMBER_BYTES, numberKey, numberValue, readNumber } from './keys.ts'
 import { openValue, sealValue } from './sealed-value.ts'
+import { LINEAGE_BYTES } from './segment.ts'
 import { type Change, type EachPair, type Key, KEY_BYTES_MAX, type StoredState } from './state.ts'
 
 export const STATE_FORMAT = 'eider state 2\n'
@@ -27,7 +29,7 @@ const CHANGE_HEAD_BYTES = 6
 const REMOVED = 0xffffffff
 
 /** The state in `DIRECTORY/state`, made where there is none. @throws JOURNAL_FAILED also where another process has it; JOURNAL_CORRUPT */
-export async function openLmdbState(directory: string): Promise<StoredState> {
+export async function openLmdbState(directory: string): Promise<LmdbState> {
   const environment = await LmdbEnvironment.open(join(directory, 'state'))
   try {
     return await LmdbState.open(environment)
@@ -37,12 +39,14 @@ export async function openLmdbState(directory: string): Promise<StoredState> {
   }
 }
 
-class LmdbState implements StoredState {
+/** Its `lineage` is what its journal must have, too: 16 bytes by chance. */
+export class LmdbState implements StoredState {
   readonly #environment: LmdbEnvironment
   readonly #pairs: LmdbDatabase
   readonly #facts: LmdbDatabase
   readonly #lots: LmdbDatabase
   #applied = 0
+  #lineage: Buffer = Buffer.alloc(LINEAGE_BYTES)
   /** While lots are put into the state: what reads use. */
   #before: { readonly transaction: Transaction } | undefined
   #isCommitting = false
@@ -59,6 +63,10 @@ class LmdbState implements StoredState {
     const state = new LmdbState(environment)
     await state.#recover()
     return state
+  }
+
+  get lineage(): Buffer {
+    return this.#lineage
   }
 
   get applied(): number {
@@ -114,10 +122,15 @@ class LmdbState implements StoredState {
       () => [facts.get('format')?.toString('latin1'), facts.get('applied'), facts.get('lots')] as const,
     )
     if (format === undefined && applied === undefined) {
-      await this.#environment.committed(facts.put('format', Buffer.from(STATE_FORMAT)))
+      const lineage = randomBytes(LINEAGE_BYTES)
+      await this.#environment.batch(() => {
+        void facts.put('format', Buffer.from(STATE_FORMAT))
+        void put(facts, 'lineage', lineage)
+      })
     } else if (format !== STATE_FORMAT) {
       throw new OperationError('JOURNAL_CORRUPT', 'Cannot open the state: its format is none that this release knows')
     }
+    this.#lineage = openValue('lineage', this.#read(() => facts.get('lineage')) ?? Buffer.alloc(0))
     this.#applied = applied === undefined ? 0 : readNumber(openValue('applied', applied), 0)
     if (kept === undefined) return this.#dropLots()
     const [through, count] = decodeLots(openValue('lots', kept))

@@ -1,5 +1,5 @@
 /**
- * What a segment of a journal looks like (docs/formats/journal.md): a head with a salt, then groups of entries, one after the other, each with the salt,
+ * What a segment of a journal looks like (docs/formats/journal.md): a head with a salt and the lineage of its journal and state, then groups of entries, one after the other, each with the salt,
  * the number of its first entry and a checksum. Segments are used again, so that bytes of old groups lie behind the last one: those have another salt.
  *
  * The one group that was being written when a process ended may be there in part, and ends the segment; nobody was told of it. One that is damaged
@@ -12,8 +12,11 @@ import { crc32c } from '#cluster/erasure/crc32c.ts'
 
 const MAGIC = Buffer.from('eider journal 2\n')
 export const SALT_BYTES = 8
-const HEAD_CRC_AT = MAGIC.length + SALT_BYTES
-export const HEAD_BYTES = 32
+/** Of what a state and its journal have in common. */
+export const LINEAGE_BYTES = 16
+const LINEAGE_AT = MAGIC.length + SALT_BYTES
+const HEAD_CRC_AT = LINEAGE_AT + LINEAGE_BYTES
+export const HEAD_BYTES = 48
 const GROUP_CRC_AT = SALT_BYTES
 const CHECKED_AT = GROUP_CRC_AT + 4
 const COUNT_AT = CHECKED_AT
@@ -36,19 +39,27 @@ export function numberOfSegment(name: string): number | undefined {
 }
 
 /** The head of a segment that nothing was written to, with a salt of its own. */
-export function newHead(): Buffer {
+export function newHead(lineage: Buffer): Buffer {
   const head = Buffer.alloc(HEAD_BYTES)
   MAGIC.copy(head)
   randomBytes(SALT_BYTES).copy(head, MAGIC.length)
+  lineage.copy(head, LINEAGE_AT)
   head.writeUInt32LE(crc32c(head.subarray(0, HEAD_CRC_AT)), HEAD_CRC_AT)
   return head
 }
 
+export interface SegmentHead {
+  readonly salt: Buffer
+  readonly lineage: Buffer
+}
+
 /** @throws JOURNAL_CORRUPT */
-export function saltOf(head: Buffer, name: string): Buffer {
+export function readHead(head: Buffer, name: string): SegmentHead {
   const isWhole = head.length >= HEAD_BYTES && head.readUInt32LE(HEAD_CRC_AT) === crc32c(head.subarray(0, HEAD_CRC_AT))
-  if (isWhole && head.subarray(0, MAGIC.length).equals(MAGIC)) return head.subarray(MAGIC.length, HEAD_CRC_AT)
-  throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: ${name} does not begin as a segment does`)
+  if (!isWhole || !head.subarray(0, MAGIC.length).equals(MAGIC)) {
+    throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: ${name} does not begin as a segment does`)
+  }
+  return { salt: head.subarray(MAGIC.length, LINEAGE_AT), lineage: head.subarray(LINEAGE_AT, HEAD_CRC_AT) }
 }
 
 export function groupBytes(entries: readonly Uint8Array[]): number {
@@ -100,25 +111,33 @@ function readGroup(segment: Buffer, salt: Buffer, place: number): Group | undefi
 }
 
 /** What a segment has. */
-export interface SegmentContent {
-  readonly salt: Buffer
+export interface SegmentContent extends SegmentHead {
   /** Of its last entry; the one before its first where it has none. */
   readonly last: number
   /** Where its last group begins, if there is one, and where the next one goes. */
   readonly lastGroupAt: number | undefined
   readonly end: number
+  /** A part of one more group is there: it was being written when the process ended, or it was damaged since. */
+  readonly hasPart: boolean
 }
 
 /**
  * Gives the entries of a segment that begins with entry `first`, in order.
- * @throws JOURNAL_CORRUPT where a group is damaged that others come after
+ * @throws JOURNAL_CORRUPT where it is of another journal, or a group is damaged that others come after
  */
 export function readSegment(
   segment: Buffer,
   first: number,
+  ofLineage: Buffer,
   each: (number: number, entry: Buffer) => void,
 ): SegmentContent {
-  const salt = saltOf(segment, segmentName(first))
+  const { salt, lineage } = readHead(segment, segmentName(first))
+  if (!lineage.equals(ofLineage)) {
+    const detail = `${segmentName(first)} is of another journal than this state's`
+    throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: ${detail}`, {
+      hint: 'The directories of state and journal belong together: put back both of one copy, or neither.',
+    })
+  }
   let next = first
   let lastGroupAt: number | undefined
   let end = HEAD_BYTES
@@ -133,7 +152,8 @@ export function readSegment(
   for (let place = segment.indexOf(salt, end); place !== -1; place = segment.indexOf(salt, place + 1)) {
     if (readGroup(segment, salt, place) !== undefined) throw damagedGroup(next)
   }
-  return { salt, last: next - 1, lastGroupAt, end }
+  const hasPart = segment.subarray(end, end + SALT_BYTES).equals(salt)
+  return { salt, lineage, last: next - 1, lastGroupAt, end, hasPart }
 }
 
 /** The group that begins with entry `at` is there no more. */

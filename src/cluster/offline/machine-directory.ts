@@ -14,7 +14,7 @@ import { CoordinatorMachine, ownClient } from '#cluster/coordinator/coordinator-
 import { readNumber } from '#cluster/journal/keys.ts'
 import { decodeLot, decodeLots, lotKey, STATE_FORMAT } from '#cluster/journal/lmdb-state.ts'
 import { findValue, openValue, shownKey } from '#cluster/journal/sealed-value.ts'
-import { damagedGroup, numberOfSegment, readSegment } from '#cluster/journal/segment.ts'
+import { damagedGroup, numberOfSegment, readHead, readSegment } from '#cluster/journal/segment.ts'
 import type { EachPair, Key, StateReader } from '#cluster/journal/state.ts'
 import { WorkingBatch, WorkingState } from '#cluster/journal/working-state.ts'
 import { ownMessages } from '#cluster/shard/own-messages.ts'
@@ -60,7 +60,9 @@ export function openMachine(path: string, onDamage: OnDamage): MachineState | un
     }
     const state = LmdbFile.open(join(locked('state'), 'data.lmdb'), (detail) => onDamage(`state: ${detail}`))
     opened.push(() => state.close())
-    const found = readMachine({ state, journal: new SegmentFiles(locked('journal')) }, onDamage)
+    const lineage = state.database('facts').get('lineage')
+    const own = lineage === undefined ? undefined : openValue('lineage', lineage)
+    const found = readMachine({ state, journal: new SegmentFiles(locked('journal'), own) }, onDamage)
     if (found !== undefined) return { ...found, close }
   } catch (error) {
     close()
@@ -215,8 +217,11 @@ class SealedPairs implements StateReader {
 /** The segments of a journal, in order. */
 class SegmentFiles {
   readonly #segments: readonly { readonly first: number; readonly path: string }[]
+  #lineage: Buffer | undefined
 
-  constructor(directory: string) {
+  /** @param lineage of the state that they belong to; undefined where that is lost, and they may be all that is left */
+  constructor(directory: string, lineage: Buffer | undefined) {
+    this.#lineage = lineage
     this.#segments = readdirSync(directory)
       .flatMap((name) => {
         const first = numberOfSegment(name)
@@ -237,7 +242,9 @@ class SegmentFiles {
     for (const [index, { first, path }] of this.#segments.entries()) {
       if (index < start) continue
       if (index > start && first !== last + 1) throw damagedGroup(last + 1)
-      const content = readSegment(readFileSync(path), first, (number, entry) => {
+      const bytes = readFileSync(path)
+      this.#lineage ??= readHead(bytes, path).lineage
+      const content = readSegment(bytes, first, this.#lineage, (number, entry) => {
         if (number >= from) each(number, entry)
       })
       last = content.last

@@ -169,6 +169,12 @@ export class ShardServer {
     const { first, last } = this
     const known = this.#machine.state.get(SHARDS_KEY)
     if (known === undefined) {
+      if (this.#machine.applied > 0) {
+        throw new OperationError(
+          'JOURNAL_CORRUPT',
+          `Cannot serve shards ${first}-${last}: the directory is none of shards`,
+        )
+      }
       await beforeFirst?.()
       const objection = this.#trust?.objectionTo(`Cannot begin shards ${first} to ${last}`)
       if (objection !== undefined) throw objection
