@@ -3,7 +3,8 @@
  * `--check` it writes nothing and ends with 1 where a page differs from what it would write.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { ERRNO, ERRORS } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
+import { ERRORS } from '#base/errors.ts'
 import { METRICS } from '#base/metrics.ts'
 import { groupOf, sectionOf } from '#cli/command.ts'
 import { COMMANDS } from '#cli/commands.ts'

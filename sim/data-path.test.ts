@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { ERRNO, isOperationError } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
+import { isOperationError } from '#base/errors.ts'
 import { madeUp } from '#cluster/block/disk-fixture.ts'
 import { encodeTrailer } from '#cluster/block/block-trailer.ts'
 import { blockMessages } from '#cluster/block/block-messages.ts'

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 
-import { ERRNO, isOperationError } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
+import { isOperationError } from '#base/errors.ts'
 import { setLogLevel } from '#base/log.ts'
 import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { ClusterFiles } from '#cluster/client/cluster-files.ts'

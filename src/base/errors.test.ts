@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { constants } from 'node:os'
 import { test } from 'node:test'
 
-import { ERRNO, ERRORS, errnoOf, isOperationError, OperationError, type ErrorCode } from './errors.ts'
+import { ERRNO } from './errno.ts'
+import { ERRORS, errnoOf, isOperationError, OperationError, type ErrorCode } from './errors.ts'
 
 test('errors: every errno is that of Linux', () => {
   const known: Readonly<Record<string, number>> = constants.errno

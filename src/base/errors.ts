@@ -4,6 +4,8 @@
  * `docs/operating/errors.md` is generated from it. Nothing else in the program invents codes.
  */
 
+import { ERRNO, type Errno } from './errno.ts'
+
 /** What a caller may do about an error: not try again, try at once, try after a pause, or try another server. */
 export type Retry = 'never' | 'now' | 'backoff' | 'elsewhere'
 
@@ -19,47 +21,6 @@ interface ErrorRow {
   /** What an operator can do about it, one sentence. */
   readonly hint: string
 }
-
-/** Linux errno values that Eider answers with (asm-generic/errno.h). */
-export const ERRNO = {
-  EPERM: 1,
-  ENOENT: 2,
-  EINTR: 4,
-  EIO: 5,
-  ENXIO: 6,
-  E2BIG: 7,
-  EBADF: 9,
-  EAGAIN: 11,
-  ENOMEM: 12,
-  EACCES: 13,
-  EBUSY: 16,
-  EEXIST: 17,
-  EXDEV: 18,
-  ENODEV: 19,
-  ENOTDIR: 20,
-  EISDIR: 21,
-  EINVAL: 22,
-  ENOTTY: 25,
-  EFBIG: 27,
-  ENOSPC: 28,
-  EROFS: 30,
-  ERANGE: 34,
-  ENAMETOOLONG: 36,
-  ENOSYS: 38,
-  ENOTEMPTY: 39,
-  ELOOP: 40,
-  ENODATA: 61,
-  EPROTO: 71,
-  EOVERFLOW: 75,
-  EILSEQ: 84,
-  EOPNOTSUPP: 95,
-  ECONNABORTED: 103,
-  ENOTCONN: 107,
-  ETIMEDOUT: 110,
-  ESTALE: 116,
-  EDQUOT: 122,
-} as const
-export type Errno = keyof typeof ERRNO
 
 const row = (
   errno: Errno,

@@ -8,7 +8,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import * as decode from './decode.ts'
 import { OPERATION_NAMES } from './protocol.ts'
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 
 const FRAMES = JSON.parse(readFileSync(new URL('frames.fixture.json', import.meta.url), 'utf8')) as Record<
   string,

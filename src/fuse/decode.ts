@@ -26,7 +26,7 @@ import {
   IN_HEADER_BYTES,
   WRITE_IN_BYTES,
 } from './protocol.ts'
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import type { Timestamp } from '#base/time.ts'
 
 /** The errno that a request which is not well formed is answered with. */

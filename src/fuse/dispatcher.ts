@@ -14,7 +14,7 @@ import { HANDLERS } from './handlers.ts'
 import { FUSE_BATCH_FORGET, FUSE_FORGET, FUSE_INTERRUPT, OUT_HEADER_BYTES } from './protocol.ts'
 import { type Replier, operationName } from './replier.ts'
 import { Request } from './request.ts'
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { logger } from '#base/log.ts'
 import { counter } from '#base/metrics.ts'
 

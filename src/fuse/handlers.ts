@@ -13,7 +13,7 @@ import { setattrWithoutPrivileges, withoutPrivileges } from './kill-privileges.t
 import * as protocol from './protocol.ts'
 import type { Request } from './request.ts'
 import { assert } from '#base/assert.ts'
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 
 type Handler = (dispatcher: Dispatcher, request: Request, frame: decode.RequestFrame) => void
 

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants } from 'node:fs'
 
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 
 import { bind, checked, errno, once } from './bind.ts'
 import { nameFrom } from './entry-name.ts'

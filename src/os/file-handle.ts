@@ -2,7 +2,7 @@
  * File handles: what names a directory for as long as it lives, whatever its path, within one file system. They are the
  * names that fanotify gives, and can be opened again by who has CAP_DAC_READ_SEARCH.
  */
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { bind, checked, errno, once } from './bind.ts'
 import { SystemCallError } from './libc.ts'
 

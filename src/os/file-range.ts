@@ -2,7 +2,7 @@
  * Ranges of open files: copying inside the kernel, finding holes, reading only what is in memory, and starting
  * write-back. Nothing here changes bytes of the caller but the buffer it is given.
  */
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 
 import { addressOf, bind, checked, errno, once, onThread } from './bind.ts'
 import { SystemCallError } from './libc.ts'

@@ -3,7 +3,7 @@
  */
 import { fstatSync, readFileSync } from 'node:fs'
 
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 
 import { bind, checked, errno, once } from './bind.ts'
 import { SystemCallError } from './libc.ts'

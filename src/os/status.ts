@@ -2,7 +2,7 @@
  * statx(2): what the kernel knows of a file, with nanoseconds and without the BigInts of `fs.stat`. The call itself takes a
  * microsecond of a file that is in the kernel's memory, and what is made of its answer should cost little beside that.
  */
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import type { Timestamp } from '#base/time.ts'
 
 import { bind, errno, once } from './bind.ts'

@@ -2,7 +2,7 @@
  * Whether somebody has a file open for writing. The kernel grants a read lease only where nobody has; it is given back at once. A
  * program that opens the file for writing in between waits for that, some microseconds.
  */
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { bind, errno, once } from './bind.ts'
 
 const F_SETSIG = 10

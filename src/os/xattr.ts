@@ -2,7 +2,7 @@
  * Extended attributes by path, which is `inodePath(fd)` where there is a descriptor (those of `O_PATH` have no calls of
  * their own), or a name under an open directory: `/proc/self/fd/DIR/NAME`. Symlinks are not followed at the end.
  */
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 
 import { bind, checked, errno, once } from './bind.ts'
 import { SystemCallError } from './libc.ts'

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { closeSync, openSync } from 'node:fs'
 
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import {
   decodeInotify,
   IN_CLOSE_WRITE,

@@ -7,7 +7,7 @@
  * The pool has `UV_THREADPOOL_SIZE` threads, 4 by default; with more disks than threads, as many of them as there are threads have
  * to hang before the others suffer.
  */
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { SystemCallError } from '#os/libc.ts'
 
 /** Longer than a disk takes that does its own retries of a bad sector, shorter than anybody waits for a block. */

@@ -10,7 +10,7 @@
  * it throws).
  */
 import { assert } from '#base/assert.ts'
-import { ERRNO, type Errno } from '#base/errors.ts'
+import { ERRNO, type Errno } from '#base/errno.ts'
 import { SystemCallError } from '#os/libc.ts'
 
 import type { BlockFiles, NewFile, Room, StoredFile, StoredName } from './block-files.ts'

@@ -7,7 +7,7 @@ import { crc32c, crc32cText } from '#cluster/erasure/crc32c.ts'
 
 import type { Key } from './state.ts'
 
-export const SEAL_BYTES = 4
+const SEAL_BYTES = 4
 
 /** The value with its checksum behind it. */
 export function sealValue(key: Key, value: Buffer): Buffer {

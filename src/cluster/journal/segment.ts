@@ -11,7 +11,7 @@ import { OperationError } from '#base/errors.ts'
 import { crc32c } from '#cluster/erasure/crc32c.ts'
 
 const MAGIC = Buffer.from('eider journal 2\n')
-export const SALT_BYTES = 8
+const SALT_BYTES = 8
 /** Of what a state and its journal have in common. */
 export const LINEAGE_BYTES = 16
 const LINEAGE_AT = MAGIC.length + SALT_BYTES

@@ -7,7 +7,7 @@
  * outside, or inside: then it is told as a subtree, since nobody knows for how long it went unseen.
  */
 import { closeSync, constants, readlinkSync } from 'node:fs'
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { logger } from '#base/log.ts'
 import { O_PATH, openAt, openBeneath } from '#os/at.ts'
 import {

@@ -8,7 +8,7 @@
  * - The watches of a tree that moved away are dropped, or it would go on telling of itself under the old name.
  */
 import { closeSync, constants } from 'node:fs'
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { logger } from '#base/log.ts'
 import { openBeneath } from '#os/at.ts'
 import {

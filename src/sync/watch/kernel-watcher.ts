@@ -4,7 +4,8 @@
  * what is known of directories, is each one's own.
  */
 import { closeSync } from 'node:fs'
-import { ERRNO, OperationError } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
+import { OperationError } from '#base/errors.ts'
 import { logger } from '#base/log.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { readNow } from '#os/read-write.ts'

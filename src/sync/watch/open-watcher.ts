@@ -2,7 +2,7 @@
  * Chooses how a local tree is watched: fanotify where the process is privileged and the file system has handles, else inotify,
  * else polling. Each step down is told.
  */
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { logger } from '#base/log.ts'
 import { SystemCallError } from '#os/libc.ts'
 import { FanotifyWatcher } from './fanotify-watcher.ts'

@@ -3,7 +3,7 @@
  * gone and new.
  */
 import { closeSync, constants } from 'node:fs'
-import { ERRNO } from '#base/errors.ts'
+import { ERRNO } from '#base/errno.ts'
 import { timestampToMs } from '#base/time.ts'
 import { type EachEntry, openBeneath, readEntries } from '#os/at.ts'
 import { SystemCallError } from '#os/libc.ts'
