@@ -84,7 +84,7 @@ export async function startRegistry(secret?: Buffer, port = 0): Promise<Registry
 
 /** What a part of the cluster says, as a whole. */
 export function ofCluster<R extends object>(cluster: ClusterId, request: R): R {
-  const own = { cluster, run: 0, clock: undefined, ...request }
+  const own = { cluster, run: 0, clock: undefined, place: '', ...request }
   return 'disks' in own ? { ...own, disks: (own.disks as ToldDisk[]).map((disk) => ({ cluster, ...disk })) } : own
 }
 

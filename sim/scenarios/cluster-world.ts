@@ -13,7 +13,7 @@ import { ClockTrust, trustedClock } from '#cluster/clock-trust.ts'
 import type { ClusterId } from '#cluster/cluster-id.ts'
 import { CoordinatorMachine } from '#cluster/coordinator/coordinator-machine.ts'
 import { COORDINATOR_MESSAGES } from '#cluster/coordinator/coordinator-messages.ts'
-import { CoordinatorRegistration } from '#cluster/coordinator/coordinator-registration.ts'
+import { CoordinatorRegistration, onceTaken } from '#cluster/coordinator/coordinator-registration.ts'
 import { CoordinatorServer, type CoordinatorServerOptions } from '#cluster/coordinator/coordinator-server.ts'
 import type { CoordinatorEntry } from '#cluster/coordinator/records.ts'
 import type { Effects } from '#cluster/coordinator/turn.ts'
@@ -201,14 +201,16 @@ async function startCoordinator(
   const map = new ClusterMap(surroundings, caller, REGISTRY_ADDRESS, cluster)
   await map.start(Number.POSITIVE_INFINITY)
   const [journal, stored] = [disk.journal('coordinator'), disk.state('coordinator')]
-  const shardTarget = (shard: number): Target => map.shard(shard)
+  let isTaken = false
+  const shardTarget = (shard: number): Target => onceTaken(map.shard(shard), () => isTaken)
   const asking = doublingCaller(caller, doubling)
   const own = { ...surroundings, clock: trustedClock(surroundings.clock, trust) }
   const options = { surroundings: own, journal, stored, caller: asking, shardTarget, onFailed: exit, machine }
   const server = await CoordinatorServer.open(options)
   const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
-  const facts = { cluster, process: 99, address, location: LOCATION }
-  await new CoordinatorRegistration(surroundings, caller, REGISTRY, trust, facts).start()
+  const facts = { cluster, process: 99, place: host, address, location: LOCATION }
+  await new CoordinatorRegistration(surroundings, caller, REGISTRY, trust, facts).start(exit)
+  isTaken = true
   return server
 }
 
@@ -252,9 +254,9 @@ async function startShard({ host, surroundings, disk, exit }: Machine, shard: Sh
   const cluster = membership.cluster ?? (await join())
   caller.close()
   const { address } = await surroundings.network.listen(`${host}:0`, (link) => server.accept(link))
-  const facts = { cluster, process, address, location: LOCATION }
+  const facts = { cluster, process, place: host, address, location: LOCATION }
   const registration = new ShardRegistration(surroundings, REGISTRY, server, trust, facts)
-  await registration.start()
+  await registration.start(exit)
   return server
 }
 

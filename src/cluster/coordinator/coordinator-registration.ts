@@ -16,8 +16,22 @@ export interface CoordinatorFacts {
   readonly cluster: ClusterId
   /** Of the process, from its first start on. */
   readonly process: number
+  /** What tells its directory from a copy of it. */
+  readonly place: string
   readonly address: Address
   readonly location: string
+}
+
+/**
+ * A target that is nowhere until the registry has taken the coordinator: one that is refused, as a copy of the directory of another, must not have asked
+ * anything of shards, since it asks under the numbers that the other goes on to use.
+ */
+export function onceTaken(target: Target, isTaken: () => boolean): Target {
+  return {
+    name: target.name,
+    address: () => (isTaken() ? target.address() : undefined),
+    isLost: (address) => target.isLost?.(address),
+  }
 }
 
 export class CoordinatorRegistration {
@@ -28,6 +42,8 @@ export class CoordinatorRegistration {
   readonly #facts: CoordinatorFacts
   readonly #heartbeat: Heartbeat
   readonly #taken = Promise.withResolvers<void>()
+  #isTaken = false
+  #onLost: (error: OperationError) => void = () => undefined
 
   /** @param caller is closed by whoever gave it */
   constructor(
@@ -54,9 +70,11 @@ export class CoordinatorRegistration {
 
   /**
    * Resolves when the registry knows of it.
+   * @param onLost another process is the coordinator by now, with the same directory or a copy of it: this one must not go on. It may be called again
    * @throws REGISTRATION_REFUSED where another process is the coordinator; CLUSTER_MISMATCH; ABORTED where it is stopped
    */
-  start(): Promise<void> {
+  start(onLost: (error: OperationError) => void): Promise<void> {
+    this.#onLost = onLost
     // Nobody needs to wait for it.
     this.#taken.promise.catch(() => undefined)
     this.#heartbeat.now()
@@ -74,8 +92,10 @@ export class CoordinatorRegistration {
     try {
       const { timeMs } = await this.#caller.call(this.#registry, registryMessages.registerCoordinator, request)
       this.#trust.compare(askedAt, timeMs)
+      this.#isTaken = true
       this.#taken.resolve()
     } catch (error) {
+      if (this.#isTaken && isOperationError(error, 'REGISTRATION_REFUSED')) this.#onLost(error)
       if (isOperationError(error, 'REGISTRATION_REFUSED', 'CLUSTER_MISMATCH')) this.#taken.reject(error)
       throw error
     }

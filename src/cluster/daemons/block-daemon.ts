@@ -20,6 +20,7 @@ import {
   type Daemon,
   type RegisteredOptions,
 } from './daemon.ts'
+import { originOf } from './place.ts'
 
 export interface DiskOptions {
   readonly path: string
@@ -51,7 +52,7 @@ export async function startBlockService(options: BlockDaemonOptions): Promise<Da
   makeDataDirectory(data)
   const server = opened.adopt(new BlockServer({ surroundings, disks }), (each) => each.close())
   const address = advertisedAddress(await server.listen(listen), options.advertiseHost)
-  const process = await processIdOf(data, placeOf(data))
+  const process = await processIdOf(data, originOf(data))
   await server.register(registryTarget(registry), { process, address, location }, trust)
   return daemonOf(address, opened)
 }
@@ -70,12 +71,6 @@ async function openDisk(
   }
   const disk = await Disk.open({ files: LinuxBlockFiles.open(absolute), reserveBytes, now })
   return { disk, class: storageClass, domain, path: absolute, fileSystem: fileSystemOf(absolute) }
-}
-
-/** What a copy of the directory has not: so the copy of a disk is served by another process, and the registry can tell. */
-function placeOf(path: string): string {
-  const { ino, birthtimeNs } = statSync(path, { bigint: true })
-  return `${ino}-${birthtimeNs}`
 }
 
 /** A number that disks on one file system of one machine share. */

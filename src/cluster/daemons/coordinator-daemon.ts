@@ -1,7 +1,7 @@
 /** The coordinator on a real machine: its journal and state in its directory, its port, its registration. */
 import { ClusterMap } from '#cluster/client/cluster-map.ts'
 import { ClockTrust, trustedClock } from '#cluster/clock-trust.ts'
-import { CoordinatorRegistration } from '#cluster/coordinator/coordinator-registration.ts'
+import { CoordinatorRegistration, onceTaken } from '#cluster/coordinator/coordinator-registration.ts'
 import { CoordinatorServer } from '#cluster/coordinator/coordinator-server.ts'
 import { joinCluster } from '#cluster/membership.ts'
 import { registryTarget } from '#cluster/registry/registry-target.ts'
@@ -17,6 +17,7 @@ import {
   type Daemon,
   type RegisteredOptions,
 } from './daemon.ts'
+import { placeOf } from './place.ts'
 
 /** Resolves when the registry knows of it. @throws JOURNAL_FAILED, JOURNAL_CORRUPT, ADDRESS_UNUSABLE, CLUSTER_MISMATCH, REGISTRATION_REFUSED */
 export async function startCoordinator(options: RegisteredOptions): Promise<Daemon> {
@@ -31,7 +32,8 @@ export async function startCoordinator(options: RegisteredOptions): Promise<Daem
   const cluster = await joinCluster('Cannot begin the coordinator', await membershipIn(data), introduction)
   const map = opened.adopt(new ClusterMap(surroundings, caller, registry, cluster), (each) => each.stop())
   await map.start(Number.POSITIVE_INFINITY)
-  const shardTarget = (shard: number) => map.shard(shard)
+  let isTaken = false
+  const shardTarget = (shard: number) => onceTaken(map.shard(shard), () => isTaken)
   const own = { ...surroundings, clock: trustedClock(surroundings.clock, trust) }
   const server = opened.adopt(
     await openServer(data, (kept) =>
@@ -42,9 +44,10 @@ export async function startCoordinator(options: RegisteredOptions): Promise<Daem
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
   opened.defer(() => listener.close())
   const address = advertisedAddress(listener.address, options.advertiseHost)
-  const facts = { cluster, process: await processIdOf(data), address, location }
+  const facts = { cluster, process: await processIdOf(data), place: placeOf(data), address, location }
   const registration = new CoordinatorRegistration(surroundings, caller, target, trust, facts)
   opened.defer(() => registration.stop())
-  await registration.start()
+  await registration.start(onFailed)
+  isTaken = true
   return daemonOf(address, opened)
 }

@@ -17,6 +17,7 @@ import {
   type Daemon,
   type RegisteredOptions,
 } from './daemon.ts'
+import { placeOf } from './place.ts'
 import { roomAt } from './room.ts'
 
 export interface ShardDaemonOptions extends RegisteredOptions {
@@ -52,10 +53,10 @@ export async function startShard(options: ShardDaemonOptions): Promise<Daemon> {
   const listener = await surroundings.network.listen(listen, (link) => server.accept(link))
   opened.defer(() => listener.close())
   const address = advertisedAddress(listener.address, options.advertiseHost)
-  const facts = { cluster, process: await processIdOf(data), address, location }
+  const facts = { cluster, process: await processIdOf(data), place: placeOf(data), address, location }
   const registration = new ShardRegistration(surroundings, target, server, trust, facts)
   opened.defer(() => registration.stop())
-  await registration.start()
+  await registration.start(onFailed)
   return daemonOf(address, opened)
 }
 

@@ -10,6 +10,8 @@ const domain = text(255)
 const location = text(255)
 /** Names one process from its first start on: random, kept in its data directory. */
 const processId = u53
+/** What tells its directory from a copy of it: compared, and not looked into. */
+const place = text(255)
 export const DISKS_MAX = 65_536
 const FAILURE_BYTES_MAX = 1024
 
@@ -42,7 +44,7 @@ export const registryMessages = {
     kind: 0x01,
     does: 'write',
     isInternal: true,
-    request: struct({ cluster: clusterId, process: processId, address, location, clock, first: u8, last: u8 }),
+    request: struct({ cluster: clusterId, process: processId, place, address, location, clock, first: u8, last: u8 }),
     reply: struct({ version: u53, timeMs: time }),
     meaning: 'The process serves these shards; also its heartbeat.',
   }),
@@ -50,7 +52,7 @@ export const registryMessages = {
     kind: 0x02,
     does: 'write',
     isInternal: true,
-    request: struct({ cluster: clusterId, process: processId, address, location, clock }),
+    request: struct({ cluster: clusterId, process: processId, place, address, location, clock }),
     reply: struct({ version: u53, timeMs: time }),
     meaning: 'The process is the coordinator; also its heartbeat.',
   }),

@@ -149,13 +149,15 @@ class Registry {
 
   shards(process = 100, first = 0, last = 255, facts: object = {}): Promise<Heartbeat> {
     const { cluster } = this.server
-    const request = { cluster, process, address: '10.0.1.1:1', location: '', clock: CLOCK, first, last, ...facts }
+    const told = { address: '10.0.1.1:1', location: '', clock: CLOCK, ...facts }
+    const request = { cluster, process, place: `place ${process}`, first, last, ...told }
     return this.ask(messages.registerShards, request)
   }
 
   coordinator(facts: object = {}): Promise<Heartbeat> {
     const { cluster } = this.server
-    const request = { cluster, process: 101, address: '10.0.1.2:1', location: '', clock: CLOCK, ...facts }
+    const told = { address: '10.0.1.2:1', location: '', clock: CLOCK, ...facts }
+    const request = { cluster, process: 101, place: 'place 101', ...told }
     return this.ask(messages.registerCoordinator, request)
   }
 
@@ -331,6 +333,57 @@ describe('RegistryServer', () => {
     registry.time.pass(30_000)
     assert.deepEqual((await registry.disks(9, disk(1), disk(3))).refused, [])
     assert.equal(registry.server.view.disk(id(1))?.record.address, '10.0.0.9:1')
+  })
+
+  it('[S169] refuses a process that was heard of elsewhere lately, and takes it there once the other is silent', async () => {
+    const registry = await Registry.start()
+    await registry.all(1)
+    const copy = { place: 'of a copy', address: '10.0.9.9:1' }
+    const { last } = registry.journal
+    const parts = [
+      [(facts: object) => registry.shards(100, 0, 255, facts), 'serves them at 10.0.1.1:1'],
+      [(facts: object) => registry.coordinator(facts), 'is the coordinator at 10.0.1.2:1'],
+    ] as const
+    const told = (does: string) => (error: unknown) =>
+      isOperationError(error, 'REGISTRATION_REFUSED') &&
+      error.message.endsWith(`a process that has the same directory, or a copy of it, ${does}`) &&
+      error.hint.includes('try again in 25 seconds')
+    // What is refused does not count as heard of, however often it comes.
+    for (const waitMs of [0, 12_000, 12_000, 1000]) {
+      registry.time.pass(waitMs)
+      for (const [register, does] of parts) await assert.rejects(register(copy), told(does))
+    }
+    assert.equal(registry.journal.last, last)
+    assert.equal((await registry.map()).map?.shards[0]?.address, '10.0.1.1:1')
+    registry.time.pass(1)
+    for (const [register] of parts) await register(copy)
+    const { map } = await registry.map()
+    assert.deepEqual([map?.shards[0]?.address, map?.coordinator?.address], ['10.0.9.9:1', '10.0.9.9:1'])
+    for (const [register] of parts) await assert.rejects(register({}), refusedBy('REGISTRATION_REFUSED'))
+  })
+
+  it('[S169] takes who starts again in the same place at once, at whatever address', async () => {
+    const registry = await Registry.start()
+    await registry.all(1)
+    await registry.shards(100, 0, 255, { address: '10.0.1.1:2' })
+    await registry.coordinator({ address: '10.0.1.2:2' })
+    const { map } = await registry.map()
+    assert.deepEqual([map?.shards[0]?.address, map?.coordinator?.address], ['10.0.1.1:2', '10.0.1.2:2'])
+  })
+
+  it('[S169] takes one of two that come at once', async () => {
+    const registry = await Registry.start()
+    const copy = { place: 'of a copy', address: '10.0.9.9:1' }
+    const [first, second] = await Promise.allSettled([registry.shards(), registry.shards(100, 0, 255, copy)])
+    assert.deepEqual([first?.status, second?.status], ['fulfilled', 'rejected'])
+    assert.equal((await registry.map()).map?.shards[0]?.address, '10.0.1.1:1')
+  })
+
+  it('[S169] keeps no place for who is refused for another reason', async () => {
+    const registry = await Registry.start()
+    await registry.shards(100, 0, 127)
+    await assert.rejects(registry.shards(102, 127, 255, { place: 'wrong' }), refusedBy('REGISTRATION_REFUSED'))
+    await registry.shards(102, 128, 255)
   })
 
   it('writes to no disk that is full, failed, drained, unread, terminated or stale', async () => {

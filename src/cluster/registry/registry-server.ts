@@ -17,6 +17,7 @@ import { encode, type ValueOf } from '#cluster/wire/codec.ts'
 import { Responder, type Incoming } from '#cluster/wire/responder.ts'
 
 import { clusterHealth, totalsOf } from './cluster-health.ts'
+import { HELD_MS, HeldPlaces } from './held-places.ts'
 import {
   foundedCluster,
   readRegistry,
@@ -32,8 +33,6 @@ const log = logger('cluster/registry')
 
 /** Who is silent for so long is stale: far more than a few heartbeats that got lost. */
 const STALE_MS = 180_000
-/** A disk that another process was heard of having in this time is still there: two heartbeats and more. */
-const HELD_MS = 25_000
 /** How often those who are silent are looked for, at most. */
 const SWEEP_MS = 5000
 /** How often the choice of disks is made again by how full they are. */
@@ -64,6 +63,7 @@ export class RegistryServer {
   readonly #responder: Responder
   readonly #cancels = new Set<Cancel>()
   readonly #steps: ClockSteps
+  readonly #places: HeldPlaces
   /** By the monotonic clock: since when the clock was not set. */
   #settledAt = Number.NEGATIVE_INFINITY
   /** Random: with the version it says what of the map somebody knows. */
@@ -80,6 +80,7 @@ export class RegistryServer {
     this.cluster = cluster
     this.#surroundings = surroundings
     this.#steps = new ClockSteps(clock)
+    this.#places = new HeldPlaces(() => clock.monotonicMs())
     this.#run = randomClient(surroundings)
     this.#machine = machine
     this.view = new RegistryView(staleMs, () => ({ monotonicMs: clock.monotonicMs(), ms: clock.nowMs() }))
@@ -156,25 +157,39 @@ export class RegistryServer {
   }
 
   #registerShards(request: Incoming): void {
-    const { cluster, clock, ...shards } = request.read(messages.registerShards)
-    this.#checkCluster(`Cannot register shards ${shards.first} to ${shards.last} at ${shards.address}`, cluster)
+    const { cluster, clock, place, ...shards } = request.read(messages.registerShards)
+    const action = `Cannot register shards ${shards.first} to ${shards.last} at ${shards.address}`
+    this.#checkCluster(action, cluster)
+    const giveBack = this.#places.take(action, { place, ...shards, does: 'serves them' })
     const done = (): void => {
       this.view.heardShards(shards.process, clock)
       request.reply(messages.registerShards, { version: this.view.version, timeMs: this.#timeMs() })
     }
     if (isSameRecord(this.view.shardsOf(shards.process)?.record, shards)) done()
-    else this.#submit({ kind: 'shards', ...shards }, done, (error) => request.refuse(error))
+    else {
+      this.#submit({ kind: 'shards', ...shards }, done, (error) => {
+        giveBack()
+        request.refuse(error)
+      })
+    }
   }
 
   #registerCoordinator(request: Incoming): void {
-    const { cluster, clock, ...coordinator } = request.read(messages.registerCoordinator)
-    this.#checkCluster(`Cannot register a coordinator at ${coordinator.address}`, cluster)
+    const { cluster, clock, place, ...coordinator } = request.read(messages.registerCoordinator)
+    const action = `Cannot register a coordinator at ${coordinator.address}`
+    this.#checkCluster(action, cluster)
+    const giveBack = this.#places.take(action, { place, ...coordinator, does: 'is the coordinator' })
     const done = (): void => {
       this.view.heardCoordinator(clock)
       request.reply(messages.registerCoordinator, { version: this.view.version, timeMs: this.#timeMs() })
     }
     if (isSameRecord(this.view.coordinator?.record, coordinator)) done()
-    else this.#submit({ kind: 'coordinator', ...coordinator }, done, (error) => request.refuse(error))
+    else {
+      this.#submit({ kind: 'coordinator', ...coordinator }, done, (error) => {
+        giveBack()
+        request.refuse(error)
+      })
+    }
   }
 
   #registerDisks(request: Incoming): void {

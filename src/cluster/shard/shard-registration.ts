@@ -24,6 +24,8 @@ export interface ShardFacts {
   readonly cluster: ClusterId
   /** Of the process, from its first start on. */
   readonly process: number
+  /** What tells its directory from a copy of it. */
+  readonly place: string
   readonly address: Address
   readonly location: string
 }
@@ -38,6 +40,8 @@ export class ShardRegistration {
   readonly #heartbeat: Heartbeat
   readonly #disks: Heartbeat
   readonly #taken = Promise.withResolvers<void>()
+  #isTaken = false
+  #onLost: (error: OperationError) => void = () => undefined
   /** Which run and version of what the registry knows of disks is known here. */
   #learned = { run: 0, known: 0 }
 
@@ -75,9 +79,11 @@ export class ShardRegistration {
 
   /**
    * Resolves when the registry knows of the shards.
+   * @param onLost another process has them by now, with the same directory or a copy of it: this one must not go on serving. It may be called again
    * @throws REGISTRATION_REFUSED where another process has them; CLUSTER_MISMATCH; ABORTED where it is stopped
    */
-  start(): Promise<void> {
+  start(onLost: (error: OperationError) => void): Promise<void> {
+    this.#onLost = onLost
     // Nobody needs to wait for it.
     this.#taken.promise.catch(() => undefined)
     this.#heartbeat.now()
@@ -99,8 +105,10 @@ export class ShardRegistration {
     try {
       const { timeMs } = await this.#caller.call(this.#registry, registryMessages.registerShards, request)
       this.#trust.compare(askedAt, timeMs)
+      this.#isTaken = true
       this.#taken.resolve()
     } catch (error) {
+      if (this.#isTaken && isOperationError(error, 'REGISTRATION_REFUSED')) this.#onLost(error)
       if (isOperationError(error, 'REGISTRATION_REFUSED', 'CLUSTER_MISMATCH')) this.#taken.reject(error)
       throw error
     }
