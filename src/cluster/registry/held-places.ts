@@ -18,7 +18,7 @@ interface Held {
 }
 
 /** Where a process says that it is. */
-export interface ToldPlace {
+interface ToldPlace {
   readonly process: number
   readonly place: string
   readonly address: Address
