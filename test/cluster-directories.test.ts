@@ -10,6 +10,7 @@ import { ClusterClient } from '#cluster/client/cluster-client.ts'
 import { startCoordinator } from '#cluster/daemons/coordinator-daemon.ts'
 import { startRegistry } from '#cluster/daemons/registry-daemon.ts'
 import { startShard } from '#cluster/daemons/shard-daemon.ts'
+import { crc32c } from '#cluster/erasure/crc32c.ts'
 import { ROOT_INODE } from '#cluster/inode-id.ts'
 import { systemSurroundings } from '#cluster/system-surroundings.ts'
 
@@ -57,16 +58,20 @@ function copyOf(directory: string, name: string): string {
   return copy
 }
 
-/** All files of a directory but locks of lmdb. */
-function filesOf(directory: string): Map<string, Buffer> {
+/** Checksums of all files of a directory but locks of lmdb. */
+function filesOf(directory: string): Map<string, number> {
   const names = readdirSync(directory, { recursive: true, withFileTypes: true })
   const files = names.filter((entry) => entry.isFile() && !entry.name.endsWith('-lock'))
-  return new Map(
-    files.map((entry) => [join(entry.parentPath, entry.name), readFileSync(join(entry.parentPath, entry.name))]),
-  )
+  const paths = files.map((entry) => join(entry.parentPath, entry.name))
+  return new Map(paths.map((path) => [path, crc32c(readFileSync(path))]))
 }
 
-async function refused(directory: string, part: 'shards' | 'coordinator', message: RegExp): Promise<void> {
+async function refused(
+  directory: string,
+  part: 'shards' | 'coordinator',
+  message: RegExp,
+  isUntouched = true,
+): Promise<void> {
   await using running = await registryIn(directory)
   const data = join(directory, part)
   const files = filesOf(data)
@@ -74,12 +79,13 @@ async function refused(directory: string, part: 'shards' | 'coordinator', messag
     part === 'shards'
       ? shardsOf(directory, running.registry)
       : startCoordinator(common(directory, part, running.registry))
-  await assert.rejects(start, (error) => {
+  const ended = start.then((daemon) => daemon.close())
+  await assert.rejects(ended, (error) => {
     assert.ok(isOperationError(error, 'JOURNAL_CORRUPT'), String(error))
     assert.match(error.message, message)
     return true
   })
-  assert.deepEqual(filesOf(data), files)
+  if (isUntouched) assert.deepEqual(filesOf(data), files)
 }
 
 test('[S170] a part that has served and lost its state, its journal, or both, is not begun anew', async () => {
@@ -98,12 +104,29 @@ test('[S170] a state with the journal of another, or of another time, is refused
   const mixed = copyOf(base, 'mixed')
   rmSync(join(mixed, 'shards', 'journal'), { recursive: true })
   cpSync(join(other, 'shards', 'journal'), join(mixed, 'shards', 'journal'), { recursive: true })
-  await refused(mixed, 'shards', /is of another journal than this state's/)
-  const older = copyOf(base, 'older')
-  await makeDirectories(older, ['later'])
-  rmSync(join(older, 'shards', 'journal'), { recursive: true })
-  cpSync(join(base, 'shards', 'journal'), join(older, 'shards', 'journal'), { recursive: true })
-  await refused(older, 'shards', /it ends at entry \d+, and the state has entry \d+/)
+  await refused(mixed, 'shards', /it is that of another state/)
+  // Two copies that went on apart, each with the journal of the other.
+  const [left, right] = [copyOf(base, 'left'), copyOf(base, 'right')]
+  await makeDirectories(left, ['x'])
+  await makeDirectories(right, ['x', 'y', 'z'])
+  for (const part of ['shards', 'coordinator'] as const) {
+    const [mine, others] = [join(left, part, 'journal'), join(right, part, 'journal')]
+    renameSync(mine, `${mine}-kept`)
+    renameSync(others, mine)
+    renameSync(`${mine}-kept`, others)
+    await refused(left, part, /it is that of another state/)
+    await refused(right, part, /it is that of another state/)
+  }
+})
+
+test('[S170] the state of a copy that was started since does not go on by the journal of before', async () => {
+  const later = copyOf(base, 'later')
+  await makeDirectories(later, ['l'])
+  rmSync(join(later, 'shards', 'journal'), { recursive: true })
+  cpSync(join(base, 'shards', 'journal'), join(later, 'shards', 'journal'), { recursive: true })
+  await refused(later, 'shards', /it is that of another state/)
+  // What belongs together goes on.
+  await makeDirectories(copyOf(base, 'whole'), ['w'])
 })
 
 test('[S170] what a part of another kind has is not taken for its own', async () => {
@@ -111,6 +134,11 @@ test('[S170] what a part of another kind has is not taken for its own', async ()
   renameSync(join(swapped, 'shards'), join(swapped, 'kept'))
   renameSync(join(swapped, 'coordinator'), join(swapped, 'shards'))
   renameSync(join(swapped, 'kept'), join(swapped, 'coordinator'))
-  await refused(swapped, 'shards', /the directory is none of shards/)
-  await refused(swapped, 'coordinator', /the directory is none of a coordinator/)
+  await refused(swapped, 'shards', /the directory is none of shards/, false)
+  await refused(swapped, 'coordinator', /the directory is none of a coordinator/, false)
+  // Put back, each goes on.
+  renameSync(join(swapped, 'shards'), join(swapped, 'kept'))
+  renameSync(join(swapped, 'coordinator'), join(swapped, 'shards'))
+  renameSync(join(swapped, 'kept'), join(swapped, 'coordinator'))
+  await makeDirectories(swapped, ['after'])
 })

@@ -291,8 +291,7 @@ describe('a cluster that was stopped', { timeout: 240_000 }, () => {
     const data = join(directory, 'shards')
     // Each group in a segment of its own.
     const state = await openLmdbState(data)
-    const { lineage } = state
-    const journal = await openFileJournal(data, { segmentBytes: 1, lineage })
+    const journal = await openFileJournal(data, { segmentBytes: 1, state })
     const { last } = journal
     for (const add of [1, 2]) await journal.append(last + add, [Buffer.from('none that the machine knows')])
     await journal.trim(last)

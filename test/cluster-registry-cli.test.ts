@@ -143,7 +143,7 @@ test('what keeps it from serving is one sentence', async () => {
   const other = join(scratch, 'other')
   await refused(/^eider: Cannot listen at /m, 1, '--data', other, '--listen', address)
   await refused(
-    /^eider: Cannot open the journal in .*: process \d+ uses it/m,
+    /^eider: Cannot open the state in .*: process \d+ uses it/m,
     1,
     '--data',
     join(scratch, 'busy'),

@@ -55,8 +55,7 @@ export async function openServer<Server>(
   await using opened = new AsyncDisposableStack()
   checkKept(data)
   const stored = opened.adopt(await openLmdbState(data), (each) => each.close())
-  const { lineage } = stored
-  const journal = opened.adopt(await openFileJournal(data, { lineage }), (each) => each.close())
+  const journal = opened.adopt(await openFileJournal(data, { state: stored }), (each) => each.close())
   const server = await openIt({ journal, stored })
   // From here on the server closes them.
   opened.move()

@@ -7,7 +7,8 @@
  *
  * After an error nothing more is appended: what the file has then is known only to who opens it anew.
  */
-import { closeSync, constants, fsync, fsyncSync, statfsSync, write } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { closeSync, constants, fsync, fsyncSync, readFileSync, statfsSync, write } from 'node:fs'
 import { open, readdir, readFile, rename, unlink, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 
@@ -22,11 +23,14 @@ import {
   damagedGroup,
   groupBytes,
   HEAD_BYTES,
+  isOfLineage,
   LINEAGE_BYTES,
   newHead,
   numberOfSegment,
+  otherLineage,
   readHead,
   readSegment,
+  type SegmentContent,
   segmentName,
   writeGroup,
 } from './segment.ts'
@@ -47,8 +51,15 @@ const SPARE_NAME = /^\d+\.spare$/
 export interface FileJournalOptions {
   /** A segment is full at so many bytes; a group that is larger has one of its own. */
   readonly segmentBytes?: number
-  /** Of the state that it belongs to: a journal of another is refused. */
-  readonly lineage?: Buffer
+  /** That it belongs to: the journal of another is refused. */
+  readonly state?: StateOfLineage
+}
+
+/** A state that knows of which lineage its journal is: of one, or two while another is begun. */
+export interface StateOfLineage {
+  readonly lineages: readonly Buffer[]
+  /** Durable when it resolves. */
+  setLineages(lineages: readonly Buffer[]): Promise<void>
 }
 
 interface Segment {
@@ -72,13 +83,14 @@ interface Open extends Spare {
 /** The journal in `DIRECTORY/journal`, made where there is none. @throws JOURNAL_FAILED also where another process has it; JOURNAL_CORRUPT */
 export async function openFileJournal(
   directory: string,
-  { segmentBytes = SEGMENT_BYTES, lineage = Buffer.alloc(LINEAGE_BYTES) }: FileJournalOptions = {},
+  { segmentBytes = SEGMENT_BYTES, state }: FileJournalOptions = {},
 ): Promise<Journal> {
   const path = join(directory, 'journal')
   let lock: number | undefined
   try {
     lock = lockedDirectory(path, 'journal')
-    return await FileJournal.open({ directory: path, lock, segmentBytes, lineage })
+    const lineage = Buffer.alloc(LINEAGE_BYTES)
+    return await FileJournal.open({ directory: path, lock, segmentBytes, lineage }, state)
   } catch (error) {
     if (lock !== undefined) closeSync(lock)
     if (isOperationError(error)) throw error
@@ -92,11 +104,14 @@ interface Ground {
   readonly directory: string
   readonly lock: number
   readonly segmentBytes: number
+  /** Of new segments. */
   readonly lineage: Buffer
 }
 
 class FileJournal implements Journal {
-  readonly #ground: Ground
+  #ground: Ground
+  /** Until the first append of this start. */
+  #state: StateOfLineage | undefined
   /** The first one first; the last one is open. */
   readonly #segments: Segment[]
   #open: Open
@@ -113,40 +128,49 @@ class FileJournal implements Journal {
   #failure: OperationError | undefined
   #closed: Promise<void> | undefined
 
-  private constructor(ground: Ground, segments: Segment[], opened: Open, last: number) {
+  private constructor(
+    ground: Ground,
+    state: StateOfLineage | undefined,
+    segments: Segment[],
+    opened: Open,
+    last: number,
+  ) {
     this.#ground = ground
+    this.#state = state
     this.#segments = segments
     this.#open = opened
     this.#last = last
   }
 
-  static async open(ground: Ground): Promise<FileJournal> {
-    const { directory, lock, lineage } = ground
+  static async open(ground: Ground, state: StateOfLineage | undefined): Promise<FileJournal> {
+    const { directory, lock } = ground
     const names = await readdir(directory)
-    // What they hold was let go of, or never used.
-    for (const name of names) if (SPARE_NAME.test(name)) await unlink(join(directory, name))
     const segments = names
       .flatMap((name) => {
         const first = numberOfSegment(name)
         return first === undefined ? [] : [{ first, path: join(directory, name) }]
       })
       .toSorted((a, b) => a.first - b.first)
+    const isOther = segments.length > 0 && state !== undefined && !isOfLineage(newestFirst(segments), state.lineages)
+    if (isOther) throw otherLineage()
+    // What they hold was let go of, or never used.
+    for (const name of names) if (SPARE_NAME.test(name)) await unlink(join(directory, name))
     if (segments.length === 0) {
       const { path: spare, salt } = await makeSpare(join(directory, '0.spare'), ground)
       const path = join(directory, segmentName(1))
       await rename(spare, path)
       segments.push({ first: 1, path })
       fsyncSync(lock)
-      return new FileJournal(ground, segments, await openSegment(path, salt, HEAD_BYTES), 0)
+      return new FileJournal(ground, state, segments, await openSegment(path, salt, HEAD_BYTES), 0)
     }
     const { first, path } = segments.at(-1) as Segment
     const bytes = await readFile(path)
-    const { salt, last, lastGroupAt, end, hasPart } = readSegment(bytes, first, lineage, () => undefined)
+    const { salt, last, lastGroupAt, end, hasPart } = readSegment(bytes, first, () => undefined)
     if (hasPart) log.warn({ path, entry: last + 1 }, TORN)
     const opened = await openSegment(path, Buffer.from(salt), end)
     // A write that failed may have left its bytes in memory alone, where whoever reads the file finds them; now they are on the disk, too.
     if (lastGroupAt !== undefined) await writeAll(opened.file, bytes.subarray(lastGroupAt, end), lastGroupAt)
-    return new FileJournal(ground, segments, opened, last)
+    return new FileJournal(ground, state, segments, opened, last)
   }
 
   get first(): number {
@@ -174,7 +198,7 @@ class FileJournal implements Journal {
     for (const [index, { first, path }] of this.#segments.entries()) {
       if (index < start) continue
       const bytes = await this.#tried('read', () => readFile(path))
-      const content = readSegment(bytes, first, this.#ground.lineage, (number, entry) => {
+      const content = readSegment(bytes, first, (number, entry) => {
         if (number >= from) each(number, entry)
       })
       const next = this.#segments[index + 1]?.first ?? last + 1
@@ -206,6 +230,7 @@ class FileJournal implements Journal {
   }
 
   async #append(at: number, entries: readonly Uint8Array[]): Promise<void> {
+    if (this.#state !== undefined) await this.#beginLineage(this.#state, at)
     const bytes = groupBytes(entries)
     if (this.#open.end + bytes > this.#ground.segmentBytes && this.#open.end > HEAD_BYTES) {
       await this.#tried('write', () => this.#beginSegment(at))
@@ -243,9 +268,21 @@ class FileJournal implements Journal {
     await syncFile(this.#ground.lock)
     const full = this.#open.file
     this.#open = await openSegment(path, salt, HEAD_BYTES)
+    // One that nothing was written to has given its name to this.
+    if (this.#segments.at(-1)?.first === at) this.#segments.pop()
     this.#segments.push({ first: at, path })
     this.#isSpareAsked = false
     await full.close()
+  }
+
+  /** Two copies of a directory that go on apart are told apart by it. */
+  async #beginLineage(state: StateOfLineage, at: number): Promise<void> {
+    const lineage = randomBytes(LINEAGE_BYTES)
+    await state.setLineages([...state.lineages, lineage])
+    this.#ground = { ...this.#ground, lineage }
+    await this.#tried('write', () => this.#beginSegment(at))
+    await state.setLineages([lineage])
+    this.#state = undefined
   }
 
   async #trim(through: number): Promise<void> {
@@ -289,6 +326,10 @@ class FileJournal implements Journal {
       throw failure
     }
   }
+}
+
+function* newestFirst(segments: readonly Segment[]): Generator<SegmentContent> {
+  for (const { first, path } of segments.toReversed()) yield readSegment(readFileSync(path), first, () => undefined)
 }
 
 /** A file of that size that has its room on the disk, and the head of an empty segment. */

@@ -6,7 +6,6 @@
  * they are put into the state, lot by lot, and dropped with the last one. A start finishes what a crash broke off. Until all are in,
  * reads use lmdb's snapshot of before. All values but the format's are sealed (`sealed-value.ts`).
  */
-import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 
 import type { Transaction } from 'lmdb'
@@ -14,6 +13,7 @@ import type { Transaction } from 'lmdb'
 import { assert } from '#base/assert.ts'
 import { isOperationError, OperationError } from '#base/errors.ts'
 
+import type { StateOfLineage } from './file-journal.ts'
 import { LmdbEnvironment, type LmdbDatabase } from './lmdb-environment.ts'
 import { NUMBER_BYTES, numberKey, numberValue, readNumber } from './keys.ts'
 import { openValue, sealValue } from './sealed-value.ts'
@@ -29,7 +29,7 @@ const CHANGE_HEAD_BYTES = 6
 const REMOVED = 0xffffffff
 
 /** The state in `DIRECTORY/state`, made where there is none. @throws JOURNAL_FAILED also where another process has it; JOURNAL_CORRUPT */
-export async function openLmdbState(directory: string): Promise<LmdbState> {
+export async function openLmdbState(directory: string): Promise<StoredState & StateOfLineage> {
   const environment = await LmdbEnvironment.open(join(directory, 'state'))
   try {
     return await LmdbState.open(environment)
@@ -39,14 +39,13 @@ export async function openLmdbState(directory: string): Promise<LmdbState> {
   }
 }
 
-/** Its `lineage` is what its journal must have, too: 16 bytes by chance. */
-export class LmdbState implements StoredState {
+class LmdbState implements StoredState, StateOfLineage {
   readonly #environment: LmdbEnvironment
   readonly #pairs: LmdbDatabase
   readonly #facts: LmdbDatabase
   readonly #lots: LmdbDatabase
   #applied = 0
-  #lineage: Buffer = Buffer.alloc(LINEAGE_BYTES)
+  #lineages: readonly Buffer[] = []
   /** While lots are put into the state: what reads use. */
   #before: { readonly transaction: Transaction } | undefined
   #isCommitting = false
@@ -65,8 +64,13 @@ export class LmdbState implements StoredState {
     return state
   }
 
-  get lineage(): Buffer {
-    return this.#lineage
+  get lineages(): readonly Buffer[] {
+    return this.#lineages
+  }
+
+  async setLineages(lineages: readonly Buffer[]): Promise<void> {
+    await this.#environment.committed(put(this.#facts, 'lineages', Buffer.concat(lineages)))
+    this.#lineages = lineages
   }
 
   get applied(): number {
@@ -122,15 +126,14 @@ export class LmdbState implements StoredState {
       () => [facts.get('format')?.toString('latin1'), facts.get('applied'), facts.get('lots')] as const,
     )
     if (format === undefined && applied === undefined) {
-      const lineage = randomBytes(LINEAGE_BYTES)
       await this.#environment.batch(() => {
         void facts.put('format', Buffer.from(STATE_FORMAT))
-        void put(facts, 'lineage', lineage)
+        void put(facts, 'lineages', Buffer.alloc(LINEAGE_BYTES))
       })
     } else if (format !== STATE_FORMAT) {
       throw new OperationError('JOURNAL_CORRUPT', 'Cannot open the state: its format is none that this release knows')
     }
-    this.#lineage = openValue('lineage', this.#read(() => facts.get('lineage')) ?? Buffer.alloc(0))
+    this.#lineages = decodeLineages(this.#read(() => facts.get('lineages')) ?? Buffer.alloc(0))
     this.#applied = applied === undefined ? 0 : readNumber(openValue('applied', applied), 0)
     if (kept === undefined) return this.#dropLots()
     const [through, count] = decodeLots(openValue('lots', kept))
@@ -263,6 +266,13 @@ function encodeLots(applied: number, count: number): Buffer {
 
 export function decodeLots(encoded: Buffer): readonly [applied: number, count: number] {
   return [readNumber(encoded, 0), readNumber(encoded, NUMBER_BYTES)]
+}
+
+/** What `lineages` in the facts says. @throws JOURNAL_CORRUPT */
+export function decodeLineages(sealed: Buffer): Buffer[] {
+  const all = openValue('lineages', sealed)
+  const count = Math.floor(all.length / LINEAGE_BYTES)
+  return Array.from({ length: count }, (_, index) => all.subarray(index * LINEAGE_BYTES, (index + 1) * LINEAGE_BYTES))
 }
 
 export function lotKey(index: number): Key {

@@ -12,7 +12,7 @@ import { crc32c } from '#cluster/erasure/crc32c.ts'
 
 const MAGIC = Buffer.from('eider journal 2\n')
 const SALT_BYTES = 8
-/** Of what a state and its journal have in common. */
+/** Of what tells that a state and its journal belong together: drawn anew at each start. */
 export const LINEAGE_BYTES = 16
 const LINEAGE_AT = MAGIC.length + SALT_BYTES
 const HEAD_CRC_AT = LINEAGE_AT + LINEAGE_BYTES
@@ -123,21 +123,14 @@ export interface SegmentContent extends SegmentHead {
 
 /**
  * Gives the entries of a segment that begins with entry `first`, in order.
- * @throws JOURNAL_CORRUPT where it is of another journal, or a group is damaged that others come after
+ * @throws JOURNAL_CORRUPT where a group is damaged that others come after
  */
 export function readSegment(
   segment: Buffer,
   first: number,
-  ofLineage: Buffer,
   each: (number: number, entry: Buffer) => void,
 ): SegmentContent {
   const { salt, lineage } = readHead(segment, segmentName(first))
-  if (!lineage.equals(ofLineage)) {
-    const detail = `${segmentName(first)} is of another journal than this state's`
-    throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: ${detail}`, {
-      hint: 'The directories of state and journal belong together: put back both of one copy, or neither.',
-    })
-  }
   let next = first
   let lastGroupAt: number | undefined
   let end = HEAD_BYTES
@@ -154,6 +147,24 @@ export function readSegment(
   }
   const hasPart = segment.subarray(end, end + SALT_BYTES).equals(salt)
   return { salt, lineage, last: next - 1, lastGroupAt, end, hasPart }
+}
+
+/** Newest first: whether the journal goes on what a state of one of these lineages has. A start may have ended before it wrote anything. */
+export function isOfLineage(
+  segments: Iterable<Pick<SegmentContent, 'lineage' | 'lastGroupAt'>>,
+  lineages: readonly Buffer[],
+): boolean {
+  for (const { lineage, lastGroupAt } of segments) {
+    if (lineages.some((each) => each.equals(lineage))) return true
+    if (lastGroupAt !== undefined) return false
+  }
+  return false
+}
+
+export function otherLineage(): OperationError {
+  return new OperationError('JOURNAL_CORRUPT', 'Cannot use the journal: it is that of another state', {
+    hint: 'The directories of state and journal belong together: put back both of one copy, or neither.',
+  })
 }
 
 /** The group that begins with entry `at` is there no more. */

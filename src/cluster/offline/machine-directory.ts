@@ -12,9 +12,16 @@ import { isOperationError, OperationError } from '#base/errors.ts'
 import { lockHolder, tryLock } from '#os/flock.ts'
 import { CoordinatorMachine, ownClient } from '#cluster/coordinator/coordinator-machine.ts'
 import { readNumber } from '#cluster/journal/keys.ts'
-import { decodeLot, decodeLots, lotKey, STATE_FORMAT } from '#cluster/journal/lmdb-state.ts'
+import { decodeLineages, decodeLot, decodeLots, lotKey, STATE_FORMAT } from '#cluster/journal/lmdb-state.ts'
 import { findValue, openValue, shownKey } from '#cluster/journal/sealed-value.ts'
-import { damagedGroup, numberOfSegment, readHead, readSegment } from '#cluster/journal/segment.ts'
+import {
+  damagedGroup,
+  isOfLineage,
+  numberOfSegment,
+  otherLineage,
+  readSegment,
+  type SegmentContent,
+} from '#cluster/journal/segment.ts'
 import type { EachPair, Key, StateReader } from '#cluster/journal/state.ts'
 import { WorkingBatch, WorkingState } from '#cluster/journal/working-state.ts'
 import { ownMessages } from '#cluster/shard/own-messages.ts'
@@ -60,9 +67,11 @@ export function openMachine(path: string, onDamage: OnDamage): MachineState | un
     }
     const state = LmdbFile.open(join(locked('state'), 'data.lmdb'), (detail) => onDamage(`state: ${detail}`))
     opened.push(() => state.close())
-    const lineage = state.database('facts').get('lineage')
-    const own = lineage === undefined ? undefined : openValue('lineage', lineage)
-    const found = readMachine({ state, journal: new SegmentFiles(locked('journal'), own) }, onDamage)
+    const lineages = state.database('facts').get('lineages')
+    const journal = new SegmentFiles(locked('journal'))
+    // Where the state is lost, a journal from the first entry on may be all that is left.
+    if (lineages !== undefined) journal.checkLineage(decodeLineages(lineages))
+    const found = readMachine({ state, journal }, onDamage)
     if (found !== undefined) return { ...found, close }
   } catch (error) {
     close()
@@ -217,11 +226,7 @@ class SealedPairs implements StateReader {
 /** The segments of a journal, in order. */
 class SegmentFiles {
   readonly #segments: readonly { readonly first: number; readonly path: string }[]
-  #lineage: Buffer | undefined
-
-  /** @param lineage of the state that they belong to; undefined where that is lost, and they may be all that is left */
-  constructor(directory: string, lineage: Buffer | undefined) {
-    this.#lineage = lineage
+  constructor(directory: string) {
     this.#segments = readdirSync(directory)
       .flatMap((name) => {
         const first = numberOfSegment(name)
@@ -234,6 +239,22 @@ class SegmentFiles {
     return this.#segments[0]?.first ?? 1
   }
 
+  /** @throws JOURNAL_CORRUPT where it is that of another state */
+  checkLineage(lineages: readonly Buffer[]): void {
+    try {
+      if (this.#segments.length === 0 || isOfLineage(this.#newestFirst(), lineages)) return
+    } catch (error) {
+      // Of what is damaged it is told where its entries are read.
+      if (isOperationError(error, 'JOURNAL_CORRUPT')) return
+      throw error
+    }
+    throw otherLineage()
+  }
+
+  *#newestFirst(): Generator<SegmentContent> {
+    for (const { first, path } of this.#segments.toReversed()) yield readSegment(readFileSync(path), first, () => {})
+  }
+
   /** Gives the entries from `from` on, in order. @throws JOURNAL_CORRUPT where some are missing or damaged, after those that come before */
   read(from: number, each: (number: number, entry: Buffer) => void): void {
     const start = this.#segments.findLastIndex(({ first }) => first <= from)
@@ -242,9 +263,7 @@ class SegmentFiles {
     for (const [index, { first, path }] of this.#segments.entries()) {
       if (index < start) continue
       if (index > start && first !== last + 1) throw damagedGroup(last + 1)
-      const bytes = readFileSync(path)
-      this.#lineage ??= readHead(bytes, path).lineage
-      const content = readSegment(bytes, first, this.#lineage, (number, entry) => {
+      const content = readSegment(readFileSync(path), first, (number, entry) => {
         if (number >= from) each(number, entry)
       })
       last = content.last
