@@ -1,5 +1,5 @@
 /** What the daemons of a cluster have in common when they run on a real machine: how they are made known, and their directories. */
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { open, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
@@ -8,7 +8,7 @@ import { CLUSTER_FILE, type ClusterId, decodeClusterFile, encodeClusterFile } fr
 import { openFileJournal } from '#cluster/journal/file-journal.ts'
 import type { Journal } from '#cluster/journal/journal.ts'
 import { openLmdbState } from '#cluster/journal/lmdb-state.ts'
-import { numberOfSegment } from '#cluster/journal/segment.ts'
+import { segmentFilesIn } from '#cluster/journal/segment-files.ts'
 import type { Membership } from '#cluster/membership.ts'
 import type { StoredState } from '#cluster/journal/state.ts'
 import type { Address } from '#cluster/surroundings.ts'
@@ -69,7 +69,7 @@ export async function openServer<Server>(
 function checkKept(data: string): void {
   if (!existsSync(join(data, PROCESS_FILE))) return
   const journal = join(data, 'journal')
-  const hasJournal = existsSync(journal) && readdirSync(journal).some((name) => numberOfSegment(name) !== undefined)
+  const hasJournal = existsSync(journal) && segmentFilesIn(journal).length > 0
   if (hasJournal && existsSync(join(data, 'state', 'data.lmdb'))) return
   const detail = 'a process has served from it, and its state or its journal is gone'
   throw new OperationError('JOURNAL_CORRUPT', `Cannot use "${data}": ${detail}`)

@@ -107,6 +107,35 @@ test('files of what was let go of are used again', async () => {
   for (const name of readdirSync(place.journal)) assert.equal(statSync(join(place.journal, name)).size, 16 << 10)
 })
 
+test('[S170] what is let go of before the first append of a start is used again for this start', async () => {
+  using place = new Place()
+  let lineages: readonly Buffer[] = []
+  const state = {
+    get lineages() {
+      return lineages
+    },
+    setLineages: async (all: readonly Buffer[]) => {
+      lineages = all
+    },
+  }
+  const open = (): Promise<Journal> => openFileJournal(place.directory, { ...SMALL, state })
+  for (let start = 1; start <= 3; start++) {
+    const journal = await open()
+    // As where the state is stored by what the process before has left.
+    await journal.trim(journal.last)
+    await appendUntil(journal, start === 1 ? 200 : journal.last + 5)
+    await check(journal)
+    await journal.close()
+    assert.equal(lineages.length, 1)
+  }
+  // One that has written nothing has changed nothing, and what another state knows is none of it.
+  const [known] = lineages
+  await (await open()).close()
+  assert.deepEqual(lineages, [known])
+  lineages = [Buffer.alloc(16, 7)]
+  await assert.rejects(open(), { code: 'JOURNAL_CORRUPT', message: /it is that of another state/ })
+})
+
 test('a group of many segments is appended and let go of', async () => {
   using place = new Place()
   const journal = await openFileJournal(place.directory, SMALL)

@@ -26,14 +26,13 @@ import {
   isOfLineage,
   LINEAGE_BYTES,
   newHead,
-  numberOfSegment,
   otherLineage,
   readHead,
   readSegment,
-  type SegmentContent,
   segmentName,
   writeGroup,
 } from './segment.ts'
+import { newestFirst, readEntries, type SegmentFile, segmentFilesIn } from './segment-files.ts'
 
 const log = logger('cluster/journal')
 
@@ -62,11 +61,6 @@ export interface StateOfLineage {
   setLineages(lineages: readonly Buffer[]): Promise<void>
 }
 
-interface Segment {
-  readonly first: number
-  readonly path: string
-}
-
 /** A file that is to be a segment. */
 interface Spare {
   readonly path: string
@@ -89,7 +83,7 @@ export async function openFileJournal(
   let lock: number | undefined
   try {
     lock = lockedDirectory(path, 'journal')
-    const lineage = Buffer.alloc(LINEAGE_BYTES)
+    const lineage = randomBytes(LINEAGE_BYTES)
     return await FileJournal.open({ directory: path, lock, segmentBytes, lineage }, state)
   } catch (error) {
     if (lock !== undefined) closeSync(lock)
@@ -104,16 +98,16 @@ interface Ground {
   readonly directory: string
   readonly lock: number
   readonly segmentBytes: number
-  /** Of new segments. */
+  /** Of this start, and of all segments that it makes: two copies of a directory that go on apart are told apart by it. */
   readonly lineage: Buffer
 }
 
 class FileJournal implements Journal {
-  #ground: Ground
+  readonly #ground: Ground
   /** Until the first append of this start. */
   #state: StateOfLineage | undefined
   /** The first one first; the last one is open. */
-  readonly #segments: Segment[]
+  readonly #segments: SegmentFile[]
   #open: Open
   #last: number
   /** On their way, or ready. */
@@ -131,7 +125,7 @@ class FileJournal implements Journal {
   private constructor(
     ground: Ground,
     state: StateOfLineage | undefined,
-    segments: Segment[],
+    segments: SegmentFile[],
     opened: Open,
     last: number,
   ) {
@@ -144,17 +138,10 @@ class FileJournal implements Journal {
 
   static async open(ground: Ground, state: StateOfLineage | undefined): Promise<FileJournal> {
     const { directory, lock } = ground
-    const names = await readdir(directory)
-    const segments = names
-      .flatMap((name) => {
-        const first = numberOfSegment(name)
-        return first === undefined ? [] : [{ first, path: join(directory, name) }]
-      })
-      .toSorted((a, b) => a.first - b.first)
-    const isOther = segments.length > 0 && state !== undefined && !isOfLineage(newestFirst(segments), state.lineages)
-    if (isOther) throw otherLineage()
+    const segments = segmentFilesIn(directory)
+    if (state !== undefined && !isOfLineage(newestFirst(segments), state.lineages)) throw otherLineage()
     // What they hold was let go of, or never used.
-    for (const name of names) if (SPARE_NAME.test(name)) await unlink(join(directory, name))
+    for (const name of await readdir(directory)) if (SPARE_NAME.test(name)) await unlink(join(directory, name))
     if (segments.length === 0) {
       const { path: spare, salt } = await makeSpare(join(directory, '0.spare'), ground)
       const path = join(directory, segmentName(1))
@@ -163,7 +150,7 @@ class FileJournal implements Journal {
       fsyncSync(lock)
       return new FileJournal(ground, state, segments, await openSegment(path, salt, HEAD_BYTES), 0)
     }
-    const { first, path } = segments.at(-1) as Segment
+    const { first, path } = segments.at(-1) as SegmentFile
     const bytes = await readFile(path)
     const { salt, last, lastGroupAt, end, hasPart } = readSegment(bytes, first, () => undefined)
     if (hasPart) log.warn({ path, entry: last + 1 }, TORN)
@@ -191,19 +178,15 @@ class FileJournal implements Journal {
   }
 
   async read(from: number, each: (number: number, entry: Buffer) => void): Promise<void> {
-    const last = this.#last
-    if (from > last) return
-    const start = this.#segments.findLastIndex(({ first }) => first <= from)
-    if (start === -1) throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: entry ${from} is gone`)
-    for (const [index, { first, path }] of this.#segments.entries()) {
-      if (index < start) continue
-      const bytes = await this.#tried('read', () => readFile(path))
-      const content = readSegment(bytes, first, (number, entry) => {
-        if (number >= from) each(number, entry)
-      })
-      const next = this.#segments[index + 1]?.first ?? last + 1
-      if (content.last + 1 !== next) throw damagedGroup(content.last + 1)
-    }
+    if (from > this.#last) return
+    const last = readEntries(this.#segments, from, each, (path) => {
+      try {
+        return readFileSync(path)
+      } catch (error) {
+        throw this.#failed('read', error)
+      }
+    })
+    if (last !== this.#last) throw damagedGroup(last + 1)
   }
 
   trim(through: number): Promise<void> {
@@ -275,11 +258,10 @@ class FileJournal implements Journal {
     await full.close()
   }
 
-  /** Two copies of a directory that go on apart are told apart by it. */
+  /** The state knows of the new lineage before any segment has it, and lets go of the old one after that. */
   async #beginLineage(state: StateOfLineage, at: number): Promise<void> {
-    const lineage = randomBytes(LINEAGE_BYTES)
+    const { lineage } = this.#ground
     await state.setLineages([...state.lineages, lineage])
-    this.#ground = { ...this.#ground, lineage }
     await this.#tried('write', () => this.#beginSegment(at))
     await state.setLineages([lineage])
     this.#state = undefined
@@ -317,19 +299,17 @@ class FileJournal implements Journal {
     try {
       return await work()
     } catch (error) {
-      const { message } = error as Error
-      const room = `with ${freeBytes(this.#ground.directory)} bytes free on its disk`
-      const failure = new OperationError('JOURNAL_FAILED', `Cannot ${action} the journal: ${message}, ${room}`, {
-        cause: error,
-      })
-      this.#failure ??= failure
-      throw failure
+      throw this.#failed(action, error)
     }
   }
-}
 
-function* newestFirst(segments: readonly Segment[]): Generator<SegmentContent> {
-  for (const { first, path } of segments.toReversed()) yield readSegment(readFileSync(path), first, () => undefined)
+  #failed(action: string, cause: unknown): OperationError {
+    const { message } = cause as Error
+    const room = `with ${freeBytes(this.#ground.directory)} bytes free on its disk`
+    const failure = new OperationError('JOURNAL_FAILED', `Cannot ${action} the journal: ${message}, ${room}`, { cause })
+    this.#failure ??= failure
+    return failure
+  }
 }
 
 /** A file of that size that has its room on the disk, and the head of an empty segment. */

@@ -126,14 +126,12 @@ class LmdbState implements StoredState, StateOfLineage {
       () => [facts.get('format')?.toString('latin1'), facts.get('applied'), facts.get('lots')] as const,
     )
     if (format === undefined && applied === undefined) {
-      await this.#environment.batch(() => {
-        void facts.put('format', Buffer.from(STATE_FORMAT))
-        void put(facts, 'lineages', Buffer.alloc(LINEAGE_BYTES))
-      })
+      await this.#environment.committed(facts.put('format', Buffer.from(STATE_FORMAT)))
     } else if (format !== STATE_FORMAT) {
       throw new OperationError('JOURNAL_CORRUPT', 'Cannot open the state: its format is none that this release knows')
     }
-    this.#lineages = decodeLineages(this.#read(() => facts.get('lineages')) ?? Buffer.alloc(0))
+    const lineages = this.#read(() => facts.get('lineages'))
+    this.#lineages = lineages === undefined ? [] : decodeLineages(lineages)
     this.#applied = applied === undefined ? 0 : readNumber(openValue('applied', applied), 0)
     if (kept === undefined) return this.#dropLots()
     const [through, count] = decodeLots(openValue('lots', kept))

@@ -149,7 +149,10 @@ export function readSegment(
   return { salt, lineage, last: next - 1, lastGroupAt, end, hasPart }
 }
 
-/** Newest first: whether the journal goes on what a state of one of these lineages has. A start may have ended before it wrote anything. */
+/**
+ * Whether the journal with those segments, the newest first, goes on what a state of one of these lineages has. One without entries does not
+ * contradict any, and a start may have ended before it wrote some.
+ */
 export function isOfLineage(
   segments: Iterable<Pick<SegmentContent, 'lineage' | 'lastGroupAt'>>,
   lineages: readonly Buffer[],
@@ -158,7 +161,7 @@ export function isOfLineage(
     if (lineages.some((each) => each.equals(lineage))) return true
     if (lastGroupAt !== undefined) return false
   }
-  return false
+  return true
 }
 
 export function otherLineage(): OperationError {

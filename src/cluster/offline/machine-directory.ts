@@ -5,7 +5,7 @@
  *
  * What is damaged is told of, and missing; what can be read is given.
  */
-import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { isOperationError, OperationError } from '#base/errors.ts'
@@ -14,14 +14,8 @@ import { CoordinatorMachine, ownClient } from '#cluster/coordinator/coordinator-
 import { readNumber } from '#cluster/journal/keys.ts'
 import { decodeLineages, decodeLot, decodeLots, lotKey, STATE_FORMAT } from '#cluster/journal/lmdb-state.ts'
 import { findValue, openValue, shownKey } from '#cluster/journal/sealed-value.ts'
-import {
-  damagedGroup,
-  isOfLineage,
-  numberOfSegment,
-  otherLineage,
-  readSegment,
-  type SegmentContent,
-} from '#cluster/journal/segment.ts'
+import { isOfLineage, otherLineage } from '#cluster/journal/segment.ts'
+import { newestFirst, readEntries, type SegmentFile, segmentFilesIn } from '#cluster/journal/segment-files.ts'
 import type { EachPair, Key, StateReader } from '#cluster/journal/state.ts'
 import { WorkingBatch, WorkingState } from '#cluster/journal/working-state.ts'
 import { ownMessages } from '#cluster/shard/own-messages.ts'
@@ -42,7 +36,7 @@ export interface MachineState {
 
 interface Files {
   readonly state: LmdbFile
-  readonly journal: SegmentFiles
+  readonly journal: Segments
 }
 
 /** Whether the directory is one of a machine. */
@@ -68,7 +62,7 @@ export function openMachine(path: string, onDamage: OnDamage): MachineState | un
     const state = LmdbFile.open(join(locked('state'), 'data.lmdb'), (detail) => onDamage(`state: ${detail}`))
     opened.push(() => state.close())
     const lineages = state.database('facts').get('lineages')
-    const journal = new SegmentFiles(locked('journal'))
+    const journal = new Segments(locked('journal'))
     // Where the state is lost, a journal from the first entry on may be all that is left.
     if (lineages !== undefined) journal.checkLineage(decodeLineages(lineages))
     const found = readMachine({ state, journal }, onDamage)
@@ -142,7 +136,7 @@ function putLots(file: LmdbFile, working: WorkingState, encoded: Buffer, onDamag
 }
 
 /** Whose state it is; where nothing is stored yet, the first entry tells. */
-function kindOf(state: StateReader, journal: SegmentFiles, through: number): MachineState['kind'] | undefined {
+function kindOf(state: StateReader, journal: Segments, through: number): MachineState['kind'] | undefined {
   if (state.get(SHARDS_KEY) !== undefined) return 'shards'
   if (ownClient(state) !== undefined) return 'coordinator'
   if (through > 0) return undefined
@@ -167,7 +161,7 @@ function kindOf(state: StateReader, journal: SegmentFiles, through: number): Mac
 }
 
 function replay(
-  journal: SegmentFiles,
+  journal: Segments,
   working: WorkingState,
   applied: number,
   apply: (batch: WorkingBatch, entry: Buffer) => void,
@@ -223,26 +217,22 @@ class SealedPairs implements StateReader {
   }
 }
 
-/** The segments of a journal, in order. */
-class SegmentFiles {
-  readonly #segments: readonly { readonly first: number; readonly path: string }[]
+/** The segments of a journal. */
+class Segments {
+  readonly #files: readonly SegmentFile[]
+
   constructor(directory: string) {
-    this.#segments = readdirSync(directory)
-      .flatMap((name) => {
-        const first = numberOfSegment(name)
-        return first === undefined ? [] : [{ first, path: join(directory, name) }]
-      })
-      .toSorted((a, b) => a.first - b.first)
+    this.#files = segmentFilesIn(directory)
   }
 
   get first(): number {
-    return this.#segments[0]?.first ?? 1
+    return this.#files[0]?.first ?? 1
   }
 
   /** @throws JOURNAL_CORRUPT where it is that of another state */
   checkLineage(lineages: readonly Buffer[]): void {
     try {
-      if (this.#segments.length === 0 || isOfLineage(this.#newestFirst(), lineages)) return
+      if (isOfLineage(newestFirst(this.#files), lineages)) return
     } catch (error) {
       // Of what is damaged it is told where its entries are read.
       if (isOperationError(error, 'JOURNAL_CORRUPT')) return
@@ -251,23 +241,9 @@ class SegmentFiles {
     throw otherLineage()
   }
 
-  *#newestFirst(): Generator<SegmentContent> {
-    for (const { first, path } of this.#segments.toReversed()) yield readSegment(readFileSync(path), first, () => {})
-  }
-
   /** Gives the entries from `from` on, in order. @throws JOURNAL_CORRUPT where some are missing or damaged, after those that come before */
   read(from: number, each: (number: number, entry: Buffer) => void): void {
-    const start = this.#segments.findLastIndex(({ first }) => first <= from)
-    if (start === -1) throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: entry ${from} is gone`)
-    let last = from - 1
-    for (const [index, { first, path }] of this.#segments.entries()) {
-      if (index < start) continue
-      if (index > start && first !== last + 1) throw damagedGroup(last + 1)
-      const content = readSegment(readFileSync(path), first, (number, entry) => {
-        if (number >= from) each(number, entry)
-      })
-      last = content.last
-    }
+    const last = readEntries(this.#files, from, each)
     if (last >= from - 1) return
     const detail = `it ends at entry ${last}, and the state has entry ${from - 1}`
     throw new OperationError('JOURNAL_CORRUPT', `Cannot read the journal: ${detail}`)
